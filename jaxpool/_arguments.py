@@ -1,0 +1,125 @@
+"""What every operator asks of the arrays and numbers it is given.
+
+Each function here checks one argument, before any array work, and returns it in the
+form that the kernels take.
+"""
+
+import math
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Kinds: TypeAlias = Literal["real", "number", "any"]
+
+
+def as_array(x: Any, kinds: Kinds = "real") -> jax.Array:
+    """`x` as a jax array of a dtype that can be pooled."""
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(f"x must be an array; got {type(x).__name__}: {x!r:.80}")
+    got = f"got x.dtype={x.dtype} for x.shape={x.shape}"
+    is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
+    if x.dtype == np.bool_:
+        if kinds != "any":
+            raise TypeError(
+                "x must not be boolean: pool x.astype(jnp.uint8), whose maximum is "
+                f"`any` and whose minimum is `all`; {got}"
+            )
+    elif is_complex:
+        if kinds == "real":
+            raise TypeError(
+                "x must be real: complex numbers have no order, and only sums and "
+                f"averages take them; {got}"
+            )
+    elif not jnp.issubdtype(x.dtype, jnp.number):
+        raise TypeError(f"x must hold numbers; {got}")
+    return jnp.asarray(x)
+
+
+def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
+    """`where` with the rank of `x`, not yet broadcast."""
+    if where is None:
+        return None
+    if not isinstance(where, (jax.Array, np.ndarray, np.generic, bool)):
+        raise TypeError(f"where must be a boolean array; got {type(where).__name__}")
+    mask = jnp.asarray(where)
+    if mask.dtype != np.bool_:
+        raise TypeError(
+            f"where must be boolean; got where.dtype={mask.dtype} "
+            f"with where.shape={mask.shape} for x.shape={x.shape}"
+        )
+    shape = (1,) * (x.ndim - mask.ndim) + mask.shape
+    if len(shape) != x.ndim or any(
+        m not in (1, n) for m, n in zip(shape, x.shape, strict=True)
+    ):
+        raise ValueError(
+            "where must broadcast to the shape of x (a mask of batch and time needs a "
+            "last axis for the channels: where[..., None]); "
+            f"got where.shape={mask.shape} for x.shape={x.shape}"
+        )
+    return mask.reshape(shape)
+
+
+def as_empty_value(empty_value: Any, dtype: jax.typing.DTypeLike) -> np.ndarray:
+    """`empty_value` in the dtype of the result."""
+    number = _number("empty_value", empty_value)
+    if jnp.issubdtype(dtype, jnp.integer):
+        info = jnp.iinfo(dtype)
+        if not (number == int(number) if math.isfinite(number) else False) or not (
+            int(info.min) <= number <= int(info.max)
+        ):
+            raise ValueError(
+                f"empty_value must be an integer that {np.dtype(dtype)} holds; "
+                f"got empty_value={empty_value}"
+            )
+    return np.asarray(number, dtype)
+
+
+def as_divisor(divisor: Any) -> float | None:
+    """`divisor` as a number that can divide."""
+    if divisor is None:
+        return None
+    number = _number("divisor", divisor)
+    if number == 0 or not math.isfinite(number):
+        raise ValueError(
+            f"divisor must be a finite number other than 0; got divisor={divisor}"
+        )
+    return number
+
+
+def as_order(p: Any) -> float:
+    """`p` as the order of a norm."""
+    order = _number("p", p)
+    if not order > 0:
+        raise ValueError(f"p must be a positive number or inf; got p={p}")
+    return order
+
+
+def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array:
+    """One value of the given dtype; it may be traced."""
+    try:
+        scalar = jnp.asarray(value, dtype)
+    except TypeError:
+        raise TypeError(f"{name} must be a number; got {name}={value!r}") from None
+    if scalar.shape:
+        raise ValueError(f"{name} must be a scalar; got {name}.shape={scalar.shape}")
+    return scalar
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse everything but True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {name}={value!r}")
+
+
+def _number(name: str, value: Any) -> float:
+    """A Python number that is known when tracing."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        return value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} must be a real number, known when tracing; got {name}={value!r}"
+        ) from None

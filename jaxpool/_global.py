@@ -1,0 +1,228 @@
+"""Pools over whole axes: one result for everything that `axes` cover."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxpool import _pooling
+from jaxpool._arguments import Kinds, as_array, as_mask, as_order, check_flag
+from jaxpool._docs import documented
+from jaxpool._window import Ints, Window, whole
+
+
+@documented(extreme="maximum", dtype="that of `x`")
+def global_max_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+) -> jax.Array:
+    """Maximum over whole axes.
+
+        y[n, c] = max_i x[n, i, c]
+
+    Args:
+        {global}
+        {where}
+
+    Returns:
+        {global_returns}
+
+    Raises:
+        {global_raises}
+
+    Gradient:
+        {winner_gradient}
+
+    References:
+        `keras.layers.GlobalMaxPooling1D`, which takes no mask. `jnp.max`, whose
+        gradient is divided among ties.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.asarray([[[1.0], [5.0], [9.0]]])
+        >>> print(global_max_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
+        [[5.]]
+    """
+    x, window, mask = _check(x, axes, keepdims, where)
+    pooled = _pooling.extreme("max", x, window, mask, empty_value, None)
+    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+
+
+@documented(extreme="minimum", dtype="that of `x`")
+def global_min_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+) -> jax.Array:
+    """Minimum over whole axes.
+
+        y[n, c] = min_i x[n, i, c]
+
+    Args:
+        {global}
+        {where}
+
+    Returns:
+        {global_returns}
+
+    Raises:
+        {global_raises}
+
+    Gradient:
+        {winner_gradient}
+
+    References:
+        `jnp.min`, whose gradient is divided among ties.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(global_min_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
+        [1. 2.]
+    """
+    x, window, mask = _check(x, axes, keepdims, where)
+    pooled = _pooling.extreme("min", x, window, mask, empty_value, None)
+    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+
+
+@documented(dtype="that of `x`", rule="each cell gets the cotangent")
+def global_sum_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+) -> jax.Array:
+    """Sum over whole axes.
+
+        y[n, c] = sum_i x[n, i, c]
+
+    Args:
+        {global}
+        {where}
+
+    Returns:
+        {global_returns}
+
+    Raises:
+        {global_raises}
+
+    Gradient:
+        {linear_gradient}
+
+    References:
+        `jnp.sum`, which widens small integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(global_sum_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
+        [4. 6.]
+    """
+    x, window, mask = _check(x, axes, keepdims, where, "number")
+    pooled = _pooling.total(x, window, mask, empty_value, None)
+    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+
+
+@documented(
+    dtype="that of `x`, of integers float32",
+    rule="each cell gets the cotangent divided by their number",
+)
+def global_avg_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+) -> jax.Array:
+    """Average over whole axes.
+
+        y[n, c] = sum_i x[n, i, c] / number of cells i
+
+    Args:
+        {global}
+        {where}
+
+    Returns:
+        {global_returns}
+
+    Raises:
+        {global_raises}
+
+    Gradient:
+        {linear_gradient}
+
+    References:
+        M. Lin, Q. Chen, S. Yan, "Network In Network", ICLR 2014,
+        https://arxiv.org/abs/1312.4400. `keras.layers.GlobalAveragePooling1D`, which
+        is NaN where the mask is empty.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.asarray([[[1.0], [5.0], [9.0]]])
+        >>> print(global_avg_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
+        [[3.]]
+    """
+    x, window, mask = _check(x, axes, keepdims, where, "number")
+    pooled = _pooling.mean(x, window, mask, empty_value, None)
+    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+
+
+@documented(dtype="that of `x`, of integers float32")
+def global_lp_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    p: float = 2.0,
+) -> jax.Array:
+    """p-norm over whole axes.
+
+        y[n, c] = (sum_i |x[n, i, c]| ** p) ** (1 / p)
+
+    Args:
+        {global}
+        {where}
+        p: Order of the norm, positive; inf gives the largest absolute value.
+
+    Returns:
+        {global_returns}
+
+    Raises:
+        {global_raises}
+        ValueError: If `p` is not positive.
+
+    Gradient:
+        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
+        windows whose norm is 0. Both modes (`p=inf`: as `global_max_pool` of `|x|`).
+
+    References:
+        `jnp.linalg.norm`, whose gradient at 0 is NaN. ONNX `GlobalLpPool`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(global_lp_pool(jnp.asarray([[3.0, -4.0], [0.0, 0.0]]), axes=1))
+        [5. 0.]
+    """
+    x, window, mask = _check(x, axes, keepdims, where)
+    pooled = _pooling.norm(x, window, mask, empty_value, None, as_order(p))
+    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+
+
+def _check(
+    x: Any, axes: Ints | None, keepdims: bool, where: Any, kinds: Kinds = "real"
+) -> tuple[jax.Array, Window, jax.Array | None]:
+    """Check what the global pools have in common: the input, its window, the mask."""
+    x = as_array(x, kinds)
+    check_flag("keepdims", keepdims)
+    return x, whole(x.shape, axes), as_mask(where, x)

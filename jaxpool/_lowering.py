@@ -1,0 +1,96 @@
+"""Which lowering of a kernel runs on which platform. The only file that names one.
+
+A kernel owns a table of named lowerings that compute the same thing. `dispatch`
+runs the one that was asked for, or lets `lax.platform_dependent` pick when the
+program is compiled, so that what is traced here and compiled for a TPU gets the
+TPU's. Never call it where jax would differentiate through it: every branch would
+then carry the residuals of all of them.
+
+`reduce_window`: XLA's own windowed reduction. Every kernel has it.
+`slices`: one axis after the other, combining one strided slice per window cell.
+`doubling`: one axis after the other, in log2(window) steps of stride 1.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+from jax import lax
+
+from jaxpool._window import AxisWindow, Window
+
+Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
+IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+NATIVE = ("cuda", "rocm", "tpu")
+
+# Slices to combine per output cell from which doubling takes over on an axis.
+DOUBLING_FROM = 8
+
+
+def doubles(dim: AxisWindow) -> bool:
+    """Whether log-step doubling is the better pass over this axis."""
+    return dim.window // dim.stride >= DOUBLING_FROM
+
+
+def implementation_for(platform: str, window: Window) -> Implementation:
+    """The lowering that `implementation=None` means on `platform`."""
+    if platform in NATIVE:
+        return "reduce_window"
+    if any(doubles(dim) for dim in window.dims):
+        return "doubling"
+    return "slices"
+
+
+def check_implementation(implementation: str | None) -> None:
+    """Refuse a name that no kernel has."""
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
+            f"got implementation={implementation!r}"
+        )
+
+
+Lowerings: TypeAlias = Mapping[Implementation, Callable[..., Any]]
+
+
+def dispatch(
+    lowerings: Lowerings,
+    window: Window,
+    implementation: Implementation | None,
+    *arrays: Any,
+) -> Any:
+    """Call the named lowering, or the one chosen for the platform compiled for."""
+    if implementation is not None:
+        return lowerings[implementation](*arrays)
+    chosen = {name: implementation_for(name, window) for name in PLATFORMS}
+    return on_platform({name: lowerings[chosen[name]] for name in PLATFORMS}, *arrays)
+
+
+def on_cpu_else(
+    cpu: Callable[..., Any], other: Callable[..., Any], *arrays: Any
+) -> Any:
+    """`cpu(*arrays)` when compiled for a CPU, `other(*arrays)` anywhere else."""
+    return on_platform({"cpu": cpu, **dict.fromkeys(NATIVE, other)}, *arrays)
+
+
+def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> Any:
+    """Call the function of the platform that the program is compiled for."""
+    if len(set(functions.values())) == 1:
+        return functions["cpu"](*arrays)
+    return lax.platform_dependent(*arrays, **functions)
+
+
+def xla_window(window: Window, rank: int) -> dict[str, Any]:
+    """`window` as the keyword arguments of `lax.reduce_window`."""
+    lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
+    padding = [(0, 0)] * rank
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        lengths[axis], strides[axis] = dim.window, dim.stride
+        dilations[axis] = dim.dilation
+        padding[axis] = (dim.low, max(0, dim.span - dim.low - dim.size))
+    return {
+        "window_dimensions": lengths,
+        "window_strides": strides,
+        "padding": padding,
+        "window_dilation": dilations,
+    }

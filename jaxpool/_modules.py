@@ -1,0 +1,115 @@
+"""What the Flax modules are, without Flax: the options of a pool, and its function."""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
+
+import jax
+from jax.typing import ArrayLike
+
+import jaxpool
+from jaxpool._lowering import Implementation
+from jaxpool._window import Ints, Padding
+
+
+@dataclass(eq=False, repr=False)
+class Pool:
+    """Options of a pool as fields; `where` comes with the call."""
+
+    _function: ClassVar[Callable[..., jax.Array]]
+
+    def __post_init__(self) -> None:
+        """Make the options hashable: Flax keeps them as static data."""
+        for name, value in self.options().items():
+            object.__setattr__(self, name, _frozen(value))
+        getattr(super(), "__post_init__", lambda: None)()  # Linen has one
+
+    def options(self) -> dict[str, Any]:
+        names = {field.name for field in fields(self)} - {"parent", "name"}  # Linen's
+        return {name: getattr(self, name) for name in sorted(names)}
+
+    def pool(self, x: ArrayLike, where: ArrayLike | None) -> jax.Array:
+        pooled: jax.Array = type(self)._function(x, where=where, **self.options())
+        return pooled
+
+
+@dataclass(eq=False, repr=False)
+class WindowedPool(Pool):
+    """The options that windowed pools share."""
+
+    window: Ints
+    strides: Ints | None = None
+    padding: Padding = "VALID"
+    _: KW_ONLY
+    dilation: Ints = 1
+    axes: Ints | None = None
+    ceil_mode: bool = False
+    empty_value: float = 0
+    implementation: Implementation | None = None
+
+
+@dataclass(eq=False, repr=False)
+class GlobalPool(Pool):
+    """The options that global pools share."""
+
+    _: KW_ONLY
+    axes: Ints | None = None
+    keepdims: bool = False
+    empty_value: float = 0
+
+
+class MaxPool(WindowedPool):
+    _function = jaxpool.max_pool
+
+
+class MinPool(WindowedPool):
+    _function = jaxpool.min_pool
+
+
+class SumPool(WindowedPool):
+    _function = jaxpool.sum_pool
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool(WindowedPool):
+    _: KW_ONLY
+    count_include_pad: bool = False
+    divisor: float | None = None
+    _function = jaxpool.avg_pool
+
+
+@dataclass(eq=False, repr=False)
+class LpPool(WindowedPool):
+    _: KW_ONLY
+    p: float = 2.0
+    _function = jaxpool.lp_pool
+
+
+class GlobalMaxPool(GlobalPool):
+    _function = jaxpool.global_max_pool
+
+
+class GlobalMinPool(GlobalPool):
+    _function = jaxpool.global_min_pool
+
+
+class GlobalSumPool(GlobalPool):
+    _function = jaxpool.global_sum_pool
+
+
+class GlobalAvgPool(GlobalPool):
+    _function = jaxpool.global_avg_pool
+
+
+@dataclass(eq=False, repr=False)
+class GlobalLpPool(GlobalPool):
+    _: KW_ONLY
+    p: float = 2.0
+    _function = jaxpool.global_lp_pool
+
+
+def _frozen(value: Any) -> Any:
+    """`value` with tuples for lists."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    return value

@@ -1,0 +1,48 @@
+"""Windowed reduction by an associative operation that the caller brings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxpool._lowering import Implementation, xla_window
+from jaxpool._passes import Arrays, reduce_axes
+from jaxpool._window import Window
+
+
+def reduce_any(
+    x: jax.Array,
+    init: jax.Array,
+    op: Callable[[Any, Any], Any],
+    window: Window,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
+    _check_op(op, x)
+    if implementation == "reduce_window":
+        reduced: jax.Array = lax.reduce_window(
+            x, init, op, **xla_window(window, x.ndim)
+        )
+        return reduced
+    elementwise = op
+    for _ in range(x.ndim):
+        elementwise = jax.vmap(elementwise)
+
+    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
+        return (elementwise(earlier[0], later[0]),)
+
+    doubling = implementation == "doubling"
+    return reduce_axes(combine, (x,), (init,), window, doubling)[0]
+
+
+def _check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
+    """Refuse what is no function of two scalars to one of the same dtype."""
+    if not callable(op):
+        raise TypeError(f"op must be a function of two scalars; got op={op!r}")
+    scalar = jax.ShapeDtypeStruct((), x.dtype)
+    result = jax.eval_shape(op, scalar, scalar)
+    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
+        raise TypeError(
+            f"op must return one scalar of the dtype of x, {x.dtype}; got {result}"
+        )

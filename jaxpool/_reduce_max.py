@@ -1,0 +1,252 @@
+"""The maximum (or minimum) of each window, and the cell that attains it.
+
+The winner is the first NaN of the window, else its first extreme cell in row-major
+order, never a padded or masked one; values, positions and gradients agree on it.
+
+The gradient's residual is the winner's position inside its window, in the smallest
+unsigned type that holds it, and nothing else. The rules call only raw kernels,
+never `extremum` itself, so that they can be differentiated again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxpool._lowering import (
+    Implementation,
+    Lowerings,
+    dispatch,
+    on_cpu_else,
+    xla_window,
+)
+from jaxpool._passes import Arrays, Combine, reduce_axes, route_axes
+from jaxpool._window import Window
+
+Kind: TypeAlias = Literal["max", "min"]
+
+POSITION = "jaxpool_position"  # the residual's name, for remat policies
+
+
+class _Config(NamedTuple):
+    """What is static about a call."""
+
+    kind: Kind
+    window: Window
+    implementation: Implementation | None
+
+
+def extremum(
+    kind: Kind,
+    x: jax.Array,
+    valid: jax.Array | None,
+    window: Window,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """Extreme value of each window; cells that are not `valid` must hold `worst`."""
+    config = _Config(kind, window, implementation)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return _values(config, x)
+    return _extremum(config, x, valid)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _extremum(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array:
+    return _values(config, x)
+
+
+def _extremum_fwd(
+    config: _Config, x: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    values, position = winners(config, x, valid)
+    return values, checkpoint_name(position, POSITION)
+
+
+def _extremum_bwd(
+    config: _Config, position: jax.Array, g: jax.Array
+) -> tuple[jax.Array, None]:
+    wide = g.astype(jnp.promote_types(g.dtype, np.float32))
+    return route_axes(wide, position, config.window).astype(g.dtype), None
+
+
+_extremum.defvjp(_extremum_fwd, _extremum_bwd)
+
+
+def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
+    """The value that every other value beats or ties: the identity of the reduction."""
+    lowest = kind == "max"
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.asarray(-np.inf if lowest else np.inf, dtype)
+    info = jnp.iinfo(dtype)
+    return np.asarray(info.min if lowest else info.max, dtype)
+
+
+def _values(config: _Config, x: jax.Array) -> jax.Array:
+    """The value of each winner, without its position."""
+    kind, window, implementation = config
+    fill = worst(kind, x.dtype)
+    extreme = lax.max if kind == "max" else lax.min
+
+    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
+        return (extreme(earlier[0], later[0]),)
+
+    def passes(doubling: bool, x: jax.Array) -> jax.Array:
+        return reduce_axes(combine, (x,), (fill,), window, doubling)[0]
+
+    def native(x: jax.Array) -> jax.Array:
+        reduced: jax.Array = lax.reduce_window(
+            x, fill, extreme, **xla_window(window, x.ndim)
+        )
+        return reduced
+
+    def nan_safe(x: jax.Array) -> jax.Array:
+        # XLA:CPU hands some float windows to a library that drops NaN; a computation
+        # that it does not recognise as a maximum stays with XLA.
+        def select(m: jax.Array, v: jax.Array) -> jax.Array:
+            return lax.select(_beats(kind, v, m), v, m)
+
+        reduced: jax.Array = lax.reduce_window(
+            x, fill, select, **xla_window(window, x.ndim)
+        )
+        return reduced
+
+    def reduce_window(x: jax.Array) -> jax.Array:
+        is_float = jnp.issubdtype(x.dtype, jnp.floating)
+        reduced: jax.Array = on_cpu_else(nan_safe if is_float else native, native, x)
+        return reduced
+
+    lowerings: Lowerings = {
+        "reduce_window": reduce_window,
+        "slices": partial(passes, False),
+        "doubling": partial(passes, True),
+    }
+    values: jax.Array = dispatch(lowerings, window, implementation, x)
+    return values
+
+
+def winners(
+    config: _Config, x: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The value of each winner, and its position inside the window, row-major.
+
+    `valid`, where given, has the shape of `x`. Where a window holds no valid cell,
+    the position is that of some cell.
+    """
+    kind, window, implementation = config
+    dtype = position_dtype(window)
+    fill = worst(kind, x.dtype)
+    masks: Arrays = () if valid is None else (valid,)
+    mask_fills = tuple(np.False_ for _ in masks)
+    chex.assert_equal_shape([x, *masks])
+
+    def passes(doubling: bool, x: jax.Array, *masks: jax.Array) -> Arrays:
+        arrays = (x, jnp.zeros(x.shape, dtype), *masks)
+        fills = (fill, dtype.type(0), *mask_fills)
+        combine = _first_winner(kind)
+        values, position, *_ = reduce_axes(combine, arrays, fills, window, doubling)
+        return values, _never_padding(position, window)
+
+    def reduce_window(x: jax.Array, *masks: jax.Array) -> Arrays:
+        # XLA combines in an order of its own, so that the earliest of equal cells
+        # must be told by their indices in the input.
+        values, index, *_ = lax.reduce_window(
+            (x, _cell_indices(window, x.shape), *masks),
+            (fill, np.int32(np.iinfo(np.int32).max), *mask_fills),
+            _earliest_winner(kind),
+            **xla_window(window, x.ndim),
+        )
+        return values, _position_of(index, window).astype(dtype)
+
+    lowerings: Lowerings = {
+        "reduce_window": reduce_window,
+        "slices": partial(passes, False),
+        "doubling": partial(passes, True),
+    }
+    values, position = dispatch(lowerings, window, implementation, x, *masks)
+    return values, position
+
+
+def position_dtype(window: Window) -> np.dtype:
+    """The smallest unsigned type that holds a position inside the window."""
+    return np.min_scalar_type(window.cells - 1)
+
+
+def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
+    """Whether `v` is more extreme than `m`; NaN beats every number, and no NaN."""
+    if not jnp.issubdtype(v.dtype, jnp.floating):
+        return v > m if kind == "max" else v < m
+    loses = v <= m if kind == "max" else v >= m
+    return ~loses & (m == m)
+
+
+def _first_winner(kind: Kind) -> Combine:
+    """Combine `(value, position[, valid])` of two runs of cells in row-major order."""
+
+    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
+        (m, p, *ok), (v, q, *also_ok) = earlier, later
+        q = q + np.asarray(offset, q.dtype)
+        takes = _beats(kind, v, m)
+        if ok:
+            takes = also_ok[0] & (takes | ~ok[0])
+            ok = [ok[0] | also_ok[0]]
+        return jnp.where(takes, v, m), jnp.where(takes, q, p), *ok
+
+    return combine
+
+
+def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:
+    """Combine `(value, index[, valid])` of cells in any order."""
+
+    def combine(one: Arrays, other: Arrays) -> Arrays:
+        (m, i, *ok), (v, j, *other_ok) = one, other
+        takes = _beats(kind, v, m) | ~_beats(kind, m, v) & (j < i)
+        if ok:
+            takes = other_ok[0] & (takes | ~ok[0])
+            ok = [ok[0] | other_ok[0]]
+        return jnp.where(takes, v, m), jnp.where(takes, j, i), *ok
+
+    return combine
+
+
+def _never_padding(position: jax.Array, window: Window) -> jax.Array:
+    """Move winners off the padding, where nothing in the window beats it.
+
+    Then the first cell won, at position 0, and the first cell of the input is meant;
+    no other winner comes before that one.
+    """
+    first, cells = np.zeros((1,) * position.ndim, np.int64), 1
+    for axis, dim in reversed(window.pairs()):
+        firsts = np.asarray(dim.first_valid()) * cells
+        first = first + np.expand_dims(
+            firsts, [a for a in range(position.ndim) if a != axis]
+        )
+        cells *= dim.window
+    if not first.any():
+        return position
+    return jnp.maximum(position, first.astype(position.dtype))
+
+
+def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
+    """The flat row-major index over the pooled axes of each cell of the input."""
+    indices, cells = jnp.zeros(shape, np.int32), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        indices += lax.broadcasted_iota(np.int32, shape, axis) * cells
+        cells *= dim.size
+    return indices
+
+
+def _position_of(index: jax.Array, window: Window) -> jax.Array:
+    """The position inside its window of each winner, from its index in the input."""
+    position, cells = jnp.zeros_like(index), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = lax.broadcasted_iota(np.int32, index.shape, axis) * dim.stride - dim.low
+        position += (index % dim.size - start) // dim.dilation * cells
+        index //= dim.size
+        cells *= dim.window
+    return jnp.clip(position, 0, window.cells - 1)

@@ -1,0 +1,96 @@
+"""The sum of each window, and how many cells it holds.
+
+The sum is linear. Its gradient is `spread_axes`, which is as fast as the sum itself;
+forward mode uses the transpose of `spread_axes`, so that transposing the derivative
+for reverse mode gives `spread_axes` back, to any order.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool._lowering import Implementation, Lowerings, dispatch, xla_window
+from jaxpool._passes import add, reduce_axes, spread_axes
+from jaxpool._window import Window
+
+
+def window_sum(
+    x: jax.Array, window: Window, implementation: Implementation | None
+) -> jax.Array:
+    """Sum of each window, accumulated in the dtype of `x`; padded cells are 0."""
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return _sums(x, window, implementation)
+    return _window_sum(x, window, implementation)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _window_sum(
+    x: jax.Array, window: Window, implementation: Implementation | None
+) -> jax.Array:
+    return _sums(x, window, implementation)
+
+
+@_window_sum.defjvp
+def _window_sum_jvp(
+    window: Window,
+    implementation: Implementation | None,
+    primals: tuple[jax.Array],
+    tangents: tuple[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    y = _window_sum(primals[0], window, implementation)
+    spread = partial(spread_axes, window=window)
+    (tangent,) = jax.linear_transpose(spread, y)(tangents[0])
+    return y, tangent
+
+
+def _sums(
+    x: jax.Array, window: Window, implementation: Implementation | None
+) -> jax.Array:
+    zero = np.zeros((), x.dtype)
+
+    def passes(doubling: bool, x: jax.Array) -> jax.Array:
+        return reduce_axes(add, (x,), (zero,), window, doubling)[0]
+
+    def reduce_window(x: jax.Array) -> jax.Array:
+        reduced: jax.Array = lax.reduce_window(
+            x, zero, lax.add, **xla_window(window, x.ndim)
+        )
+        return reduced
+
+    lowerings: Lowerings = {
+        "reduce_window": reduce_window,
+        "slices": partial(passes, False),
+        "doubling": partial(passes, True),
+    }
+    result: jax.Array = dispatch(lowerings, window, implementation, x)
+    return result
+
+
+def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
+    """Cells in each window as one factor per pooled axis, of a shape that broadcasts.
+
+    With `include_pad`, the padding that was asked for counts too. An axis on which
+    all windows hold the same number of cells has a factor of size 1.
+    """
+    factors = []
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        cells = np.asarray(dim.padded_counts() if include_pad else dim.valid_counts())
+        cells = cells[:1] if (cells == cells[0]).all() else cells
+        others = [other for other in range(rank) if other != axis]
+        factors.append(np.expand_dims(cells, others))
+    return factors
+
+
+def product(factors: list[np.ndarray], dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The product of the factors, which XLA must take for a variable.
+
+    It would turn the division by a constant into the product with its reciprocal,
+    and 77/7 into 11.000001.
+    """
+    result = jnp.ones((1,) * factors[0].ndim, dtype)
+    for factor in lax.optimization_barrier([jnp.asarray(f, dtype) for f in factors]):
+        result *= factor
+    return result

@@ -1,0 +1,317 @@
+"""Static window geometry: every user spelling of a window, resolved once to integers.
+
+A pooled axis is described by one `AxisWindow`, a pooling by one `Window`. All of it
+is Python integers; this module imports no jax, so no quantity in it can be traced
+or rounded. The output size and the divisors follow PyTorch (`aten/native/Pool.h`,
+`AvgPoolKernel.cpp`), "SAME" follows TensorFlow and XLA.
+
+Invariants of a resolved `AxisWindow`: sizes, window, stride, dilation and out are at
+least 1, and padding on either side is smaller than the extent of the window.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Ints: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
+
+PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
+
+
+@dataclass(frozen=True)
+class AxisWindow:
+    """One pooled axis: window `o` covers the cells `o*stride + j*dilation - low`.
+
+    `j` runs over `range(window)`; cells outside `range(size)` are padding. `high` is
+    the padding that was asked for; with `ceil_mode` the last window may reach beyond.
+    """
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    low: int
+    high: int
+    out: int
+
+    @property
+    def extent(self) -> int:
+        """Cells from the first to the last one of a window, both included."""
+        return (self.window - 1) * self.dilation + 1
+
+    @property
+    def span(self) -> int:
+        """Padded cells from the first one of the first window to the last one read."""
+        return (self.out - 1) * self.stride + self.extent
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether each window is exactly the one cell at its own place."""
+        return self.window == 1 and self.out == self.size
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether some cell may belong to two windows."""
+        return self.out > 1 and self.stride < self.extent
+
+    def _covered(self, o: int, low: int, high: int) -> range:
+        """The `j` whose cell lies in `range(low, high)`, for window `o`."""
+        start = o * self.stride - self.low
+        first = max(0, -((start - low) // self.dilation))
+        last = min(self.window, -((start - high) // self.dilation))
+        return range(first, max(first, last))
+
+    def valid_counts(self) -> tuple[int, ...]:
+        """Cells of the input, for each window."""
+        return tuple(len(self._covered(o, 0, self.size)) for o in range(self.out))
+
+    def padded_counts(self) -> tuple[int, ...]:
+        """Cells of the input or of the padding asked for, never the ceil overhang."""
+        low, high = -self.low, self.size + self.high
+        return tuple(len(self._covered(o, low, high)) for o in range(self.out))
+
+    def first_valid(self) -> tuple[int, ...]:
+        """The first `j` that is a cell of the input (0 if none is), for each window."""
+        covered = (self._covered(o, 0, self.size) for o in range(self.out))
+        return tuple(js.start if js else 0 for js in covered)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The pooled axes of an array, ascending, and the geometry of each."""
+
+    axes: tuple[int, ...]
+    dims: tuple[AxisWindow, ...]
+
+    @property
+    def cells(self) -> int:
+        """Number of cells in one window."""
+        return math.prod(dim.window for dim in self.dims)
+
+    def pairs(self) -> tuple[tuple[int, AxisWindow], ...]:
+        """`(axis, geometry)` of the axes on which there is something to do."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the pooled array."""
+        out = list(shape)
+        for axis, dim in zip(self.axes, self.dims, strict=True):
+            out[axis] = dim.out
+        return tuple(out)
+
+
+def resolve(
+    shape: Sequence[int],
+    window: Ints,
+    strides: Ints | None,
+    padding: Padding,
+    dilation: Ints,
+    axes: Ints | None,
+    ceil_mode: bool,
+) -> Window:
+    """The geometry of pooling an array of `shape`; raises on every illegal request."""
+    where = f"x.shape={tuple(shape)}"
+    if axes is None:
+        lengths = _trailing_window(window, shape)
+        positions = tuple(range(len(shape) - 1 - len(lengths), len(shape) - 1))
+    else:
+        positions = resolve_axes(axes, shape)
+        lengths = _per_axis("window", window, len(positions), where)
+    rank = len(positions)
+    steps = _per_axis("strides", window if strides is None else strides, rank, where)
+    dilations = _per_axis("dilation", dilation, rank, where)
+    for name, values in (
+        ("window", lengths),
+        ("strides", steps),
+        ("dilation", dilations),
+    ):
+        _check_at_least(name, values, 1, where)
+    pads = _pads(padding, rank, where)
+    if not isinstance(ceil_mode, bool):
+        raise TypeError(f"ceil_mode must be True or False; got {ceil_mode!r}")
+    dims = {}
+    for i, axis in enumerate(positions):
+        pad = pads if isinstance(pads, str) else pads[i]
+        numbers = (lengths[i], steps[i], dilations[i])
+        dims[axis] = _axis_window(axis, shape, *numbers, pad, ceil_mode)
+    ordered = tuple(sorted(dims))
+    return Window(ordered, tuple(dims[axis] for axis in ordered))
+
+
+def whole(shape: Sequence[int], axes: Ints | None) -> Window:
+    """One window that covers all of `axes` (default: all but the first and last)."""
+    if axes is None:
+        if len(shape) < 3:
+            raise ValueError(
+                "axes must be given for an input without spatial axes between the "
+                f"first (batch) and the last (channels) one; got x.shape={tuple(shape)}"
+            )
+        axes = range(1, len(shape) - 1)
+    positions = tuple(sorted(resolve_axes(axes, shape)))
+    return resolve(
+        shape, [shape[axis] for axis in positions], 1, 0, 1, positions, False
+    )
+
+
+def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
+    """`axes` as distinct non-negative integers, in the order given."""
+    rank = len(shape)
+    given = _ints("axes", axes)
+    given = (given,) if isinstance(given, int) else given
+    where = f"x.shape={tuple(shape)}"
+    if not given or any(not -rank <= axis < rank for axis in given):
+        raise ValueError(
+            f"axes must name at least one axis, each in [{-rank}, {rank}); "
+            f"got axes={axes} for {where}"
+        )
+    positions = tuple(axis % rank for axis in given)
+    if len(set(positions)) != len(positions):
+        raise ValueError(f"axes must be distinct; got axes={axes} for {where}")
+    return positions
+
+
+def _ints(name: str, value: Any) -> int | tuple[int, ...]:
+    """An integer, or a tuple of integers, from anything that holds such."""
+    try:
+        return _int(value)
+    except TypeError:
+        pass
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return tuple(_int(item) for item in value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an int or a sequence of ints, known when tracing; "
+            f"got {name}={value!r}"
+        ) from None
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _per_axis(name: str, value: Any, rank: int, where: str) -> tuple[int, ...]:
+    """One integer per pooled axis; a single one serves them all."""
+    ints = _ints(name, value)
+    if isinstance(ints, int):
+        return (ints,) * rank
+    if len(ints) != rank:
+        raise ValueError(
+            f"{name} must be an int or have one entry for each of the {rank} pooled "
+            f"axes; got {name}={value} for {where}"
+        )
+    return ints
+
+
+def _check_at_least(name: str, values: Sequence[int], least: int, where: str) -> None:
+    if any(value < least for value in values):
+        raise ValueError(
+            f"{name} must be at least {least} on each axis; "
+            f"got {name}={tuple(values)} for {where}"
+        )
+
+
+def _trailing_window(window: Ints, shape: Sequence[int]) -> tuple[int, ...]:
+    """`window` when it counts the spatial axes itself, before the channels axis."""
+    lengths = _ints("window", window)
+    where = f"x.shape={tuple(shape)}"
+    if isinstance(lengths, int):
+        raise ValueError(
+            "window must have one entry for each spatial axis, or axes must be given; "
+            f"got window={window} for {where}"
+        )
+    most = len(shape) - 1
+    if not 1 <= len(lengths) <= most:
+        raise ValueError(
+            f"window must have at least 1 and at most {most} entries for an input of "
+            f"{len(shape)} axes, the last of which is channels; "
+            f"got window={lengths} for {where}"
+        )
+    return lengths
+
+
+def _pads(padding: Padding, rank: int, where: str) -> str | tuple[tuple[int, int], ...]:
+    """The name of a padding rule, or one `(low, high)` pair per pooled axis."""
+    if isinstance(padding, str):
+        if padding not in PADDINGS:
+            raise ValueError(
+                f"padding must be one of {', '.join(PADDINGS)}, an int, or ints; "
+                f"got padding={padding!r}"
+            )
+        return padding
+    try:
+        pairs = tuple(tuple(_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
+    except TypeError:
+        pairs = tuple((n, n) for n in _per_axis("padding", padding, rank, where))
+    if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"padding must have one int or one (low, high) pair for each of the {rank} "
+            f"pooled axes; got padding={padding} for {where}"
+        )
+    _check_at_least("padding", [n for pair in pairs for n in pair], 0, where)
+    return tuple((low, high) for low, high in pairs)
+
+
+def _axis_window(
+    axis: int,
+    shape: Sequence[int],
+    window: int,
+    stride: int,
+    dilation: int,
+    pad: str | tuple[int, int],
+    ceil_mode: bool,
+) -> AxisWindow:
+    """The geometry of one axis, with its output size."""
+    size, where = shape[axis], f"x.shape={tuple(shape)}"
+    if size < 1:
+        raise ValueError(
+            f"x must have at least one cell on each pooled axis; axis {axis} is empty "
+            f"in {where}"
+        )
+    extent = (window - 1) * dilation + 1
+    if isinstance(pad, str):
+        low, high = _named_pad(pad, size, extent, stride)
+    else:
+        low, high = pad
+    if max(low, high) >= extent:
+        raise ValueError(
+            f"padding must be smaller than the {extent} cells that a window spans; "
+            f"got padding={(low, high)} with window={window} and dilation={dilation} "
+            f"on axis {axis} of {where}"
+        )
+    slack = size + low + high - extent
+    out = slack // stride + 1
+    if ceil_mode:
+        out = -(-slack // stride) + 1
+        if (out - 1) * stride >= size + low:  # the last window starts in the padding
+            out -= 1
+    if out < 1:
+        raise ValueError(
+            f"window must not be larger than the padded input; got window={window} "
+            f"with dilation={dilation} and padding={(low, high)} on axis {axis} of "
+            f"{where}"
+        )
+    if window == 1:
+        dilation = 1
+    if out == 1:  # no second window: any stride is right, this one tiles
+        stride = window if dilation == 1 else 1
+    return AxisWindow(size, window, stride, dilation, low, high, out)
+
+
+def _named_pad(name: str, size: int, extent: int, stride: int) -> tuple[int, int]:
+    """`(low, high)` of a padding rule."""
+    if name == "VALID":
+        return 0, 0
+    if name == "CAUSAL":
+        return extent - 1, 0
+    out = -(-size // stride)
+    total = max((out - 1) * stride + extent - size, 0)
+    less, more = total // 2, total - total // 2
+    return (less, more) if name == "SAME" else (more, less)

@@ -1,0 +1,415 @@
+"""Pools over sliding windows: `max_pool`, `min_pool`, `sum_pool`, `avg_pool`, ...
+
+Each checks its arguments, resolves its window, and says what to compute.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxpool import _pooling
+from jaxpool._arguments import (
+    Kinds,
+    as_array,
+    as_divisor,
+    as_mask,
+    as_order,
+    as_scalar,
+    check_flag,
+)
+from jaxpool._docs import documented
+from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._reduce_any import reduce_any
+from jaxpool._window import Ints, Padding, Window, resolve
+
+
+class _Call(NamedTuple):
+    """The arguments that windowed pools share, checked, as `_pooling` takes them."""
+
+    x: jax.Array
+    window: Window
+    mask: jax.Array | None
+    empty_value: float
+    implementation: Implementation | None
+
+
+@documented(padding="it never wins", dtype="that of `x`", extreme="maximum")
+def max_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Maximum over each window.
+
+        y[n, o, c] = max_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
+
+    Args:
+        {x}
+        {geometry}
+        {where}
+        {implementation}
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+
+    Gradient:
+        {winner_gradient}
+
+    References:
+        `torch.nn.functional.max_pool2d`; of two NaN in a window, PyTorch's
+        gradient goes to the last. `flax.linen.max_pool`, whose default stride is 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> rows = [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]]
+        >>> print(max_pool(jnp.asarray(rows), 2, axes=(0, 1)))
+        [[ 20  30]
+         [112  37]]
+    """
+    call = _check(
+        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
+        implementation,
+    )  # fmt: skip
+    return _pooling.extreme("max", *call)
+
+
+@documented(padding="it never wins", dtype="that of `x`", extreme="minimum")
+def min_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Minimum over each window.
+
+        y[n, o, c] = min_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
+
+    Args:
+        {x}
+        {geometry}
+        {where}
+        {implementation}
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+
+    Gradient:
+        {winner_gradient}
+
+    References:
+        `flax.nnx.min_pool`, whose default stride is 1. On an image, the grey erosion of
+        mathematical morphology.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(min_pool(jnp.asarray([3.0, 1.0, 2.0, 5.0]), 2, axes=0))
+        [1. 2.]
+    """
+    call = _check(
+        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
+        implementation,
+    )  # fmt: skip
+    return _pooling.extreme("min", *call)
+
+
+@documented(
+    padding="it adds nothing",
+    dtype="that of `x`, in which sums of integers wrap: widen small ones first",
+    rule="a cell gets the sum of its windows' cotangents",
+)
+def sum_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Sum over each window.
+
+        y[n, o, c] = sum_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
+
+    Args:
+        {x}
+        {geometry}
+        {where}
+        {implementation}
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+
+    Gradient:
+        {linear_gradient}
+
+    References:
+        `lax.reduce_window` with `lax.add`, but types of less than 32 bits accumulate in
+        32; `torch.nn.functional.avg_pool2d` with `divisor_override=1`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(sum_pool(jnp.arange(6.0), 3, axes=0))
+        [ 3. 12.]
+    """
+    call = _check(
+        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
+        implementation, kinds="number",
+    )  # fmt: skip
+    return _pooling.total(*call)
+
+
+@documented(
+    padding="it is not counted, unless `count_include_pad`",
+    dtype="that of `x`, of integers float32",
+    rule="a cell gets the sum of its windows' cotangents, divided as they were",
+)
+def avg_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    count_include_pad: bool = False,
+    divisor: float | None = None,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Average over each window.
+
+        y[n, o, c] = sum_j x[n, strides * o + dilation * j - low, c] / number of cells
+
+    Args:
+        {x}
+        {geometry}
+        {where}
+        count_include_pad: Whether padded cells count in the divisor. The overhang of
+            `ceil_mode` never does.
+        divisor: Divide every window by this number instead, clipped ones included.
+        {implementation}
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+        ValueError: If `divisor` is 0.
+
+    Gradient:
+        {linear_gradient}
+
+    References:
+        `torch.nn.functional.avg_pool2d`, where `count_include_pad` is True by default.
+        `flax.linen.avg_pool`, likewise, and with a default stride of 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(avg_pool(jnp.arange(5.0), 3, 2, "SAME", axes=0))
+        [0.5 2.  3.5]
+    """
+    check_flag("count_include_pad", count_include_pad)
+    call = _check(
+        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
+        implementation, kinds="number",
+    )  # fmt: skip
+    return _pooling.mean(*call, count_include_pad, as_divisor(divisor))
+
+
+@documented(padding="it adds nothing", dtype="that of `x`, of integers float32")
+def lp_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    p: float = 2.0,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """p-norm of each window.
+
+        y[n, o, c] = (sum_j |x[n, strides * o + dilation * j - low, c]| ** p) ** (1 / p)
+
+    Args:
+        {x}
+        {geometry}
+        {where}
+        p: Order of the norm, positive; inf gives the largest absolute value.
+        {implementation}
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+        ValueError: If `p` is not positive.
+
+    Gradient:
+        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
+        windows whose norm is 0. Both modes (`p=inf`: as `max_pool` of `|x|`).
+
+    References:
+        `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a
+        window clipped by `ceil_mode` up to a full one. C. Gulcehre et al.,
+        "Learned-Norm Pooling for Deep Feedforward and Recurrent Neural Networks",
+        ECML 2014, https://arxiv.org/abs/1311.1780
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(lp_pool(jnp.asarray([3.0, -4.0, 0.0, 0.0]), 2, axes=0))
+        [5. 0.]
+    """
+    call = _check(
+        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
+        implementation,
+    )  # fmt: skip
+    return _pooling.norm(*call, as_order(p))
+
+
+@documented(padding="it holds `init`", dtype="that of `x`")
+def pool(
+    x: ArrayLike,
+    init: ArrayLike,
+    op: Callable[[Any, Any], Any],
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Reduce each window by any associative operation.
+
+        y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  the cells of the window
+
+    Args:
+        {x} Booleans and complex numbers too.
+        init: Value of padded cells, a scalar; must be an identity of `op`.
+        op: Associative function of two scalars of the dtype of `x`, to one of them.
+            Cells enter in row-major order; how they are bracketed is not specified.
+        {geometry}
+        implementation: "slices" (what `None` means), "doubling" or "reduce_window".
+
+    Returns:
+        {returns}
+
+    Raises:
+        {raises}
+        TypeError: If `op` is not callable or does not keep the dtype.
+
+    Gradient:
+        That of the calls of `op`, in both modes. "reduce_window" has none, but for
+        `lax.add`, `lax.max` and `lax.min`.
+
+    References:
+        `lax.reduce_window`; `flax.linen.pool`, whose default stride is 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(pool(jnp.arange(1.0, 7.0), 1.0, jnp.multiply, 3, axes=0))
+        [  6. 120.]
+    """
+    x = as_array(x, kinds="any")
+    check_implementation(implementation)
+    resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
+    return reduce_any(x, as_scalar("init", init, x.dtype), op, resolved, implementation)
+
+
+@documented(padding="it only adds to the size")
+def output_shape(
+    shape: Sequence[int],
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+) -> tuple[int, ...]:
+    """Shape that a windowed pool of an input of `shape` has.
+
+        out = (size + low + high - dilation * (window - 1) - 1) // strides + 1
+
+    Args:
+        shape: Shape of the input, `[*batch, *spatial, channels]`.
+        {geometry}
+
+    Returns:
+        The shape of the result, as a tuple of ints.
+
+    Raises:
+        ValueError: As the pool would.
+        TypeError: As the pool would.
+
+    Gradient:
+        None: these are Python integers.
+
+    References:
+        `torch.nn.MaxPool2d` has the formula; PyTorch's own correction of it for
+        `ceil_mode` is in `aten/src/ATen/native/Pool.h`.
+
+    Example:
+        >>> output_shape((8, 112, 112, 64), (3, 3), 2, "SAME")
+        (8, 56, 56, 64)
+    """
+    resolved = resolve(shape, window, strides, padding, dilation, axes, ceil_mode)
+    return resolved.output_shape(shape)
+
+
+def _check(
+    x: Any,
+    window: Ints,
+    strides: Ints | None,
+    padding: Padding,
+    dilation: Ints,
+    axes: Ints | None,
+    ceil_mode: bool,
+    where: Any,
+    empty_value: float,
+    implementation: Implementation | None,
+    kinds: Kinds = "real",
+) -> _Call:
+    """Check what the windowed pools have in common, and resolve the window."""
+    x = as_array(x, kinds)
+    check_implementation(implementation)
+    resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
+    return _Call(x, resolved, as_mask(where, x), empty_value, implementation)

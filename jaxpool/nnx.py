@@ -1,0 +1,57 @@
+"""The pools as Flax NNX modules, for `nnx.Sequential` and model definitions.
+
+Each takes the options of its function as fields, and `where` when it is called.
+"""
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxpool import _modules
+
+
+class _Pool(_modules.Pool, nnx.Module):
+    """Calls the function of a pool with its options."""
+
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        return self.pool(x, where)
+
+
+class MaxPool(_modules.MaxPool, _Pool):
+    """Maximum over each window. See `jaxpool.max_pool`."""
+
+
+class MinPool(_modules.MinPool, _Pool):
+    """Minimum over each window. See `jaxpool.min_pool`."""
+
+
+class SumPool(_modules.SumPool, _Pool):
+    """Sum over each window. See `jaxpool.sum_pool`."""
+
+
+class AvgPool(_modules.AvgPool, _Pool):
+    """Average over each window. See `jaxpool.avg_pool`."""
+
+
+class LpPool(_modules.LpPool, _Pool):
+    """p-norm over each window. See `jaxpool.lp_pool`."""
+
+
+class GlobalMaxPool(_modules.GlobalMaxPool, _Pool):
+    """Maximum over whole axes. See `jaxpool.global_max_pool`."""
+
+
+class GlobalMinPool(_modules.GlobalMinPool, _Pool):
+    """Minimum over whole axes. See `jaxpool.global_min_pool`."""
+
+
+class GlobalSumPool(_modules.GlobalSumPool, _Pool):
+    """Sum over whole axes. See `jaxpool.global_sum_pool`."""
+
+
+class GlobalAvgPool(_modules.GlobalAvgPool, _Pool):
+    """Average over whole axes. See `jaxpool.global_avg_pool`."""
+
+
+class GlobalLpPool(_modules.GlobalLpPool, _Pool):
+    """p-norm over whole axes. See `jaxpool.global_lp_pool`."""
