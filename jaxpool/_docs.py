@@ -1,5 +1,7 @@
 """The parts of docstrings that many operators share, each written once."""
 
+import re
+import textwrap
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -7,78 +9,77 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SHARED = {
-    "x": """\
+    "x": """
 x: Input of shape `[*batch, *spatial, channels]`, or any shape if `axes` is given;
-        a floating or integer dtype.""",
-    "geometry": """\
+    a floating or integer dtype.""",
+    "geometry": """
 window: Cells per spatial axis; its length is the number of spatial axes. With
-        `axes`, an int (the same for each of them) or one int per axis.
-    strides: Cells from one window to the next, an int or one per axis. `None` means
-        the window itself, as in PyTorch and Keras (Flax's default is 1).
-    padding: "VALID" (none), "SAME" (`ceil(size / stride)` outputs, the odd cell of
-        padding after the data), "SAME_LOWER" (before it), "CAUSAL" (a window ends
-        at its own cell), an int, one int per axis, or one `(low, high)` pair per
-        axis. Padding is never data: {padding}.
-    dilation: Distance between the cells of a window, an int or one per axis.
-    axes: The pooled axes, an int or ints, in any order, negative ones from the end.
-        `None`: the `len(window)` axes before the last one.
-    ceil_mode: Whether a last window that reaches beyond the padded input counts, by
-        PyTorch's rule: it does if it starts in the input or the padding before it.""",
-    "where": """\
+    `axes`, an int (the same for each of them) or one int per axis.
+strides: Cells from one window to the next, an int or one per axis. `None` means
+    the window itself, as in PyTorch and Keras (Flax's default is 1).
+padding: "VALID" (none), "SAME" (`ceil(size / stride)` outputs, the odd cell of
+    padding after the data), "SAME_LOWER" (before it), "CAUSAL" (a window ends
+    at its own cell), an int, one int per axis, or one `(low, high)` pair per
+    axis. Padding is never data: {padding}.
+dilation: Distance between the cells of a window, an int or one per axis.
+axes: The pooled axes, an int or ints, in any order, negative ones from the end.
+    `None`: the `len(window)` axes before the last one.
+ceil_mode: Whether a last window that reaches beyond the padded input counts, by
+    PyTorch's rule: it does if it starts in the input or the padding before it.""",
+    "where": """
 where: Boolean mask that broadcasts to `x`. Cells where it is False take no part,
-        whatever they hold, and get gradient 0.
-    empty_value: Result for a window without a valid cell; its gradient is 0.""",
-    "implementation": """\
+    whatever they hold, and get gradient 0.
+empty_value: Result for a window without a valid cell; its gradient is 0.""",
+    "implementation": """
 implementation: `None` chooses per platform; "reduce_window", "slices" or
-        "doubling" forces that lowering (`jaxpool.implementation_for`).""",
-    "global": """\
+    "doubling" forces that lowering.""",
+    "global": """
 x: Input of shape `[batch, *spatial, channels]`, or any shape if `axes` is given;
-        a floating or integer dtype.
-    axes: The pooled axes, an int or ints. `None`: all but the first and the last.
-    keepdims: Whether the pooled axes stay, with size 1.""",
-    "returns": """\
+    a floating or integer dtype.
+axes: The pooled axes, an int or ints. `None`: all but the first and the last.
+keepdims: Whether the pooled axes stay, with size 1.""",
+    "returns": """
 `[*batch, *out, channels]`, where on each pooled axis
-    `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`, rounded
-    up with `ceil_mode`. The dtype is {dtype}.""",
-    "global_returns": """\
+`out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`, rounded
+up with `ceil_mode`. The dtype is {dtype}.""",
+    "global_returns": """
 The shape of `x` without the pooled axes. The dtype is {dtype}.""",
-    "raises": """\
+    "raises": """
 ValueError: If `window`, `strides`, `padding`, `dilation`, `axes` or `where` does
-        not fit the shape of `x`, if a window is larger than the padded input or the
-        padding as large as a window, or if `empty_value` has no place in the dtype.
-    TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is not
-        boolean, or if a static argument is traced.""",
-    "global_raises": """\
+    not fit the shape of `x`, if a window is larger than the padded input or the
+    padding as large as a window, or if `empty_value` has no place in the dtype.
+TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is not
+    boolean, or if a static argument is traced.""",
+    "global_raises": """
 ValueError: If `axes` or `where` does not fit the shape of `x`, if a pooled axis is
-        empty, or if `empty_value` has no place in the dtype.
-    TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is not
-        boolean, or if a static argument is traced.""",
-    "winner_gradient": """\
+    empty, or if `empty_value` has no place in the dtype.
+TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is not
+    boolean, or if a static argument is traced.""",
+    "winner_gradient": """
 The whole cotangent of a window goes to one cell: the first NaN, else the first
-    {extreme} in row-major order, never a padded or masked one. Reverse mode, to
-    any order, and forward mode over it (`jax.hessian`); integers have none.""",
-    "linear_gradient": """\
-Linear, in forward and reverse mode, to any order; {rule}.
-    Integers have none.""",
+{extreme} in row-major order, never a padded or masked one. Reverse mode, to
+any order, and forward mode over it (`jax.hessian`); integers have none.""",
+    "linear_gradient": """
+Linear, in forward and reverse mode, to any order:
+{rule}. Integers have none.""",
 }
 
 
 def documented(**words: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Replace each `{name}` in a docstring by the shared text, itself with `words`."""
+    """Replace each line `{name}` of a docstring by the shared text, with `words`."""
+
+    def shared(line: re.Match[str]) -> str:
+        text = SHARED[line["name"]].strip().format(**words)
+        return textwrap.indent(text, line["indent"])
 
     def fill(function: Callable[P, T]) -> Callable[P, T]:
         if function.__doc__ is not None:  # it is under `python -OO`
-            shared = {
-                name: text.format_map(_Words(words)) for name, text in SHARED.items()
-            }
-            function.__doc__ = function.__doc__.format_map(_Words(shared))
+            function.__doc__ = re.sub(
+                r"^(?P<indent> *)\{(?P<name>\w+)\}",
+                shared,
+                function.__doc__,
+                flags=re.M,
+            )
         return function
 
     return fill
-
-
-class _Words(dict[str, str]):
-    """Leaves a name in braces as it is where no word is given for it."""
-
-    def __missing__(self, name: str) -> str:
-        return "{" + name + "}"

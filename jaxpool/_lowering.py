@@ -14,7 +14,9 @@ then carry the residuals of all of them.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
+import jax
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxpool._window import AxisWindow, Window
 
@@ -36,7 +38,7 @@ def implementation_for(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
     if platform in NATIVE:
         return "reduce_window"
-    if any(doubles(dim) for dim in window.dims):
+    if any(doubles(level) for dim in window.dims for level in dim.levels()):
         return "doubling"
     return "slices"
 
@@ -71,6 +73,25 @@ def on_cpu_else(
 ) -> Any:
     """`cpu(*arrays)` when compiled for a CPU, `other(*arrays)` anywhere else."""
     return on_platform({"cpu": cpu, **dict.fromkeys(NATIVE, other)}, *arrays)
+
+
+def stage(function: Callable[..., Any], *arrays: Any) -> Any:
+    """Call `function`, and on a CPU keep XLA from fusing it into what uses the result.
+
+    There XLA would compute it again for each slice that is taken of the result, and
+    drops `lax.optimization_barrier` before it fuses. A call that it may not inline is
+    a boundary that holds. Elsewhere XLA knows better what to fuse.
+    """
+
+    def inside(*arrays: Any) -> Any:
+        with set_xla_metadata(inlineable=None):  # the calls in there may be inlined
+            return function(*arrays)
+
+    def outlined(*arrays: Any) -> Any:
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(inside)(*arrays)
+
+    return on_cpu_else(outlined, function, *arrays)
 
 
 def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> Any:

@@ -10,8 +10,8 @@ routed last. Everything here is slices, pads, selects and elementwise operations
 no scatter, no sort, nothing whose order of evaluation could vary.
 """
 
-import functools
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import TypeAlias
 
 import chex
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import doubles
+from jaxpool._lowering import doubles, stage
 from jaxpool._window import AxisWindow, Window
 
 Arrays: TypeAlias = tuple[jax.Array, ...]
@@ -36,60 +36,104 @@ def reduce_axes(
     fills: tuple[Scalar, ...],
     window: Window,
     doubling: bool,
+    lift: Callable[..., Arrays] = lambda *arrays: arrays,
 ) -> Arrays:
-    """Reduce every window to one cell; padded cells hold `fills`."""
+    """Reduce every window to one cell; padded cells hold `fills`.
+
+    `lift` turns `arrays` into those that `combine` and `fills` are about.
+    """
     cells = 1
-    pairs = window.pairs()
-    for axis, dim in reversed(pairs):
-        reduce_axis = _reduce_by_doubling if doubling else _reduce_by_slices
-        padded = tuple(
-            pad(array, axis, fill, dim.low, dim.span - dim.low - dim.size)
-            for array, fill in zip(arrays, fills, strict=True)
-        )
-        arrays = reduce_axis(combine, padded, axis, dim, cells)
-        if dim.overlaps and len(pairs) > 1:
-            # Fused into the next pass, this one would be computed once per slice.
-            arrays = lax.optimization_barrier(arrays)
+    reduce_axis = _reduce_by_doubling if doubling else _reduce_by_slices
+    for axis, dim in reversed(window.pairs()):
+        run = cells
+        for level in dim.levels():
+            begin = partial(_lift_and_pad, lift, fills, axis, level)
+            arrays = reduce_axis(combine, begin, axis, level, run, arrays)
+            run *= level.window
+            lift = _as_they_are
         cells *= dim.window
+    return lift(*arrays)
+
+
+def _as_they_are(*arrays: jax.Array) -> Arrays:
     return arrays
 
 
+def _lift_and_pad(
+    lift: Callable[..., Arrays],
+    fills: tuple[Scalar, ...],
+    axis: int,
+    dim: AxisWindow,
+    *arrays: jax.Array,
+) -> Arrays:
+    """The arrays of one axis from the first cell of its first window to the last."""
+    high = dim.span - dim.low - dim.size
+    pairs = zip(lift(*arrays), fills, strict=True)
+    return tuple(pad(array, axis, fill, dim.low, high) for array, fill in pairs)
+
+
 def _reduce_by_slices(
-    combine: Combine, arrays: Arrays, axis: int, dim: AxisWindow, cells: int
+    combine: Combine,
+    begin: Callable[..., Arrays],
+    axis: int,
+    dim: AxisWindow,
+    cells: int,
+    arrays: Arrays,
 ) -> Arrays:
     """Combine one strided slice per cell of the window."""
 
-    def cell(j: int) -> Arrays:
-        start = j * dim.dilation
-        return tuple(cut(array, axis, start, dim.out, dim.stride) for array in arrays)
+    def combine_slices(*arrays: jax.Array) -> Arrays:
+        padded = begin(*arrays)
+        result = _cut_all(padded, axis, 0, dim.out, dim.stride)
+        for j in range(1, dim.window):
+            later = _cut_all(padded, axis, j * dim.dilation, dim.out, dim.stride)
+            result = combine(result, later, j * cells)
+        return result
 
-    result = cell(0)
-    for j in range(1, dim.window):
-        result = combine(result, cell(j), j * cells)
-    return result
+    reduced: Arrays = stage(combine_slices, *arrays)
+    return reduced
 
 
 def _reduce_by_doubling(
-    combine: Combine, arrays: Arrays, axis: int, dim: AxisWindow, cells: int
+    combine: Combine,
+    begin: Callable[..., Arrays],
+    axis: int,
+    dim: AxisWindow,
+    cells: int,
+    arrays: Arrays,
 ) -> Arrays:
-    """Combine runs of 1, 2, 4, ... cells, those of the binary digits of the window."""
-    length = dim.span
-    runs, run = arrays, 1  # runs[i] reduces the cells i, i + dilation, ..., `run` many
-    result: Arrays = ()
-    done = 0
-    while True:
-        if dim.window & run:
-            start = done * dim.dilation
-            later = tuple(cut(a, axis, start, dim.out, dim.stride) for a in runs)
-            result = combine(result, later, done * cells) if done else later
-            done += run
-        if done == dim.window:
+    """Double the runs that are reduced, and add a cell where the window is odd.
+
+    After the leading binary digits `m` of the window, `runs[i]` reduces the cells
+    `i, i + dilation, ...`, `m` many.
+    """
+    runs = single = stage(begin, *arrays)
+    run = 1
+    for digit in f"{dim.window:b}"[1:]:
+        longer = 2 * run + int(digit)
+        is_last = longer == dim.window
+        stride = dim.stride if is_last else 1
+        length = dim.out if is_last else dim.span - (longer - 1) * dim.dilation
+
+        def double(
+            runs: Arrays,
+            single: Arrays,
+            run: int = run,
+            longer: int = longer,
+            length: int = length,
+            stride: int = stride,
+        ) -> Arrays:
+            earlier = _cut_all(runs, axis, 0, length, stride)
+            later = _cut_all(runs, axis, run * dim.dilation, length, stride)
+            result = combine(earlier, later, run * cells)
+            if longer > 2 * run:
+                later = _cut_all(single, axis, 2 * run * dim.dilation, length, stride)
+                result = combine(result, later, 2 * run * cells)
             return result
-        length -= run * dim.dilation
-        earlier = tuple(cut(a, axis, 0, length) for a in runs)
-        later = tuple(cut(a, axis, run * dim.dilation, length) for a in runs)
-        runs = lax.optimization_barrier(combine(earlier, later, run * cells))
-        run *= 2
+
+        runs = stage(double, runs, single)
+        run = longer
+    return _cut_all(runs, axis, 0, dim.out, dim.stride if dim.window == 1 else 1)
 
 
 def route_axes(g: jax.Array, position: jax.Array, window: Window) -> jax.Array:
@@ -109,18 +153,16 @@ def route_axes(g: jax.Array, position: jax.Array, window: Window) -> jax.Array:
             dim = at_stride_one(dim)
         if doubles(dim):
             g, position = (expand(a, axis, dim) for a in (g, position))
-            g, position = _route_by_halving(
-                g, position, axis, at_stride_one(dim), cells
-            )
+            route = partial(_route_by_halving, axis, at_stride_one(dim), cells)
         else:
-            g, position = _route_by_blocks(g, position, axis, dim, cells)
-        if len(pairs) > 1 and cells > 1:
-            g, position = lax.optimization_barrier((g, position))
+            route = partial(_route_by_blocks, axis, dim, cells)
+            route = partial(stage, route)
+        g, position = route(g, position)
     return g
 
 
 def _route_by_blocks(
-    g: jax.Array, position: jax.Array, axis: int, dim: AxisWindow, cells: int
+    axis: int, dim: AxisWindow, cells: int, g: jax.Array, position: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Ask, for each cell, each of the windows that cover it whether it won there.
 
@@ -150,8 +192,8 @@ def _route_by_blocks(
         results.append(jnp.where(won, routed, np.zeros((), g.dtype)))
         inners.append(jnp.where(won, rest, zero))
     result, inner = (
-        functools.reduce(lax.add, results),
-        functools.reduce(lax.max, inners),
+        reduce(lax.add, results),
+        reduce(lax.max, inners),
     )
     return (
         cut(_merge(result, axis), axis, dim.low, dim.size),
@@ -160,7 +202,7 @@ def _route_by_blocks(
 
 
 def _route_by_halving(
-    g: jax.Array, position: jax.Array, axis: int, dim: AxisWindow, cells: int
+    axis: int, dim: AxisWindow, cells: int, g: jax.Array, position: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Move cotangents to the half of the window that holds the winner, and again.
 
@@ -169,31 +211,39 @@ def _route_by_halving(
     halves the run. All that arrive at one run have the same winner, the first
     extreme cell of that run, so they may be added up.
     """
+    zero, none = np.zeros((), position.dtype), np.zeros((), g.dtype)
+    reach = (dim.window - 1) * dim.dilation  # beyond either end no window starts
+    after = dim.low + dim.size - dim.out
+    g, position = (
+        pad(g, axis, none, reach, after),
+        pad(position, axis, zero, reach, after),
+    )
     run = 1 << ((dim.window - 1).bit_length() - 1)
     shift = dim.window - run
-    zero = np.zeros((), position.dtype)
-    none = np.zeros((), g.dtype)
     while run:
-        stays = position < run * cells
-        moved = jnp.where(
-            stays, zero, position - jnp.asarray(shift * cells, zero.dtype)
+        g, position = stage(
+            partial(_move, axis, run * cells, shift * cells, shift * dim.dilation),
+            g,
+            position,
         )
-        far = shift * dim.dilation
-        g = pad(jnp.where(stays, g, none), axis, none, 0, far) + pad(
-            jnp.where(stays, none, g), axis, none, far, 0
-        )
-        position = jnp.maximum(
-            pad(jnp.where(stays, position, zero), axis, zero, 0, far),
-            pad(moved, axis, zero, far, 0),
-        )
-        g, position = lax.optimization_barrier((g, position))
         run //= 2
         shift = run
-    after = dim.low + dim.size - g.shape[axis]
-    g, position = pad(g, axis, none, 0, after), pad(position, axis, zero, 0, after)
+    return cut(g, axis, dim.low, dim.size), cut(position, axis, dim.low, dim.size)
+
+
+def _move(
+    axis: int, threshold: int, passed: int, far: int, g: jax.Array, position: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Move what is at a position from `threshold` on `far` cells ahead."""
+    length = g.shape[axis] - far
+    zero, none = np.zeros((), position.dtype), np.zeros((), g.dtype)
+    here, there = (cut(position, axis, start, length) for start in (far, 0))
+    stays, moves = here < threshold, there >= threshold
+    moved = there - np.asarray(passed, position.dtype)
     return (
-        cut(g, axis, dim.low, dim.size),
-        cut(position, axis, dim.low, dim.size),
+        jnp.where(stays, cut(g, axis, far, length), none)
+        + jnp.where(moves, cut(g, axis, 0, length), none),
+        jnp.maximum(jnp.where(stays, here, zero), jnp.where(moves, moved, zero)),
     )
 
 
@@ -225,7 +275,7 @@ def _spread_axis(g: jax.Array, axis: int, dim: AxisWindow) -> jax.Array:
         inner = cut(g, axis, start, length)
         run = AxisWindow(length, count, 1, step, 0, 0, blocks)
         reduce_axis = _reduce_by_doubling if doubles(run) else _reduce_by_slices
-        return reduce_axis(add, (inner,), axis, run, 0)[0]
+        return reduce_axis(add, _as_they_are, axis, run, 0, (inner,))[0]
 
     full = jnp.expand_dims(running_sum(more), axis + 1)
     number = _numbers(block, axis, g.ndim)
@@ -250,6 +300,10 @@ def _numbers(block: int, axis: int, rank: int) -> np.ndarray:
     shape = [1] * (rank + 1)
     shape[axis + 1] = block
     return np.arange(block).reshape(shape)
+
+
+def _cut_all(arrays: Arrays, axis: int, start: int, length: int, stride: int) -> Arrays:
+    return tuple(cut(array, axis, start, length, stride) for array in arrays)
 
 
 def _merge(array: jax.Array, axis: int) -> jax.Array:

@@ -64,7 +64,8 @@ def _extremum(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Arr
 def _extremum_fwd(
     config: _Config, x: jax.Array, valid: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    values, position = winners(config, x, valid)
+    # Without a barrier XLA computes the winners again inside each user of them.
+    values, position = lax.optimization_barrier(winners(config, x, valid))
     return values, checkpoint_name(position, POSITION)
 
 
@@ -146,10 +147,13 @@ def winners(
     chex.assert_equal_shape([x, *masks])
 
     def passes(doubling: bool, x: jax.Array, *masks: jax.Array) -> Arrays:
-        arrays = (x, jnp.zeros(x.shape, dtype), *masks)
+        def at_first_cell(x: jax.Array, *masks: jax.Array) -> Arrays:
+            return x, jnp.zeros(x.shape, dtype), *masks
+
         fills = (fill, dtype.type(0), *mask_fills)
-        combine = _first_winner(kind)
-        values, position, *_ = reduce_axes(combine, arrays, fills, window, doubling)
+        values, position, *_ = reduce_axes(
+            _first_winner(kind), (x, *masks), fills, window, doubling, at_first_cell
+        )
         return values, _never_padding(position, window)
 
     def reduce_window(x: jax.Array, *masks: jax.Array) -> Arrays:

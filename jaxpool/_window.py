@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 Ints: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
+BLOCK = 8  # cells to reduce at once where a long window can be reduced in blocks
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
@@ -56,6 +57,29 @@ class AxisWindow:
     def overlaps(self) -> bool:
         """Whether some cell may belong to two windows."""
         return self.out > 1 and self.stride < self.extent
+
+    def levels(self) -> tuple["AxisWindow", ...]:
+        """Smaller windows that, one after the other, amount to this one.
+
+        A window of more than `BLOCK` cells whose neighbours start at a multiple of
+        some block is first reduced in blocks, then over blocks. What lies beyond the
+        end of a single window is padding.
+        """
+        if self.window <= BLOCK or self.dilation > 1:
+            return (self,)
+        common = math.gcd(self.window, self.stride)
+        if self.out == 1:
+            block, stride = BLOCK, 1
+        else:
+            block = max(r for r in range(1, BLOCK + 1) if common % r == 0)
+            stride = self.stride // block
+        if block == 1:
+            return (self,)
+        cells = -(-self.span // block)
+        window = cells - (self.out - 1) * stride
+        blocks = AxisWindow(self.size, block, block, 1, self.low, self.high, cells)
+        rest = AxisWindow(cells, window, stride, 1, 0, 0, self.out)
+        return (blocks, *rest.levels())
 
     def _covered(self, o: int, low: int, high: int) -> range:
         """The `j` whose cell lies in `range(low, high)`, for window `o`."""

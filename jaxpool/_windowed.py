@@ -322,7 +322,7 @@ def pool(
         y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  the cells of the window
 
     Args:
-        {x} Booleans and complex numbers too.
+        {x}
         init: Value of padded cells, a scalar; must be an identity of `op`.
         op: Associative function of two scalars of the dtype of `x`, to one of them.
             Cells enter in row-major order; how they are bracketed is not specified.
