@@ -1,17 +1,64 @@
 """What every operator asks of the arrays and numbers it is given.
 
 Each function here checks one argument, before any array work, and returns it in the
-form that the kernels take.
+form that the kernels take. Checks run inside `about`, which says for which input.
 """
 
 import math
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpool import _dtypes
+from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._window import Window
+
 Kinds: TypeAlias = Literal["real", "number", "any"]
+
+
+class Call(NamedTuple):
+    """The checked arguments that all pools share, as `_pooling` takes them."""
+
+    x: jax.Array
+    window: Window
+    mask: jax.Array | None
+    empty: np.ndarray
+    implementation: Implementation | None
+
+
+def as_call(
+    x: Any,
+    resolve_window: Callable[..., Window],
+    geometry: tuple[Any, ...],
+    where: Any,
+    empty_value: Any,
+    implementation: Any = None,
+    *,
+    kinds: Kinds = "real",
+    averaged: bool = False,
+) -> Call:
+    """Check what all pools have in common."""
+    x = as_array(x, kinds)
+    with about(x.shape):
+        check_implementation(implementation)
+        window = resolve_window(x.shape, *geometry)
+        mask = as_mask(where, x)
+        dtype = _dtypes.averaged(x.dtype) if averaged else x.dtype
+        empty = as_empty_value(empty_value, dtype)
+    return Call(x, window, mask, empty, implementation)
+
+
+@contextmanager
+def about(shape: Any) -> Iterator[None]:
+    """End each complaint about an argument with the shape of the input."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} for x.shape={tuple(shape)}") from None
 
 
 def as_array(x: Any, kinds: Kinds = "real") -> jax.Array:
@@ -47,7 +94,7 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
     if mask.dtype != np.bool_:
         raise TypeError(
             f"where must be boolean; got where.dtype={mask.dtype} "
-            f"with where.shape={mask.shape} for x.shape={x.shape}"
+            f"with where.shape={mask.shape}"
         )
     shape = (1,) * (x.ndim - mask.ndim) + mask.shape
     if len(shape) != x.ndim or any(
@@ -56,19 +103,18 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
         raise ValueError(
             "where must broadcast to the shape of x (a mask of batch and time needs a "
             "last axis for the channels: where[..., None]); "
-            f"got where.shape={mask.shape} for x.shape={x.shape}"
+            f"got where.shape={mask.shape}"
         )
     return mask.reshape(shape)
 
 
-def as_empty_value(empty_value: Any, dtype: jax.typing.DTypeLike) -> np.ndarray:
+def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
     """`empty_value` in the dtype of the result."""
     number = _number("empty_value", empty_value)
     if jnp.issubdtype(dtype, jnp.integer):
         info = jnp.iinfo(dtype)
-        if not (number == int(number) if math.isfinite(number) else False) or not (
-            int(info.min) <= number <= int(info.max)
-        ):
+        held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
+        if not held or number != int(number):
             raise ValueError(
                 f"empty_value must be an integer that {np.dtype(dtype)} holds; "
                 f"got empty_value={empty_value}"

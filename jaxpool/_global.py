@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxpool import _pooling
-from jaxpool._arguments import Kinds, as_array, as_mask, as_order, check_flag
+from jaxpool._arguments import Call, about, as_call, as_order, check_flag
 from jaxpool._docs import documented
-from jaxpool._window import Ints, Window, whole
+from jaxpool._window import Ints, whole
 
 
 @documented(extreme="maximum", dtype="that of `x`")
@@ -48,9 +48,9 @@ def global_max_pool(
         >>> print(global_max_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[5.]]
     """
-    x, window, mask = _check(x, axes, keepdims, where)
-    pooled = _pooling.extreme("max", x, window, mask, empty_value, None)
-    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+    call = _check(x, axes, keepdims, where, empty_value)
+    pooled = _pooling.extreme("max", *call)
+    return _finish(pooled, call, keepdims)
 
 
 @documented(extreme="minimum", dtype="that of `x`")
@@ -87,9 +87,9 @@ def global_min_pool(
         >>> print(global_min_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [1. 2.]
     """
-    x, window, mask = _check(x, axes, keepdims, where)
-    pooled = _pooling.extreme("min", x, window, mask, empty_value, None)
-    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+    call = _check(x, axes, keepdims, where, empty_value)
+    pooled = _pooling.extreme("min", *call)
+    return _finish(pooled, call, keepdims)
 
 
 @documented(dtype="that of `x`", rule="each cell gets the cotangent")
@@ -126,9 +126,9 @@ def global_sum_pool(
         >>> print(global_sum_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [4. 6.]
     """
-    x, window, mask = _check(x, axes, keepdims, where, "number")
-    pooled = _pooling.total(x, window, mask, empty_value, None)
-    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+    call = _check(x, axes, keepdims, where, empty_value, kinds="number")
+    pooled = _pooling.total(*call)
+    return _finish(pooled, call, keepdims)
 
 
 @documented(
@@ -171,9 +171,9 @@ def global_avg_pool(
         >>> print(global_avg_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[3.]]
     """
-    x, window, mask = _check(x, axes, keepdims, where, "number")
-    pooled = _pooling.mean(x, window, mask, empty_value, None)
-    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+    call = _check(x, axes, keepdims, where, empty_value, kinds="number", averaged=True)
+    pooled = _pooling.mean(*call)
+    return _finish(pooled, call, keepdims)
 
 
 @documented(dtype="that of `x`, of integers float32")
@@ -214,15 +214,28 @@ def global_lp_pool(
         >>> print(global_lp_pool(jnp.asarray([[3.0, -4.0], [0.0, 0.0]]), axes=1))
         [5. 0.]
     """
-    x, window, mask = _check(x, axes, keepdims, where)
-    pooled = _pooling.norm(x, window, mask, empty_value, None, as_order(p))
-    return pooled if keepdims else jnp.squeeze(pooled, window.axes)
+    call = _check(x, axes, keepdims, where, empty_value, averaged=True)
+    with about(call.x.shape):
+        order = as_order(p)
+    pooled = _pooling.norm(*call, order)
+    return _finish(pooled, call, keepdims)
 
 
 def _check(
-    x: Any, axes: Ints | None, keepdims: bool, where: Any, kinds: Kinds = "real"
-) -> tuple[jax.Array, Window, jax.Array | None]:
-    """Check what the global pools have in common: the input, its window, the mask."""
-    x = as_array(x, kinds)
-    check_flag("keepdims", keepdims)
-    return x, whole(x.shape, axes), as_mask(where, x)
+    x: Any,
+    axes: Ints | None,
+    keepdims: bool,
+    where: Any,
+    empty_value: Any,
+    **options: Any,
+) -> Call:
+    """Check what the global pools have in common."""
+    call = as_call(x, whole, (axes,), where, empty_value, **options)
+    with about(call.x.shape):
+        check_flag("keepdims", keepdims)
+    return call
+
+
+def _finish(pooled: jax.Array, call: Call, keepdims: bool) -> jax.Array:
+    """Drop the pooled axes, which have size 1 by now, unless they are to be kept."""
+    return pooled if keepdims else jnp.squeeze(pooled, call.window.axes)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._arguments import as_empty_value
+from jaxpool import _dtypes
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_max import Kind, extremum, worst
 from jaxpool._reduce_sum import counts, product, window_sum
@@ -25,12 +25,11 @@ def extreme(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty_value: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
-    empty = as_empty_value(empty_value, x.dtype)
-    wide = x.astype(_order_dtype(x.dtype))
+    wide = x.astype(_dtypes.ordered(x.dtype))
     valid = None
     if mask is not None:
         valid = jnp.broadcast_to(mask, x.shape)
@@ -43,12 +42,11 @@ def total(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty_value: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
 ) -> jax.Array:
     """Sum of each window, in the dtype of `x`."""
-    empty = as_empty_value(empty_value, x.dtype)
-    wide = _zero_masked(x, mask).astype(_sum_dtype(x.dtype))
+    wide = _zero_masked(x, mask).astype(_dtypes.summed(x.dtype))
     sums = window_sum(wide, window, implementation).astype(x.dtype)
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
 
@@ -57,17 +55,16 @@ def mean(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty_value: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     count_include_pad: bool = False,
     divisor: float | None = None,
 ) -> jax.Array:
     """Average of each window, in the dtype of `x`, of integers in float32."""
-    dtype = _inexact(x.dtype)
-    empty = as_empty_value(empty_value, dtype)
-    wide = _zero_masked(x, mask).astype(_mean_dtype(x.dtype, window.cells))
+    dtype = _dtypes.averaged(x.dtype)
+    wide = _zero_masked(x, mask).astype(_dtypes.averaging(x.dtype, window.cells))
     sums = window_sum(wide, window, implementation)
-    sums = sums.astype(jnp.promote_types(dtype, np.float32))
+    sums = sums.astype(_dtypes.summed(dtype))
     valid = _valid_count(mask, window, x)
     real = jnp.finfo(sums.dtype).dtype
     if divisor is not None:
@@ -78,7 +75,7 @@ def mean(
             inside = product(counts(window, x.ndim, False), real)
             number = number - inside + valid.astype(real)
         number = jnp.maximum(number, np.ones((), real))
-    averages = (sums / number).astype(dtype)
+    averages = (sums / number.astype(sums.dtype)).astype(dtype)
     return _fill_empty(averages, window, valid, empty)
 
 
@@ -86,14 +83,13 @@ def norm(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty_value: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     p: float,
 ) -> jax.Array:
     """p-norm of each window, in the dtype of `x`, of integers in float32."""
-    dtype = _inexact(x.dtype)
-    empty = as_empty_value(empty_value, dtype)
-    sizes = jnp.abs(_zero_masked(x, mask).astype(jnp.promote_types(dtype, np.float32)))
+    dtype = _dtypes.averaged(x.dtype)
+    sizes = jnp.abs(_zero_masked(x, mask).astype(_dtypes.summed(dtype)))
     if math.isinf(p):
         norms = extremum("max", sizes, None, window, implementation)
     elif p == 1:
@@ -162,41 +158,3 @@ def _fill_empty(
         return pooled
     filled = math.prod(factors[1:], start=factors[0] > 0) > 0
     return jnp.where(filled, pooled, empty)
-
-
-def _inexact(dtype: np.dtype) -> np.dtype:
-    """The dtype of an average or a norm."""
-    return dtype if jnp.issubdtype(dtype, jnp.inexact) else np.dtype(np.float32)
-
-
-def _order_dtype(dtype: np.dtype) -> np.dtype:
-    """A dtype with the same order that has infinities and arithmetic."""
-    if jnp.issubdtype(dtype, jnp.floating):
-        return dtype if dtype.itemsize > 1 else np.dtype(np.float32)
-    return _at_least_a_byte(dtype)
-
-
-def _at_least_a_byte(dtype: np.dtype) -> np.dtype:
-    bits = jnp.iinfo(dtype).bits
-    if bits >= 8:
-        return dtype
-    return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
-
-
-def _sum_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype to accumulate a sum in."""
-    if jnp.issubdtype(dtype, jnp.inexact):
-        return jnp.promote_types(dtype, np.float32)
-    if jnp.issubdtype(dtype, jnp.signedinteger):
-        return jnp.promote_types(_at_least_a_byte(dtype), np.int32)
-    return jnp.promote_types(_at_least_a_byte(dtype), np.uint32)
-
-
-def _mean_dtype(dtype: np.dtype, cells: int) -> np.dtype:
-    """The dtype to accumulate an average in: exact wherever 32 bits allow it."""
-    if jnp.issubdtype(dtype, jnp.inexact):
-        return _sum_dtype(dtype)
-    info = jnp.iinfo(dtype)
-    largest = max(-int(info.min), int(info.max))
-    exact = largest * cells <= np.iinfo(np.int32).max
-    return np.dtype(np.int32 if exact else np.float32)

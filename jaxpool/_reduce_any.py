@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from jaxpool._lowering import Implementation, xla_window
@@ -19,7 +20,6 @@ def reduce_any(
     implementation: Implementation | None,
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
-    _check_op(op, x)
     if implementation == "reduce_window":
         reduced: jax.Array = lax.reduce_window(
             x, init, op, **xla_window(window, x.ndim)
@@ -36,13 +36,13 @@ def reduce_any(
     return reduce_axes(combine, (x,), (init,), window, doubling)[0]
 
 
-def _check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
+def check_op(op: Callable[[Any, Any], Any], dtype: np.dtype) -> None:
     """Refuse what is no function of two scalars to one of the same dtype."""
     if not callable(op):
         raise TypeError(f"op must be a function of two scalars; got op={op!r}")
-    scalar = jax.ShapeDtypeStruct((), x.dtype)
+    scalar = jax.ShapeDtypeStruct((), dtype)
     result = jax.eval_shape(op, scalar, scalar)
-    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
+    if getattr(result, "shape", None) != () or result.dtype != dtype:
         raise TypeError(
-            f"op must return one scalar of the dtype of x, {x.dtype}; got {result}"
+            f"op must return one scalar of the dtype of x, {dtype}; got {result}"
         )

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxpool import _dtypes
 from jaxpool._lowering import (
     Implementation,
     Lowerings,
@@ -72,7 +73,7 @@ def _extremum_fwd(
 def _extremum_bwd(
     config: _Config, position: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
-    wide = g.astype(jnp.promote_types(g.dtype, np.float32))
+    wide = g.astype(_dtypes.summed(g.dtype))
     return route_axes(wide, position, config.window).astype(g.dtype), None
 
 

@@ -138,23 +138,22 @@ def resolve(
     ceil_mode: bool,
 ) -> Window:
     """The geometry of pooling an array of `shape`; raises on every illegal request."""
-    where = f"x.shape={tuple(shape)}"
     if axes is None:
         lengths = _trailing_window(window, shape)
         positions = tuple(range(len(shape) - 1 - len(lengths), len(shape) - 1))
     else:
         positions = resolve_axes(axes, shape)
-        lengths = _per_axis("window", window, len(positions), where)
+        lengths = _per_axis("window", window, len(positions))
     rank = len(positions)
-    steps = _per_axis("strides", window if strides is None else strides, rank, where)
-    dilations = _per_axis("dilation", dilation, rank, where)
+    steps = _per_axis("strides", window if strides is None else strides, rank)
+    dilations = _per_axis("dilation", dilation, rank)
     for name, values in (
         ("window", lengths),
         ("strides", steps),
         ("dilation", dilations),
     ):
-        _check_at_least(name, values, 1, where)
-    pads = _pads(padding, rank, where)
+        _check_at_least(name, values, 1)
+    pads = _pads(padding, rank)
     if not isinstance(ceil_mode, bool):
         raise TypeError(f"ceil_mode must be True or False; got {ceil_mode!r}")
     dims = {}
@@ -172,7 +171,7 @@ def whole(shape: Sequence[int], axes: Ints | None) -> Window:
         if len(shape) < 3:
             raise ValueError(
                 "axes must be given for an input without spatial axes between the "
-                f"first (batch) and the last (channels) one; got x.shape={tuple(shape)}"
+                "first (batch) and the last (channels) one; got axes=None"
             )
         axes = range(1, len(shape) - 1)
     positions = tuple(sorted(resolve_axes(axes, shape)))
@@ -186,15 +185,14 @@ def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
     rank = len(shape)
     given = _ints("axes", axes)
     given = (given,) if isinstance(given, int) else given
-    where = f"x.shape={tuple(shape)}"
     if not given or any(not -rank <= axis < rank for axis in given):
         raise ValueError(
             f"axes must name at least one axis, each in [{-rank}, {rank}); "
-            f"got axes={axes} for {where}"
+            f"got axes={axes}"
         )
     positions = tuple(axis % rank for axis in given)
     if len(set(positions)) != len(positions):
-        raise ValueError(f"axes must be distinct; got axes={axes} for {where}")
+        raise ValueError(f"axes must be distinct; got axes={axes}")
     return positions
 
 
@@ -221,7 +219,7 @@ def _int(value: Any) -> int:
     return operator.index(value)
 
 
-def _per_axis(name: str, value: Any, rank: int, where: str) -> tuple[int, ...]:
+def _per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
     """One integer per pooled axis; a single one serves them all."""
     ints = _ints(name, value)
     if isinstance(ints, int):
@@ -229,39 +227,37 @@ def _per_axis(name: str, value: Any, rank: int, where: str) -> tuple[int, ...]:
     if len(ints) != rank:
         raise ValueError(
             f"{name} must be an int or have one entry for each of the {rank} pooled "
-            f"axes; got {name}={value} for {where}"
+            f"axes; got {name}={value}"
         )
     return ints
 
 
-def _check_at_least(name: str, values: Sequence[int], least: int, where: str) -> None:
+def _check_at_least(name: str, values: Sequence[int], least: int) -> None:
     if any(value < least for value in values):
         raise ValueError(
-            f"{name} must be at least {least} on each axis; "
-            f"got {name}={tuple(values)} for {where}"
+            f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
 
 
 def _trailing_window(window: Ints, shape: Sequence[int]) -> tuple[int, ...]:
     """`window` when it counts the spatial axes itself, before the channels axis."""
     lengths = _ints("window", window)
-    where = f"x.shape={tuple(shape)}"
     if isinstance(lengths, int):
         raise ValueError(
             "window must have one entry for each spatial axis, or axes must be given; "
-            f"got window={window} for {where}"
+            f"got window={window}"
         )
     most = len(shape) - 1
     if not 1 <= len(lengths) <= most:
         raise ValueError(
             f"window must have at least 1 and at most {most} entries for an input of "
             f"{len(shape)} axes, the last of which is channels; "
-            f"got window={lengths} for {where}"
+            f"got window={lengths}"
         )
     return lengths
 
 
-def _pads(padding: Padding, rank: int, where: str) -> str | tuple[tuple[int, int], ...]:
+def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
     """The name of a padding rule, or one `(low, high)` pair per pooled axis."""
     if isinstance(padding, str):
         if padding not in PADDINGS:
@@ -273,13 +269,13 @@ def _pads(padding: Padding, rank: int, where: str) -> str | tuple[tuple[int, int
     try:
         pairs = tuple(tuple(_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
     except TypeError:
-        pairs = tuple((n, n) for n in _per_axis("padding", padding, rank, where))
+        pairs = tuple((n, n) for n in _per_axis("padding", padding, rank))
     if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
             f"padding must have one int or one (low, high) pair for each of the {rank} "
-            f"pooled axes; got padding={padding} for {where}"
+            f"pooled axes; got padding={padding}"
         )
-    _check_at_least("padding", [n for pair in pairs for n in pair], 0, where)
+    _check_at_least("padding", [n for pair in pairs for n in pair], 0)
     return tuple((low, high) for low, high in pairs)
 
 
@@ -293,11 +289,10 @@ def _axis_window(
     ceil_mode: bool,
 ) -> AxisWindow:
     """The geometry of one axis, with its output size."""
-    size, where = shape[axis], f"x.shape={tuple(shape)}"
+    size = shape[axis]
     if size < 1:
         raise ValueError(
-            f"x must have at least one cell on each pooled axis; axis {axis} is empty "
-            f"in {where}"
+            f"x must have at least one cell on each pooled axis; axis {axis} is empty"
         )
     extent = (window - 1) * dilation + 1
     if isinstance(pad, str):
@@ -308,7 +303,7 @@ def _axis_window(
         raise ValueError(
             f"padding must be smaller than the {extent} cells that a window spans; "
             f"got padding={(low, high)} with window={window} and dilation={dilation} "
-            f"on axis {axis} of {where}"
+            f"on axis {axis}"
         )
     slack = size + low + high - extent
     out = slack // stride + 1
@@ -319,8 +314,7 @@ def _axis_window(
     if out < 1:
         raise ValueError(
             f"window must not be larger than the padded input; got window={window} "
-            f"with dilation={dilation} and padding={(low, high)} on axis {axis} of "
-            f"{where}"
+            f"with dilation={dilation} and padding={(low, high)} on axis {axis}"
         )
     if window == 1:
         dilation = 1

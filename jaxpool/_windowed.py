@@ -4,35 +4,25 @@ Each checks its arguments, resolves its window, and says what to compute.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.typing import ArrayLike
 
 from jaxpool import _pooling
 from jaxpool._arguments import (
-    Kinds,
+    about,
     as_array,
+    as_call,
     as_divisor,
-    as_mask,
     as_order,
     as_scalar,
     check_flag,
 )
 from jaxpool._docs import documented
 from jaxpool._lowering import Implementation, check_implementation
-from jaxpool._reduce_any import reduce_any
-from jaxpool._window import Ints, Padding, Window, resolve
-
-
-class _Call(NamedTuple):
-    """The arguments that windowed pools share, checked, as `_pooling` takes them."""
-
-    x: jax.Array
-    window: Window
-    mask: jax.Array | None
-    empty_value: float
-    implementation: Implementation | None
+from jaxpool._reduce_any import check_op, reduce_any
+from jaxpool._window import Ints, Padding, resolve
 
 
 @documented(padding="it never wins", dtype="that of `x`", extreme="maximum")
@@ -79,10 +69,8 @@ def max_pool(
         [[ 20  30]
          [112  37]]
     """
-    call = _check(
-        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
-        implementation,
-    )  # fmt: skip
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(x, resolve, geometry, where, empty_value, implementation)
     return _pooling.extreme("max", *call)
 
 
@@ -128,10 +116,8 @@ def min_pool(
         >>> print(min_pool(jnp.asarray([3.0, 1.0, 2.0, 5.0]), 2, axes=0))
         [1. 2.]
     """
-    call = _check(
-        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
-        implementation,
-    )  # fmt: skip
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(x, resolve, geometry, where, empty_value, implementation)
     return _pooling.extreme("min", *call)
 
 
@@ -181,10 +167,10 @@ def sum_pool(
         >>> print(sum_pool(jnp.arange(6.0), 3, axes=0))
         [ 3. 12.]
     """
-    call = _check(
-        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
-        implementation, kinds="number",
-    )  # fmt: skip
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(
+        x, resolve, geometry, where, empty_value, implementation, kinds="number"
+    )
     return _pooling.total(*call)
 
 
@@ -240,12 +226,21 @@ def avg_pool(
         >>> print(avg_pool(jnp.arange(5.0), 3, 2, "SAME", axes=0))
         [0.5 2.  3.5]
     """
-    check_flag("count_include_pad", count_include_pad)
-    call = _check(
-        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
-        implementation, kinds="number",
-    )  # fmt: skip
-    return _pooling.mean(*call, count_include_pad, as_divisor(divisor))
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(
+        x,
+        resolve,
+        geometry,
+        where,
+        empty_value,
+        implementation,
+        kinds="number",
+        averaged=True,
+    )
+    with about(call.x.shape):
+        check_flag("count_include_pad", count_include_pad)
+        number = as_divisor(divisor)
+    return _pooling.mean(*call, count_include_pad, number)
 
 
 @documented(padding="it adds nothing", dtype="that of `x`, of integers float32")
@@ -296,11 +291,13 @@ def lp_pool(
         >>> print(lp_pool(jnp.asarray([3.0, -4.0, 0.0, 0.0]), 2, axes=0))
         [5. 0.]
     """
-    call = _check(
-        x, window, strides, padding, dilation, axes, ceil_mode, where, empty_value,
-        implementation,
-    )  # fmt: skip
-    return _pooling.norm(*call, as_order(p))
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(
+        x, resolve, geometry, where, empty_value, implementation, averaged=True
+    )
+    with about(call.x.shape):
+        order = as_order(p)
+    return _pooling.norm(*call, order)
 
 
 @documented(padding="it holds `init`", dtype="that of `x`")
@@ -349,9 +346,12 @@ def pool(
         [  6. 120.]
     """
     x = as_array(x, kinds="any")
-    check_implementation(implementation)
-    resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
-    return reduce_any(x, as_scalar("init", init, x.dtype), op, resolved, implementation)
+    with about(x.shape):
+        check_implementation(implementation)
+        resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
+        identity = as_scalar("init", init, x.dtype)
+        check_op(op, x.dtype)
+    return reduce_any(x, identity, op, resolved, implementation)
 
 
 @documented(padding="it only adds to the size")
@@ -391,25 +391,6 @@ def output_shape(
         >>> output_shape((8, 112, 112, 64), (3, 3), 2, "SAME")
         (8, 56, 56, 64)
     """
-    resolved = resolve(shape, window, strides, padding, dilation, axes, ceil_mode)
+    with about(shape):
+        resolved = resolve(shape, window, strides, padding, dilation, axes, ceil_mode)
     return resolved.output_shape(shape)
-
-
-def _check(
-    x: Any,
-    window: Ints,
-    strides: Ints | None,
-    padding: Padding,
-    dilation: Ints,
-    axes: Ints | None,
-    ceil_mode: bool,
-    where: Any,
-    empty_value: float,
-    implementation: Implementation | None,
-    kinds: Kinds = "real",
-) -> _Call:
-    """Check what the windowed pools have in common, and resolve the window."""
-    x = as_array(x, kinds)
-    check_implementation(implementation)
-    resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
-    return _Call(x, resolved, as_mask(where, x), empty_value, implementation)

@@ -1,0 +1,39 @@
+"""In which dtype each reduction computes, and in which it answers."""
+
+import jax.numpy as jnp
+import numpy as np
+
+FLOAT32 = np.dtype(np.float32)
+INT32 = np.dtype(np.int32)
+
+
+def averaged(dtype: np.dtype) -> np.dtype:
+    """The dtype of an average or a norm."""
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else FLOAT32
+
+
+def ordered(dtype: np.dtype) -> np.dtype:
+    """A dtype with the same order that has infinities, if a float, and arithmetic."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return dtype if dtype.itemsize > 1 else FLOAT32
+    if jnp.iinfo(dtype).bits >= 8:
+        return dtype
+    return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
+
+
+def summed(dtype: np.dtype) -> np.dtype:
+    """The dtype to accumulate a sum in: at least 32 bits."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return dtype if dtype.itemsize >= 4 else FLOAT32
+    if jnp.iinfo(dtype).bits >= 32:
+        return dtype
+    return INT32 if jnp.issubdtype(dtype, jnp.signedinteger) else np.dtype(np.uint32)
+
+
+def averaging(dtype: np.dtype, cells: int) -> np.dtype:
+    """The dtype to accumulate an average in: exact for integers where 32 bits allow."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return summed(dtype)
+    info = jnp.iinfo(dtype)
+    largest = max(-int(info.min), int(info.max)) * cells
+    return INT32 if largest <= np.iinfo(INT32).max else FLOAT32
