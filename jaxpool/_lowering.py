@@ -101,17 +101,29 @@ def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> An
     return lax.platform_dependent(*arrays, **functions)
 
 
-def xla_window(window: Window, rank: int) -> dict[str, Any]:
-    """`window` as the keyword arguments of `lax.reduce_window`."""
+def xla_reduce_window(
+    arrays: Any, fills: Any, computation: Callable[..., Any], window: Window
+) -> Any:
+    """`lax.reduce_window` of one array or several, by a resolved window."""
+    rank = jax.tree.leaves(arrays)[0].ndim
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     for axis, dim in zip(window.axes, window.dims, strict=True):
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
         padding[axis] = (dim.low, max(0, dim.span - dim.low - dim.size))
-    return {
-        "window_dimensions": lengths,
-        "window_strides": strides,
-        "padding": padding,
-        "window_dilation": dilations,
-    }
+    reduced = lax.reduce_window(
+        arrays,
+        fills,
+        computation,
+        window_dimensions=lengths,
+        window_strides=strides,
+        padding=padding,
+        window_dilation=dilations,
+    )
+
+    def without_rest(array: jax.Array) -> jax.Array:
+        # Where the input ends beyond the last window, XLA may see one more.
+        return lax.slice(array, [0] * rank, window.output_shape(array.shape))
+
+    return jax.tree.map(without_rest, reduced)

@@ -46,7 +46,10 @@ def reduce_axes(
     reduce_axis = _reduce_by_doubling if doubling else _reduce_by_slices
     for axis, dim in reversed(window.pairs()):
         run = cells
-        for level in dim.levels():
+        levels = dim.levels()
+        if len(levels) > 1:
+            lift = partial(_lift_and_pad, lift, fills, axis, dim)
+        for level in levels:
             begin = partial(_lift_and_pad, lift, fills, axis, level)
             arrays = reduce_axis(combine, begin, axis, level, run, arrays)
             run *= level.window

@@ -89,7 +89,8 @@ def norm(
 ) -> jax.Array:
     """p-norm of each window, in the dtype of `x`, of integers in float32."""
     dtype = _dtypes.averaged(x.dtype)
-    sizes = jnp.abs(_zero_masked(x, mask).astype(_dtypes.summed(dtype)))
+    signed = _zero_masked(x, mask).astype(_dtypes.summed(dtype))
+    sizes = signed * lax.stop_gradient(lax.sign(signed))  # |x|, with gradient 0 at 0
     if math.isinf(p):
         norms = extremum("max", sizes, None, window, implementation)
     elif p == 1:

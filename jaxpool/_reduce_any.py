@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
-from jaxpool._lowering import Implementation, xla_window
+from jaxpool._lowering import Implementation, xla_reduce_window
 from jaxpool._passes import Arrays, reduce_axes
 from jaxpool._window import Window
 
@@ -21,9 +20,7 @@ def reduce_any(
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
     if implementation == "reduce_window":
-        reduced: jax.Array = lax.reduce_window(
-            x, init, op, **xla_window(window, x.ndim)
-        )
+        reduced: jax.Array = xla_reduce_window(x, init, op, window)
         return reduced
     elementwise = op
     for _ in range(x.ndim):

@@ -10,7 +10,7 @@ never `extremum` itself, so that they can be differentiated again.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import chex
 import jax
@@ -25,7 +25,7 @@ from jaxpool._lowering import (
     Lowerings,
     dispatch,
     on_cpu_else,
-    xla_window,
+    xla_reduce_window,
 )
 from jaxpool._passes import Arrays, Combine, reduce_axes, route_axes
 from jaxpool._window import Window
@@ -65,16 +65,14 @@ def _extremum(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Arr
 def _extremum_fwd(
     config: _Config, x: jax.Array, valid: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    # Without a barrier XLA computes the winners again inside each user of them.
-    values, position = lax.optimization_barrier(winners(config, x, valid))
+    values, position = winners(config, x, valid)
     return values, checkpoint_name(position, POSITION)
 
 
 def _extremum_bwd(
     config: _Config, position: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
-    wide = g.astype(_dtypes.summed(g.dtype))
-    return route_axes(wide, position, config.window).astype(g.dtype), None
+    return _route(config.window, position, g), None
 
 
 _extremum.defvjp(_extremum_fwd, _extremum_bwd)
@@ -102,9 +100,7 @@ def _values(config: _Config, x: jax.Array) -> jax.Array:
         return reduce_axes(combine, (x,), (fill,), window, doubling)[0]
 
     def native(x: jax.Array) -> jax.Array:
-        reduced: jax.Array = lax.reduce_window(
-            x, fill, extreme, **xla_window(window, x.ndim)
-        )
+        reduced: jax.Array = xla_reduce_window(x, fill, extreme, window)
         return reduced
 
     def nan_safe(x: jax.Array) -> jax.Array:
@@ -113,9 +109,7 @@ def _values(config: _Config, x: jax.Array) -> jax.Array:
         def select(m: jax.Array, v: jax.Array) -> jax.Array:
             return lax.select(_beats(kind, v, m), v, m)
 
-        reduced: jax.Array = lax.reduce_window(
-            x, fill, select, **xla_window(window, x.ndim)
-        )
+        reduced: jax.Array = xla_reduce_window(x, fill, select, window)
         return reduced
 
     def reduce_window(x: jax.Array) -> jax.Array:
@@ -132,14 +126,62 @@ def _values(config: _Config, x: jax.Array) -> jax.Array:
     return values
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def winners(
     config: _Config, x: jax.Array, valid: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
     `valid`, where given, has the shape of `x`. Where a window holds no valid cell,
-    the position is that of some cell.
+    the position is that of some cell. The derivative, in both modes, reads the
+    tangents at the winners.
     """
+    return _winners(config, x, valid)
+
+
+@winners.defjvp
+def _winners_jvp(
+    config: _Config,
+    primals: tuple[jax.Array, jax.Array | None],
+    tangents: tuple[jax.Array, Any],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    values, position = winners(config, *primals)
+    tangent = _read(config.window, position, tangents[0], values)
+    no_tangent = np.zeros(position.shape, jax.dtypes.float0)
+    return (values, position), (tangent, no_tangent)
+
+
+def _route(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
+    """Send each cotangent to its winner."""
+
+    # The selects are computed again from the position whenever this is transposed;
+    # else one boolean mask for each cell of a window would be kept.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def route(position: jax.Array, g: jax.Array) -> jax.Array:
+        wide = g.astype(_dtypes.summed(g.dtype))
+        return route_axes(wide, position, window).astype(g.dtype)
+
+    routed: jax.Array = route(position, g)
+    return routed
+
+
+def _read(
+    window: Window, position: jax.Array, t: jax.Array, like: jax.Array
+) -> jax.Array:
+    """Read the tangent at each winner: the transpose of `_route`, and linear in `t`."""
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def read(position: jax.Array, t: jax.Array) -> jax.Array:
+        (tangent,) = jax.linear_transpose(partial(_route, window, position), like)(t)
+        return tangent  # type: ignore[no-any-return]
+
+    tangent: jax.Array = read(position, t)
+    return tangent
+
+
+def _winners(
+    config: _Config, x: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
     kind, window, implementation = config
     dtype = position_dtype(window)
     fill = worst(kind, x.dtype)
@@ -160,11 +202,11 @@ def winners(
     def reduce_window(x: jax.Array, *masks: jax.Array) -> Arrays:
         # XLA combines in an order of its own, so that the earliest of equal cells
         # must be told by their indices in the input.
-        values, index, *_ = lax.reduce_window(
+        values, index, *_ = xla_reduce_window(
             (x, _cell_indices(window, x.shape), *masks),
             (fill, np.int32(np.iinfo(np.int32).max), *mask_fills),
             _earliest_winner(kind),
-            **xla_window(window, x.ndim),
+            window,
         )
         return values, _position_of(index, window).astype(dtype)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import Implementation, Lowerings, dispatch, xla_window
+from jaxpool._lowering import Implementation, Lowerings, dispatch, xla_reduce_window
 from jaxpool._passes import add, reduce_axes, spread_axes
 from jaxpool._window import Window
 
@@ -55,9 +55,7 @@ def _sums(
         return reduce_axes(add, (x,), (zero,), window, doubling)[0]
 
     def reduce_window(x: jax.Array) -> jax.Array:
-        reduced: jax.Array = lax.reduce_window(
-            x, zero, lax.add, **xla_window(window, x.ndim)
-        )
+        reduced: jax.Array = xla_reduce_window(x, zero, lax.add, window)
         return reduced
 
     lowerings: Lowerings = {

@@ -62,8 +62,8 @@ class AxisWindow:
         """Smaller windows that, one after the other, amount to this one.
 
         A window of more than `BLOCK` cells whose neighbours start at a multiple of
-        some block is first reduced in blocks, then over blocks. What lies beyond the
-        end of a single window is padding.
+        some block is first reduced in blocks, then over blocks. All but a single level
+        take an axis that is padded to `span` cells; beyond those is padding again.
         """
         if self.window <= BLOCK or self.dilation > 1:
             return (self,)
@@ -77,7 +77,7 @@ class AxisWindow:
             return (self,)
         cells = -(-self.span // block)
         window = cells - (self.out - 1) * stride
-        blocks = AxisWindow(self.size, block, block, 1, self.low, self.high, cells)
+        blocks = AxisWindow(self.span, block, block, 1, 0, 0, cells)
         rest = AxisWindow(cells, window, stride, 1, 0, 0, self.out)
         return (blocks, *rest.levels())
 
