@@ -28,7 +28,7 @@ TIMED = (STRIDED_END, "max, flatten", "average, flatten", "Lp (p = 2), flatten")
 def recipe(job: report.Job) -> training.Recipe:
     """Say how every network is trained."""
     loss = optax.softmax_cross_entropy_with_integer_labels
-    return training.Recipe(loss, job.full_or_quick(20, 5), 64, 3e-3)
+    return training.Recipe(loss, job.full_or_quick(20, 4), 64, 3e-3)
 
 
 def ticks(job: report.Job) -> int:
@@ -102,7 +102,7 @@ def time_steps(job: report.Job, train: training.Data) -> Seconds:
     builds = {(name, "jaxpool"): NETWORKS[name] for name in TIMED}
     builds |= {(name, "flax"): make for name, make in FLAX.items()}
     losses, seconds = training.compare_steps(
-        builds, recipe(job), train, warm_up=5, rounds=job.full_or_quick(400, 100)
+        builds, recipe(job), train, warm_up=5, rounds=job.full_or_quick(400, 40)
     )
     for name in FLAX:
         pair = losses[name, "jaxpool"], losses[name, "flax"]

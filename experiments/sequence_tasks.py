@@ -64,7 +64,7 @@ def vowels(job: Job) -> Task:
         9,
         optax.softmax_cross_entropy_with_integer_labels,
         accuracy,
-        job.full_or_quick(40, 15),
+        job.full_or_quick(40, 10),
         30,
     )
 
@@ -89,7 +89,7 @@ def motifs(job: Job) -> list[Task]:
         usual = sequence_data.pad_more(make(1, 500, SHORT), longer.inputs[0].shape[1])
         tests = {"as trained": usual, "longer": longer}
         train = make(0, 1280, SHORT)
-        epochs = job.full_or_quick(20, 12)
+        epochs = job.full_or_quick(20, 8)
         return Task(question, train, tests, outputs, loss, score, epochs, 64)
 
     loss = optax.softmax_cross_entropy_with_integer_labels

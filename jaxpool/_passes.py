@@ -27,6 +27,8 @@ Arrays: TypeAlias = tuple[jax.Array, ...]
 # combine(earlier, later, offset): both arguments reduce runs of cells; the later run
 # starts `offset` cells of the window, in row-major order, after the earlier one.
 Combine: TypeAlias = Callable[[Arrays, Arrays, int], Arrays]
+# (combine, lift, fills, axis, geometry, cells in the axes done, arrays) -> arrays
+ReduceAxis: TypeAlias = Callable[..., Arrays]
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 
 
@@ -37,21 +39,22 @@ def reduce_axes(
     window: Window,
     doubling: bool,
     lift: Callable[..., Arrays] = lambda *arrays: arrays,
+    by_slices: ReduceAxis | None = None,
 ) -> Arrays:
     """Reduce every window to one cell; padded cells hold `fills`.
 
-    `lift` turns `arrays` into those that `combine` and `fills` are about.
+    `lift` turns `arrays` into those that `combine` and `fills` are about. `by_slices`
+    is what to do instead of `reduce_by_slices`.
     """
     cells = 1
-    reduce_axis = _reduce_by_doubling if doubling else _reduce_by_slices
+    reduce_axis = reduce_by_doubling if doubling else by_slices or reduce_by_slices
     for axis, dim in reversed(window.pairs()):
         run = cells
         levels = dim.levels()
         if len(levels) > 1:
             lift = partial(_lift_and_pad, lift, fills, axis, dim)
         for level in levels:
-            begin = partial(_lift_and_pad, lift, fills, axis, level)
-            arrays = reduce_axis(combine, begin, axis, level, run, arrays)
+            arrays = reduce_axis(combine, lift, fills, axis, level, run, arrays)
             run *= level.window
             lift = _as_they_are
         cells *= dim.window
@@ -75,9 +78,10 @@ def _lift_and_pad(
     return tuple(pad(array, axis, fill, dim.low, high) for array, fill in pairs)
 
 
-def _reduce_by_slices(
+def reduce_by_slices(
     combine: Combine,
-    begin: Callable[..., Arrays],
+    lift: Callable[..., Arrays],
+    fills: tuple[Scalar, ...],
     axis: int,
     dim: AxisWindow,
     cells: int,
@@ -86,20 +90,58 @@ def _reduce_by_slices(
     """Combine one strided slice per cell of the window."""
 
     def combine_slices(*arrays: jax.Array) -> Arrays:
-        padded = begin(*arrays)
-        result = _cut_all(padded, axis, 0, dim.out, dim.stride)
+        pairs = tuple(zip(lift(*arrays), fills, strict=True))
+
+        def cell(j: int) -> Arrays:
+            return tuple(
+                for_all_windows(seen(array, axis, dim, j), fill, axis, dim, j)
+                for array, fill in pairs
+            )
+
+        result = cell(0)
         for j in range(1, dim.window):
-            later = _cut_all(padded, axis, j * dim.dilation, dim.out, dim.stride)
-            result = combine(result, later, j * cells)
+            result = combine(result, cell(j), j * cells)
         return result
 
     reduced: Arrays = stage(combine_slices, *arrays)
     return reduced
 
 
-def _reduce_by_doubling(
+def seen(array: jax.Array, axis: int, dim: AxisWindow, j: int) -> jax.Array:
+    """Cell `j` of each window whose cell `j` is in the input."""
+    seeing = dim.seeing(j)
+    start = seeing.start * dim.stride + j * dim.dilation - dim.low if seeing else 0
+    return cut(array, axis, start, len(seeing), dim.stride)
+
+
+def for_all_windows(
+    array: jax.Array, fill: Scalar, axis: int, dim: AxisWindow, j: int
+) -> jax.Array:
+    """What is known of the windows that see cell `j`, and `fill` for the others.
+
+    XLA fuses these pads as long as each has one user; a padded input it would write
+    to memory.
+    """
+    seeing = dim.seeing(j)
+    return pad(array, axis, fill, seeing.start, dim.out - seeing.stop)
+
+
+def fold_cells(
+    op: Callable[[jax.Array, jax.Array], jax.Array],
+    cell: Callable[[int], jax.Array],
+    fill: Scalar,
+    axis: int,
+    dim: AxisWindow,
+) -> jax.Array:
+    """Fold by `op` what `cell(j)` is for the windows that see their cell `j`."""
+    cells = enumerate(cell(j) for j in range(dim.window))
+    return reduce(op, (for_all_windows(c, fill, axis, dim, j) for j, c in cells))
+
+
+def reduce_by_doubling(
     combine: Combine,
-    begin: Callable[..., Arrays],
+    lift: Callable[..., Arrays],
+    fills: tuple[Scalar, ...],
     axis: int,
     dim: AxisWindow,
     cells: int,
@@ -110,6 +152,7 @@ def _reduce_by_doubling(
     After the leading binary digits `m` of the window, `runs[i]` reduces the cells
     `i, i + dilation, ...`, `m` many.
     """
+    begin = partial(_lift_and_pad, lift, fills, axis, dim)
     runs = single = stage(begin, *arrays)
     run = 1
     for digit in f"{dim.window:b}"[1:]:
@@ -269,27 +312,25 @@ def _spread_axis(g: jax.Array, axis: int, dim: AxisWindow) -> jax.Array:
     block = dim.stride
     blocks = -(-(dim.low + dim.size) // block)
     fewer, more = dim.window // block, -(-dim.window // block)
-    step = dim.dilation if block == 1 else 1
-    g = pad(g, axis, np.zeros((), g.dtype), (more - 1) * step, blocks - dim.out)
+    zero = np.zeros((), g.dtype)
 
-    def running_sum(count: int) -> jax.Array:
-        start = (more - count) * step
-        length = blocks + (count - 1) * step
-        inner = cut(g, axis, start, length)
-        run = AxisWindow(length, count, 1, step, 0, 0, blocks)
-        reduce_axis = _reduce_by_doubling if doubles(run) else _reduce_by_slices
-        return reduce_axis(add, _as_they_are, axis, run, 0, (inner,))[0]
+    def running_sum(count: int, low: int, out: int) -> jax.Array:
+        run = AxisWindow(dim.out, count, 1, dim.dilation, low, 0, out)
+        reduce_axis = reduce_by_doubling if doubles(run) else reduce_by_slices
+        return reduce_axis(add, _as_they_are, (zero,), axis, run, 0, (g,))[0]
 
-    full = jnp.expand_dims(running_sum(more), axis + 1)
+    if block == 1:
+        return running_sum(dim.window, dim.extent - 1 - dim.low, dim.size)
+    spread = jnp.expand_dims(running_sum(more, more - 1, blocks), axis + 1)
     number = _numbers(block, axis, g.ndim)
+    shape = (*spread.shape[: axis + 1], block, *spread.shape[axis + 2 :])
     if fewer == more:
-        shape = (*full.shape[: axis + 1], block, *full.shape[axis + 2 :])
-        spread = jnp.broadcast_to(full, shape)
+        spread = jnp.broadcast_to(spread, shape)
+    elif fewer:
+        less = jnp.expand_dims(running_sum(fewer, fewer - 1, blocks), axis + 1)
+        spread = jnp.where(number < dim.window % block, spread, less)
     else:
-        some = jnp.zeros_like(full)
-        if fewer:
-            some = jnp.expand_dims(running_sum(fewer), axis + 1)
-        spread = jnp.where(number < dim.window % block, full, some)
+        spread = jnp.where(number < dim.window % block, spread, zero)
     return cut(_merge(spread, axis), axis, dim.low, dim.size)
 
 
@@ -331,7 +372,7 @@ def cut(
     array: jax.Array, axis: int, start: int, length: int, stride: int = 1
 ) -> jax.Array:
     """`length` cells of one axis, `stride` apart."""
-    stop = start + (length - 1) * stride + 1
+    stop = start + (length - 1) * stride + 1 if length else start
     return lax.slice_in_dim(array, start, stop, stride, axis)
 
 

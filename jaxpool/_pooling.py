@@ -16,7 +16,7 @@ from jax import lax
 from jaxpool import _dtypes
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_max import Kind, extremum, worst
-from jaxpool._reduce_sum import counts, product, window_sum
+from jaxpool._reduce_sum import counts, divide, product, window_sum
 from jaxpool._window import Window
 
 
@@ -75,7 +75,7 @@ def mean(
             inside = product(counts(window, x.ndim, False), real)
             number = number - inside + valid.astype(real)
         number = jnp.maximum(number, np.ones((), real))
-    averages = (sums / number.astype(sums.dtype)).astype(dtype)
+    averages = divide(sums, number.astype(sums.dtype)).astype(dtype)
     return _fill_empty(averages, window, valid, empty)
 
 

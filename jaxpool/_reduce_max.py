@@ -25,10 +25,20 @@ from jaxpool._lowering import (
     Lowerings,
     dispatch,
     on_cpu_else,
+    stage,
     xla_reduce_window,
 )
-from jaxpool._passes import Arrays, Combine, reduce_axes, route_axes
-from jaxpool._window import Window
+from jaxpool._passes import (
+    Arrays,
+    Combine,
+    Scalar,
+    cut,
+    fold_cells,
+    reduce_axes,
+    route_axes,
+    seen,
+)
+from jaxpool._window import AxisWindow, Window
 
 Kind: TypeAlias = Literal["max", "min"]
 
@@ -195,7 +205,13 @@ def _winners(
 
         fills = (fill, dtype.type(0), *mask_fills)
         values, position, *_ = reduce_axes(
-            _first_winner(kind), (x, *masks), fills, window, doubling, at_first_cell
+            _first_winner(kind),
+            (x, *masks),
+            fills,
+            window,
+            doubling,
+            at_first_cell,
+            partial(_winners_by_slices, kind),
         )
         return values, _never_padding(position, window)
 
@@ -245,6 +261,49 @@ def _first_winner(kind: Kind) -> Combine:
         return jnp.where(takes, v, m), jnp.where(takes, q, p), *ok
 
     return combine
+
+
+def _winners_by_slices(
+    kind: Kind,
+    combine: Combine,
+    lift: Callable[..., Arrays],
+    fills: tuple[Scalar, ...],
+    axis: int,
+    dim: AxisWindow,
+    cells: int,
+    arrays: Arrays,
+) -> Arrays:
+    """The values first, then the first cell that has them.
+
+    Walking through the cells with value and position together, XLA would compute the
+    values twice, once for each of the two.
+    """
+    extreme = lax.max if kind == "max" else lax.min
+    last = np.asarray(np.iinfo(fills[1].dtype).max, fills[1].dtype)
+
+    def find_values(*arrays: jax.Array) -> jax.Array:
+        v, *_ = lift(*arrays)
+        return fold_cells(extreme, partial(seen, v, axis, dim), fills[0], axis, dim)
+
+    def find_positions(values: jax.Array, *arrays: jax.Array) -> jax.Array:
+        lifted = lift(*arrays)
+
+        def candidates(j: int) -> jax.Array:
+            v, p, *ok = (seen(array, axis, dim, j) for array in lifted)
+            seeing = dim.seeing(j)
+            wins = (v == cut(values, axis, seeing.start, len(seeing))) | (v != v)
+            wins = wins & ok[0] if ok else wins
+            return jnp.where(wins, p + np.asarray(j * cells, p.dtype), last)
+
+        return fold_cells(lax.min, candidates, last, axis, dim)
+
+    def find_valid(*ok: jax.Array) -> Arrays:
+        cells = (partial(seen, array, axis, dim) for array in ok)
+        return tuple(fold_cells(lax.bitwise_or, c, np.False_, axis, dim) for c in cells)
+
+    values = stage(find_values, *arrays)
+    position = stage(find_positions, values, *arrays)
+    return values, position, *stage(find_valid, *lift(*arrays)[2:])
 
 
 def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:

@@ -83,12 +83,26 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
 
 
 def product(factors: list[np.ndarray], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """The product of the factors, which XLA must take for a variable.
-
-    It would turn the division by a constant into the product with its reciprocal,
-    and 77/7 into 11.000001.
-    """
+    """The product of the factors, by which `divide` divides."""
     result = jnp.ones((1,) * factors[0].ndim, dtype)
-    for factor in lax.optimization_barrier([jnp.asarray(f, dtype) for f in factors]):
-        result *= factor
+    for factor in factors:
+        result *= jnp.asarray(factor, dtype)
     return result
+
+
+@jax.custom_jvp
+def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
+    """`sums / number`, rounded once, also where `number` is known when compiling.
+
+    XLA replaces the division by a constant with the product with its reciprocal,
+    which makes 77/7 11.000001; a number that hangs on the data it cannot replace.
+    """
+    return sums / jnp.where(sums == sums, number, jnp.ones_like(number))
+
+
+@divide.defjvp
+def _divide_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    sums, number = primals
+    return divide(sums, number), tangents[0] / number

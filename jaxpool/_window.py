@@ -88,6 +88,13 @@ class AxisWindow:
         last = min(self.window, -((start - high) // self.dilation))
         return range(first, max(first, last))
 
+    def seeing(self, j: int) -> range:
+        """The windows whose cell `j` is a cell of the input."""
+        place = j * self.dilation - self.low
+        first = max(0, -(place // self.stride))
+        last = min(self.out, (self.size - 1 - place) // self.stride + 1)
+        return range(first, last) if first < last else range(0)
+
     def valid_counts(self) -> tuple[int, ...]:
         """Cells of the input, for each window."""
         return tuple(len(self._covered(o, 0, self.size)) for o in range(self.out))

@@ -1,0 +1,127 @@
+"""What holds for every public name: signatures, docstrings, README, imports."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = {
+    name: value
+    for name, value in vars(jaxpool).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+}
+POOLS = {name: f for name, f in PUBLIC.items() if name.endswith("pool")}
+WINDOWED = {
+    name: f for name, f in POOLS.items() if "global" not in name and name != "pool"
+}
+GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
+SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
+ORDER = (
+    "_window$",
+    "_lowering",
+    "_passes",
+    "_reduce_",
+    "_pooling",
+    "_windowed|_global",
+    "_modules",
+    "linen|nnx",
+)
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters.values())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring_has_every_section(name):
+    doc = inspect.getdoc(PUBLIC[name])
+    places = [doc.find(f"\n{section}:\n") for section in SECTIONS]
+    assert places == sorted(places)
+    assert -1 not in places
+    assert "{" not in doc, "a shared part was not filled in"
+    for parameter in parameters(PUBLIC[name]):
+        assert re.search(rf"^\s+{parameter.name}: ", doc, re.M), parameter.name
+    assert ">>> " in doc
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_windowed_pools_share_their_first_arguments(name):
+    names = [p.name for p in parameters(WINDOWED[name])]
+    assert names[:4] == ["x", "window", "strides", "padding"]
+    assert names[4:9] == ["dilation", "axes", "ceil_mode", "where", "empty_value"]
+    assert names[-1] == "implementation"
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_global_pools_share_their_arguments(name):
+    names = [p.name for p in parameters(GLOBAL[name])]
+    assert names[:5] == ["x", "axes", "keepdims", "where", "empty_value"]
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_everything_after_padding_is_keyword_only(name):
+    for parameter in parameters(POOLS[name]):
+        positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        allowed = ("x", "window", "strides", "padding", "init", "op")
+        assert positional == (parameter.name in allowed)
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL])
+def test_modules_take_the_arguments_of_their_function(name, flavour):
+    module = getattr(flavour, "".join(part.title() for part in name.split("_")))
+    expected = {p.name: p.default for p in parameters(POOLS[name])}
+    del expected["x"], expected["where"]
+    given = {p.name: p.default for p in parameters(module.__init__)}
+    for not_ours in ("self", "parent", "name"):
+        given.pop(not_ours, None)
+    assert given == expected
+    assert f"jaxpool.{name}" in module.__doc__
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_readme_names_it(name):
+    assert f"`{name}" in (ROOT / "README.md").read_text()
+
+
+def test_import_brings_no_flax():
+    code = "import sys, jaxpool; sys.exit('flax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_imports_go_one_way():
+    layers = [re.compile(rf"^(?:{layer})") for layer in ORDER]
+
+    def rank(module):
+        return next((i for i, layer in enumerate(layers) if layer.match(module)), None)
+
+    for path in (ROOT / "jaxpool").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("jaxpool."):
+                imported = rank(node.module.removeprefix("jaxpool."))
+                if imported is not None and rank(path.stem) is not None:
+                    assert imported < rank(path.stem), (path.name, node.module)
+
+
+def test_geometry_imports_no_jax():
+    tree = ast.parse((ROOT / "jaxpool" / "_window.py").read_text())
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    modules |= {
+        a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }
+    assert modules <= {"math", "operator", "collections.abc", "dataclasses", "typing"}
+
+
+def test_package_has_no_assert():
+    for path in (ROOT / "jaxpool").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path

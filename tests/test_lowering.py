@@ -1,0 +1,85 @@
+"""Which lowering runs where, and that what it is made of can be taken away."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpool
+from jaxpool._lowering import IMPLEMENTATIONS, PLATFORMS, implementation_for
+from jaxpool._window import resolve
+
+X = jnp.asarray(np.random.default_rng(0).permutation(2 * 9 * 9 * 3), jnp.float32)
+X = X.reshape(2, 9, 9, 3)
+
+
+def chosen(platform, window, strides):
+    return implementation_for(
+        platform, resolve((1, 64, 64, 3), window, strides, "SAME", 1, None, False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "name"),
+    [
+        ((2, 2), 2, "slices"),
+        ((3, 3), 1, "slices"),
+        ((3, 15), 1, "doubling"),
+        ((15, 15), 15, "slices"),
+        ((16, 16), 8, "slices"),
+        ((63, 63), 2, "doubling"),
+    ],
+)
+def test_the_rule_on_cpu(window, strides, name):
+    assert chosen("cpu", window, strides) == name
+
+
+@pytest.mark.parametrize("platform", [p for p in PLATFORMS if p != "cpu"])
+def test_accelerators_use_their_own_windows(platform):
+    assert chosen(platform, (3, 3), 2) == "reduce_window"
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_a_program_is_lowered_for_the_platform_it_is_exported_to(platform):
+    pool = jax.jit(lambda x: jaxpool.max_pool(x, (3, 3), 1))
+    text = jax.export.export(pool, platforms=[platform])(X).mlir_module()
+    assert ("stablehlo.reduce_window" in text) == (platform != "cpu")
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_a_name_forces_its_lowering(name):
+    pool = jax.jit(lambda x: jaxpool.max_pool(x, (3, 3), 1, implementation=name))
+    text = pool.lower(X).as_text()
+    assert ("stablehlo.reduce_window" in text) == (name == "reduce_window")
+
+
+def test_passes_stay_apart_on_the_cpu():
+    """Inlined, the first pass would be computed again for each slice of the second."""
+    pool = jax.jit(lambda x: jaxpool.max_pool(x, (3, 3), 1))
+    text = pool.lower(X).compile().as_text()
+    entry = text[text.index("\nENTRY") :]
+    assert len(re.findall(r" call\(", entry)) == 2
+
+
+def test_without_chex_the_user_sees_the_same(monkeypatch):
+    wrong = {"window": (10, 2)}, {"window": (2, 2), "where": jnp.ones((5,), bool)}
+
+    def outcomes():
+        good = jax.grad(lambda x: jaxpool.max_pool(x, (3, 2), where=X > 9).sum())(X)
+        errors = []
+        for kwargs in wrong:
+            with pytest.raises(ValueError, match=r"x\.shape") as caught:
+                jaxpool.max_pool(X, **kwargs)
+            errors.append(str(caught.value))
+        return errors, np.asarray(good)
+
+    errors, good = outcomes()
+    for name in dir(chex):
+        if name.startswith("assert_"):
+            monkeypatch.setattr(chex, name, lambda *args, **kwargs: None)
+    errors_without, good_without = outcomes()
+    assert errors == errors_without
+    np.testing.assert_array_equal(good, good_without)

@@ -1,0 +1,111 @@
+"""The Flax modules: same results as the functions, inside what Flax users build."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
+
+X = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+MASK = jax.random.bernoulli(jax.random.key(1), 0.5, X.shape)
+CASES = [
+    ("MaxPool", jaxpool.max_pool, {"window": (2, 2), "padding": "SAME"}),
+    ("MinPool", jaxpool.min_pool, {"window": (3, 2), "strides": 1}),
+    ("SumPool", jaxpool.sum_pool, {"window": 2, "axes": (1, 2)}),
+    ("AvgPool", jaxpool.avg_pool, {"window": (2, 2), "padding": 1, "divisor": 3.0}),
+    ("LpPool", jaxpool.lp_pool, {"window": (2, 2), "p": 3.0}),
+    ("GlobalMaxPool", jaxpool.global_max_pool, {"keepdims": True}),
+    ("GlobalMinPool", jaxpool.global_min_pool, {"axes": -1}),
+    ("GlobalSumPool", jaxpool.global_sum_pool, {}),
+    ("GlobalAvgPool", jaxpool.global_avg_pool, {"empty_value": 7.0}),
+    ("GlobalLpPool", jaxpool.global_lp_pool, {"p": 1.0}),
+]
+each_pool = pytest.mark.parametrize(
+    ("name", "function", "options"), CASES, ids=[case[0] for case in CASES]
+)
+
+
+@each_pool
+def test_linen_is_the_function(name, function, options):
+    module = getattr(jaxpool.linen, name)(**options)
+    np.testing.assert_array_equal(module.apply({}, X), function(X, **options))
+    np.testing.assert_array_equal(
+        module.apply({}, X, where=MASK), function(X, where=MASK, **options)
+    )
+
+
+@each_pool
+def test_nnx_is_the_function(name, function, options):
+    module = getattr(jaxpool.nnx, name)(**options)
+    np.testing.assert_array_equal(module(X), function(X, **options))
+    np.testing.assert_array_equal(
+        nnx.jit(lambda m, x, where: m(x, where=where))(module, X, MASK),
+        jax.jit(lambda x, where: function(x, where=where, **options))(X, MASK),
+    )
+
+
+def test_linen_in_sequential_has_no_parameters():
+    pools = [jaxpool.linen.MaxPool([2, 2]), jaxpool.linen.GlobalAvgPool()]
+    model = nn.Sequential([nn.Conv(4, (3, 3)), *pools])
+    variables = model.init(jax.random.key(0), X)
+    assert set(variables["params"]) == {"layers_0"}
+    assert model.apply(variables, X).shape == (2, 4)
+
+
+def test_linen_lists_are_hashable_and_equal():
+    one, other = (jaxpool.linen.MaxPool([2, 2], padding=[[0, 1], [1, 0]]) for _ in "ab")
+    assert one == other
+    assert hash(one) == hash(other)
+
+
+def test_linen_under_scan():
+    class Step(nn.Module):
+        @nn.compact
+        def __call__(self, carry, x):
+            return carry, jaxpool.linen.GlobalMaxPool()(x)
+
+    scanned = nn.scan(Step, variable_broadcast="params", split_rngs={"params": False})
+    _, y = scanned().apply({}, 0, X[:, None])
+    np.testing.assert_array_equal(y[:, 0], jaxpool.global_max_pool(X))
+
+
+def test_nnx_in_sequential_under_jit_and_grad():
+    model = nnx.Sequential(
+        nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)),
+        jaxpool.nnx.MaxPool((2, 2)),
+        jaxpool.nnx.GlobalAvgPool(),
+    )
+
+    def loss(model, x):
+        return (model(x) ** 2).sum()
+
+    assert nnx.jit(loss)(model, X) > 0
+    grads = nnx.jit(nnx.grad(loss))(model, X)
+    assert grads["layers"][0]["kernel"].shape == (3, 3, 3, 4)
+    assert jnp.abs(grads["layers"][0]["kernel"][...]).sum() > 0
+
+
+def test_nnx_equal_modules_share_one_trace():
+    traces = []
+
+    @nnx.jit
+    def call(module, x):
+        traces.append(None)
+        return module(x)
+
+    call(jaxpool.nnx.MaxPool([2, 2]), X)
+    call(jaxpool.nnx.MaxPool((2, 2)), X)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+def test_a_wrong_window_is_refused_by_name(flavour):
+    module = flavour.MaxPool((2, 2, 2, 2))
+    call = module.apply if flavour is jaxpool.linen else lambda _, x: module(x)
+    with pytest.raises(ValueError, match="window"):
+        call({}, X)

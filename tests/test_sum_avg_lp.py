@@ -1,0 +1,150 @@
+"""sum_pool, avg_pool and lp_pool: every geometry against the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxpool
+from tests.cases import (
+    IMPLEMENTATIONS,
+    NAMED_RUNS,
+    Case,
+    cases,
+    check_against_oracle,
+    distinct,
+    mask,
+    tied,
+    value_and_vjp,
+)
+
+CLOSE = {"rtol": 2e-5, "atol": 1e-5}
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+def check(case, implementation, seed=0):
+    """Sums of the unmasked cells, averages that count padding, in one program."""
+    kwargs = case.kwargs() | {"implementation": implementation}
+    masked = kwargs | {"where": mask(case.shape, seed), "empty_value": -7}
+    x = distinct(case.shape)
+    check_against_oracle(
+        [
+            ("sum", x, masked),
+            ("avg", x, kwargs | {"count_include_pad": True}),
+        ],
+        **CLOSE,
+    )
+
+
+@pytest.mark.parametrize(("case", "implementation"), NAMED_RUNS)
+def test_named_case(case, implementation):
+    check(case, implementation)
+
+
+@every_implementation
+@settings(max_examples=12)
+@given(case=cases(), seed=st.integers(0, 99))
+def test_random_case(case, seed, implementation):
+    check(case, implementation, seed)
+
+
+OPTIONS = [
+    ("sum", {"where": True, "empty_value": 3}),
+    ("avg", {"where": True}),
+    ("avg", {"count_include_pad": True, "where": True}),
+    ("avg", {"divisor": 3}),
+    ("avg", {"divisor": 2.5, "where": True, "empty_value": -1}),
+    ("lp", {"where": True, "empty_value": np.nan}),
+    ("lp", {}),
+    ("lp", {"p": 1}),
+    ("lp", {"p": 3.5, "where": True}),
+    ("lp", {"p": np.inf}),
+]
+
+
+@every_implementation
+@pytest.mark.parametrize(("kind", "options"), OPTIONS)
+def test_options(kind, options, implementation):
+    checks = []
+    for case in (
+        Case((1, 7, 5, 2), (3, 2), (2, 1), ((2, 0), (1, 1))),
+        Case((1, 8, 6, 1), (2, 3), (3, 2), (1, 0), (3, 2), ceil_mode=True),
+        Case((2, 2, 6, 5), (3, 3), (1, 1), "SAME", axes=(-2, -1)),
+    ):
+        kwargs = case.kwargs() | {"implementation": implementation} | options
+        if "where" in options:
+            kwargs["where"] = mask(case.shape)
+        checks += [(kind, x(case.shape), kwargs) for x in (distinct, tied)]
+    check_against_oracle(checks, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+def test_masked_cells_never_leak(kind):
+    """NaN and inf behind the mask reach neither the value nor the gradient."""
+    x = distinct((2, 7, 6, 3))
+    where = mask(x.shape)
+    args = {"window": (3, 3), "strides": (2, 1), "padding": "SAME", "where": where}
+    op = getattr(jaxpool, f"{kind}_pool")
+    g = np.ones(jaxpool.output_shape(x.shape, (3, 3), (2, 1), "SAME"))
+    clean, *dirty = value_and_vjp(
+        [
+            (op, args, np.where(where, x, fill).astype(np.float32), g)
+            for fill in (0, np.nan, np.inf, -np.inf)
+        ]
+    )
+    for got in dirty:
+        np.testing.assert_array_equal(got[0], clean[0])
+        np.testing.assert_array_equal(got[1], clean[1])
+
+
+def test_divisor_divides_masked_windows_too():
+    x = np.array([2.0, 4, 6, 8], np.float32)[:, None]
+    where = np.array([True, False, False, False])[:, None]
+    y = jaxpool.avg_pool(x, (2,), where=where, divisor=4, empty_value=-1)
+    np.testing.assert_array_equal(y.ravel(), [0.5, -1])
+
+
+def test_average_is_the_sum_over_the_count():
+    x = distinct((1, 6, 6, 2))
+    np.testing.assert_allclose(
+        jaxpool.avg_pool(x, (3, 2)), jaxpool.sum_pool(x, (3, 2)) / 6, rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        jaxpool.avg_pool(x, (3, 2), divisor=1), jaxpool.sum_pool(x, (3, 2))
+    )
+
+
+def test_linear():
+    x, y = distinct((1, 7, 5, 2)), tied((1, 7, 5, 2))
+    for op in (jaxpool.sum_pool, jaxpool.avg_pool):
+        both = op(4 * x + y, (3, 2), (1, 2), "SAME")
+        parts = 4 * op(x, (3, 2), (1, 2), "SAME") + op(y, (3, 2), (1, 2), "SAME")
+        np.testing.assert_allclose(both, parts, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, np.inf])
+def test_lp_of_signed_input_is_a_norm(p):
+    x = np.array([-3, 1, 0, -2], np.float32)
+    y = jaxpool.lp_pool(x[:, None], (4,), p=p)
+    np.testing.assert_allclose(y[0, 0], np.linalg.norm(x, p), rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, np.inf])
+def test_lp_gradient_of_a_zero_window_is_zero(p):
+    x = np.array([0, 0, 3, 0], np.float32)[:, None]
+    kwargs = {"window": (2,), "p": p}
+    ((y, dx),) = value_and_vjp([(jaxpool.lp_pool, kwargs, x, np.ones((2, 1)))])
+    np.testing.assert_allclose(y.ravel(), [0, 3], rtol=1e-6)
+    np.testing.assert_allclose(dx.ravel(), [0, 0, 1, 0], atol=1e-6)
+
+
+def test_lp_fractional_power():
+    x = np.array([1.0, -4, 9, 16], np.float32)[:, None]
+    y = jaxpool.lp_pool(x, (2,), p=0.5)
+    np.testing.assert_allclose(y.ravel(), [9, 49], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-30])
+def test_lp_neither_overflows_nor_underflows(scale):
+    x = (np.array([3, 4], np.float32) * np.float32(scale))[:, None]
+    np.testing.assert_allclose(jaxpool.lp_pool(x, (2,)), [[5 * scale]], rtol=1e-5)

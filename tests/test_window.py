@@ -1,0 +1,127 @@
+"""Geometry: integer tables, and properties of every window. No jax."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxpool._window import AxisWindow, resolve, whole
+
+
+def axis(size, window, stride, dilation=1, padding=(0, 0), ceil_mode=False):
+    shape = (size,)
+    return resolve(shape, window, stride, [padding], dilation, 0, ceil_mode).dims[0]
+
+
+@st.composite
+def axes(draw, longest=4):
+    window, dilation = draw(st.integers(1, longest)), draw(st.integers(1, 3))
+    extent = (window - 1) * dilation + 1
+    low, high = draw(st.integers(0, extent - 1)), draw(st.integers(0, extent - 1))
+    size = draw(st.integers(max(1, extent - low - high), 3 * extent + 3))
+    stride = draw(st.integers(1, longest + 2))
+    return axis(size, window, stride, dilation, (low, high), draw(st.booleans()))
+
+
+def places(dim, o):
+    """The padded cells of window `o`, by definition."""
+    return [o * dim.stride + j * dim.dilation - dim.low for j in range(dim.window)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        ((7, 3, 2), 3),
+        ((8, 3, 2), 3),  # the last cell is in no window
+        ((8, 3, 2, 1, (0, 0), True), 4),
+        ((3, 2, 2, 1, (1, 1), True), 2),  # a third window would start in the padding
+        ((6, 2, 5, 1, (0, 0), True), 2),
+        ((9, 3, 2, 2), 3),
+        ((5, 3, 3, 1, (1, 1), True), 2),
+    ],
+)
+def test_output_sizes(arguments, out):
+    assert axis(*arguments).out == out
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "window", "stride", "pads"),
+    [
+        ("SAME", 5, 2, 2, (0, 1)),
+        ("SAME_LOWER", 5, 2, 2, (1, 0)),
+        ("SAME", 7, 3, 2, (1, 1)),
+        ("SAME", 8, 3, 2, (0, 1)),
+        ("SAME", 4, 1, 3, (0, 0)),
+        ("CAUSAL", 6, 4, 1, (3, 0)),
+        ("VALID", 6, 4, 1, (0, 0)),
+    ],
+)
+def test_named_padding(name, size, window, stride, pads):
+    dim = resolve((size,), window, stride, name, 1, 0, False).dims[0]
+    assert (dim.low, dim.high) == pads
+
+
+def test_axes_are_sorted_with_their_windows():
+    window = resolve((5, 6, 7), (3, 2), (1, 2), [(1, 0), (0, 1)], 1, (2, 0), False)
+    assert window.axes == (0, 2)
+    assert [dim.window for dim in window.dims] == [2, 3]
+    assert [(dim.low, dim.high) for dim in window.dims] == [(0, 1), (1, 0)]
+
+
+def test_whole_window_is_one_output_per_axis():
+    window = whole((2, 5, 6, 3), None)
+    assert window.axes == (1, 2)
+    assert window.output_shape((2, 5, 6, 3)) == (2, 1, 1, 3)
+    assert window.cells == 30
+
+
+@given(axes())
+def test_counts_by_definition(dim):
+    cells = [places(dim, o) for o in range(dim.out)]
+    inside = [[0 <= h < dim.size for h in hs] for hs in cells]
+    assert dim.valid_counts() == tuple(sum(row) for row in inside)
+    assert dim.padded_counts() == tuple(
+        sum(-dim.low <= h < dim.size + dim.high for h in hs) for hs in cells
+    )
+    firsts = tuple(row.index(True) if any(row) else 0 for row in inside)
+    assert dim.first_valid() == firsts
+
+
+@given(axes())
+def test_seeing_by_definition(dim):
+    for j in range(dim.window):
+        sees = [o for o in range(dim.out) if 0 <= places(dim, o)[j] < dim.size]
+        assert list(dim.seeing(j)) == sees
+
+
+@given(axes())
+def test_ceil_mode_keeps_no_window_that_starts_in_the_padding(dim):
+    assert (dim.out - 1) * dim.stride - dim.low < dim.size
+
+
+@given(axes(longest=40))
+def test_levels_cover_the_same_cells(dim):
+    first, *rest = levels = dim.levels()
+    if not rest:
+        assert first is dim
+        return
+    assert all(level.low == 0 == level.high for level in levels)
+    assert first.size == dim.span
+    covered = [[h] for h in range(first.size)]
+    for level in levels:
+        covered = [
+            [
+                h
+                for place in places(level, o)
+                if place < level.size
+                for h in covered[place]
+            ]
+            for o in range(level.out)
+        ]
+    assert covered == [[h + dim.low for h in places(dim, o)] for o in range(dim.out)]
+
+
+def test_a_window_is_hashable_and_equal():
+    one, other = (resolve((8, 8), [2, 2], None, "SAME", 1, (0, 1), False) for _ in "ab")
+    assert one == other
+    assert hash(one) == hash(other)
+    assert isinstance(one.dims[0], AxisWindow)
