@@ -282,7 +282,8 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
             f"padding must have one int or one (low, high) pair for each of the {rank} "
             f"pooled axes; got padding={padding}"
         )
-    _check_at_least("padding", [n for pair in pairs for n in pair], 0)
+    if any(n < 0 for pair in pairs for n in pair):
+        raise ValueError(f"padding must not be negative; got padding={padding}")
     return tuple((low, high) for low, high in pairs)
 
 

@@ -188,7 +188,8 @@ def value_and_vjp(calls):
         for op, kwargs, _, _ in calls
     ]
 
-    @jax.jit
+    # A third of the time of these many small programs; other tests run at full level.
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def run(arrays):
         results = []
         for (op, kwargs), (x, g, where) in zip(statics, arrays, strict=True):
