@@ -5,6 +5,7 @@ form that the kernels take. Checks run inside `about`, which says for which inpu
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -58,6 +59,8 @@ def about(shape: Any) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise  # one of jax's own, about an array that was traced
         raise type(error)(f"{error} for x.shape={tuple(shape)}") from None
 
 
@@ -90,12 +93,12 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
         return None
     if not isinstance(where, (jax.Array, np.ndarray, np.generic, bool)):
         raise TypeError(f"where must be a boolean array; got {type(where).__name__}")
-    mask = jnp.asarray(where)
-    if mask.dtype != np.bool_:
+    if not isinstance(where, bool) and where.dtype != np.bool_:
         raise TypeError(
-            f"where must be boolean; got where.dtype={mask.dtype} "
-            f"with where.shape={mask.shape}"
+            f"where must be boolean; got where.dtype={where.dtype} "
+            f"with where.shape={where.shape}"
         )
+    mask = jnp.asarray(where)
     shape = (1,) * (x.ndim - mask.ndim) + mask.shape
     if len(shape) != x.ndim or any(
         m not in (1, n) for m, n in zip(shape, x.shape, strict=True)
@@ -111,7 +114,17 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
 def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
     """`empty_value` in the dtype of the result."""
     number = _number("empty_value", empty_value)
-    if jnp.issubdtype(dtype, jnp.integer):
+    if not jnp.issubdtype(dtype, jnp.integer):
+        with np.errstate(all="ignore"):
+            value = np.asarray(number, dtype)
+        if not np.array_equal(np.isfinite(value), math.isfinite(number)) or (
+            np.isnan(value) != math.isnan(number)
+        ):
+            raise ValueError(
+                f"empty_value must be a number that {np.dtype(dtype)} holds; "
+                f"got empty_value={empty_value}"
+            )
+    else:
         info = jnp.iinfo(dtype)
         held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
         if not held or number != int(number):
@@ -146,7 +159,7 @@ def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array:
     """One value of the given dtype; it may be traced."""
     try:
         scalar = jnp.asarray(value, dtype)
-    except TypeError:
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number; got {name}={value!r}") from None
     if scalar.shape:
         raise ValueError(f"{name} must be a scalar; got {name}.shape={scalar.shape}")
@@ -162,10 +175,13 @@ def check_flag(name: str, value: Any) -> None:
 def _number(name: str, value: Any) -> float:
     """A Python number that is known when tracing."""
     try:
-        if isinstance(value, (bool, str, bytes)):
+        if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
-        return value if isinstance(value, int) else float(value)
-    except (TypeError, ValueError):
+        is_int = isinstance(value, (int, np.integer))
+        number = operator.index(value) if is_int else float(value)
+        float(number)  # overflows where no float holds it
+        return number
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"{name} must be a real number, known when tracing; got {name}={value!r}"
         ) from None

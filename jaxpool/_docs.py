@@ -22,7 +22,8 @@ padding: "VALID" (none), "SAME" (`ceil(size / stride)` outputs, the odd cell of
     at its own cell), an int, one int per axis, or one `(low, high)` pair per
     axis. Padding is never data: {padding}.
 dilation: Distance between the cells of a window, an int or one per axis.
-axes: The pooled axes, an int or ints, in any order, negative ones from the end.
+axes: The pooled axes, an int or ints, negative ones from the end, in any order:
+    windows are row-major in the order of the input's axes all the same.
     `None`: the `len(window)` axes before the last one.
 ceil_mode: Whether a last window that reaches beyond the padded input counts, by
     PyTorch's rule: it does if it starts in the input or the padding before it.""",
@@ -32,7 +33,7 @@ where: Boolean mask that broadcasts to `x`. Cells where it is False take no part
 empty_value: Result for a window without a valid cell; its gradient is 0.""",
     "implementation": """
 implementation: `None` chooses per platform; "reduce_window", "slices" or
-    "doubling" forces that lowering.""",
+    "doubling" forces that lowering of the forward pass.""",
     "global": """
 x: Input of shape `[batch, *spatial, channels]`, or any shape if `axes` is given;
     a floating or integer dtype.

@@ -26,7 +26,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 NATIVE = ("cuda", "rocm", "tpu")
 
 # Slices to combine per output cell from which doubling takes over on an axis.
-DOUBLING_FROM = 8
+DOUBLING_FROM = 16
 
 
 def doubles(dim: AxisWindow) -> bool:
@@ -45,7 +45,8 @@ def implementation_for(platform: str, window: Window) -> Implementation:
 
 def check_implementation(implementation: str | None) -> None:
     """Refuse a name that no kernel has."""
-    if implementation is not None and implementation not in IMPLEMENTATIONS:
+    known = isinstance(implementation, str) and implementation in IMPLEMENTATIONS
+    if implementation is not None and not known:
         raise ValueError(
             f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
             f"got implementation={implementation!r}"

@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
@@ -109,7 +110,8 @@ class GlobalLpPool(GlobalPool):
 
 
 def _frozen(value: Any) -> Any:
-    """`value` with tuples for lists."""
+    """`value` with tuples for lists and arrays."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
         return tuple(_frozen(item) for item in value)
     return value

@@ -23,6 +23,10 @@ from jax import lax
 from jaxpool._lowering import doubles, stage
 from jaxpool._window import AxisWindow, Window
 
+# Up to this many padded selects XLA:CPU vectorises in one loop; with more of them it is
+# better to write the padded arrays to memory first.
+MOST_PADS = 3
+
 Arrays: TypeAlias = tuple[jax.Array, ...]
 # combine(earlier, later, offset): both arguments reduce runs of cells; the later run
 # starts `offset` cells of the window, in row-major order, after the earlier one.
@@ -93,8 +97,9 @@ def reduce_by_slices(
         pairs = tuple(zip(lift(*arrays), fills, strict=True))
 
         def cell(j: int) -> Arrays:
+            windows = dim.seeing(j)
             return tuple(
-                for_all_windows(seen(array, axis, dim, j), fill, axis, dim, j)
+                _widen(seen(array, axis, dim, j, windows), fill, axis, windows, dim.out)
                 for array, fill in pairs
             )
 
@@ -107,35 +112,45 @@ def reduce_by_slices(
     return reduced
 
 
-def seen(array: jax.Array, axis: int, dim: AxisWindow, j: int) -> jax.Array:
-    """Cell `j` of each window whose cell `j` is in the input."""
-    seeing = dim.seeing(j)
-    start = seeing.start * dim.stride + j * dim.dilation - dim.low if seeing else 0
-    return cut(array, axis, start, len(seeing), dim.stride)
-
-
-def for_all_windows(
-    array: jax.Array, fill: Scalar, axis: int, dim: AxisWindow, j: int
-) -> jax.Array:
-    """What is known of the windows that see cell `j`, and `fill` for the others.
-
-    XLA fuses these pads as long as each has one user; a padded input it would write
-    to memory.
-    """
-    seeing = dim.seeing(j)
-    return pad(array, axis, fill, seeing.start, dim.out - seeing.stop)
-
-
 def fold_cells(
     op: Callable[[jax.Array, jax.Array], jax.Array],
-    cell: Callable[[int], jax.Array],
+    cell: Callable[[int, range], jax.Array],
     fill: Scalar,
     axis: int,
     dim: AxisWindow,
 ) -> jax.Array:
-    """Fold by `op` what `cell(j)` is for the windows that see their cell `j`."""
-    cells = enumerate(cell(j) for j in range(dim.window))
-    return reduce(op, (for_all_windows(c, fill, axis, dim, j) for j, c in cells))
+    """For each window, fold by `op` what `cell(j, windows)` says of its cell `j`.
+
+    It is asked about windows that have it in the input; `fill` stands for the others.
+    """
+
+    def widened(j: int) -> jax.Array:
+        windows = dim.seeing(j)
+        return _widen(cell(j, windows), fill, axis, windows, dim.out)
+
+    return reduce(op, map(widened, range(dim.window)))
+
+
+def seen(
+    array: jax.Array, axis: int, dim: AxisWindow, j: int, windows: range
+) -> jax.Array:
+    """Cell `j` of each of `windows`, which all have it in the input."""
+    start = windows.start * dim.stride + j * dim.dilation - dim.low if windows else 0
+    return cut(array, axis, start, len(windows), dim.stride)
+
+
+def _widen(
+    array: jax.Array, fill: Scalar, axis: int, windows: range, out: int
+) -> jax.Array:
+    """What is known of some windows of `out`, and `fill` for the others.
+
+    XLA fuses these pads as long as each has one user; a padded input it would write
+    to memory.
+    """
+    if not windows:
+        shape = (*array.shape[:axis], out, *array.shape[axis + 1 :])
+        return lax.full(shape, jnp.asarray(fill), array.dtype)
+    return pad(array, axis, fill, windows.start, out - windows.stop)
 
 
 def reduce_by_doubling(
@@ -202,7 +217,6 @@ def route_axes(g: jax.Array, position: jax.Array, window: Window) -> jax.Array:
             route = partial(_route_by_halving, axis, at_stride_one(dim), cells)
         else:
             route = partial(_route_by_blocks, axis, dim, cells)
-            route = partial(stage, route)
         g, position = route(g, position)
     return g
 
@@ -210,41 +224,50 @@ def route_axes(g: jax.Array, position: jax.Array, window: Window) -> jax.Array:
 def _route_by_blocks(
     axis: int, dim: AxisWindow, cells: int, g: jax.Array, position: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Ask, for each cell, each of the windows that cover it whether it won there.
-
-    The cells are seen as blocks of `stride`: cell `r` of block `a` is number
-    `q*stride + r` of window `a - q`, for each `q` below `ceil(window / stride)`.
-    """
+    """Ask, for each cell, each of the windows that cover it whether it won there."""
+    covering, first = dim.covering()
+    if covering.window > MOST_PADS:
+        high = covering.span - covering.low - covering.size
+        g, position = (
+            stage(partial(pad, axis=axis, fill=fill, low=covering.low, high=high), a)
+            for a, fill in ((g, zero(g)), (position, zero(position)))
+        )
+        covering = covering.padded()
     block = dim.stride
-    step = dim.dilation if block == 1 else 1
-    blocks = -(-(dim.low + dim.size) // block)
-    covering = -(-dim.window // block)
-    before = (covering - 1) * step
-    zero = np.zeros((), position.dtype)
-    g = pad(g, axis, np.zeros((), g.dtype), before, blocks - dim.out)
-    position = pad(position, axis, zero, before, blocks - dim.out)
     number = _numbers(block, axis, g.ndim)
-    results: list[jax.Array] = []
-    inners: list[jax.Array] = []
-    for q in range(covering):
-        start = before - q * step
-        there = jnp.expand_dims(cut(position, axis, start, blocks), axis + 1)
-        routed = jnp.expand_dims(cut(g, axis, start, blocks), axis + 1)
-        js = np.minimum(q * block + number, dim.window - 1)
-        rest = there - jnp.asarray(js * cells, position.dtype)
-        won = rest <= np.asarray(cells - 1, position.dtype)
-        if (q + 1) * block > dim.window:
-            won &= q * block + number < dim.window
-        results.append(jnp.where(won, routed, np.zeros((), g.dtype)))
-        inners.append(jnp.where(won, rest, zero))
-    result, inner = (
-        reduce(lax.add, results),
-        reduce(lax.max, inners),
-    )
-    return (
-        cut(_merge(result, axis), axis, dim.low, dim.size),
-        cut(_merge(inner, axis), axis, dim.low, dim.size),
-    )
+
+    def won(i: int, windows: range, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether the cell won the `i`-th window, and its position further in."""
+        js = first - i * block + number
+        there = jnp.expand_dims(seen(position, axis, covering, i, windows), axis + 1)
+        start = np.clip(js, 0, dim.window - 1) * cells
+        inner = there - jnp.asarray(start, there.dtype)
+        wins = inner <= np.asarray(cells - 1, there.dtype)
+        is_in = (js >= 0) & (js < dim.window)
+        return wins if is_in.all() else wins & is_in, inner
+
+    def route(g: jax.Array, position: jax.Array) -> jax.Array:
+        def routed(i: int, windows: range) -> jax.Array:
+            to = jnp.expand_dims(seen(g, axis, covering, i, windows), axis + 1)
+            return jnp.where(won(i, windows, position)[0], to, zero(g))
+
+        found = fold_cells(lax.add, routed, zero(g), axis, covering)
+        return cut(_merge(found, axis), axis, 0, dim.size)
+
+    def find_inner(position: jax.Array) -> jax.Array:
+        def inner(i: int, windows: range) -> jax.Array:
+            wins, further = won(i, windows, position)
+            return jnp.where(wins, further, zero(position))
+
+        found = fold_cells(lax.max, inner, zero(position), axis, covering)
+        return cut(_merge(found, axis), axis, 0, dim.size)
+
+    return stage(route, g, position), stage(find_inner, position)
+
+
+def zero(array: jax.Array) -> np.ndarray:
+    """A zero of the dtype of `array`."""
+    return np.zeros((), array.dtype)
 
 
 def _route_by_halving(

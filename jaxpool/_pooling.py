@@ -6,6 +6,7 @@ without a valid cell are handled here, the same for windowed and global pools.
 """
 
 import math
+from functools import partial
 
 import chex
 import jax
@@ -15,7 +16,8 @@ from jax import lax
 
 from jaxpool import _dtypes
 from jaxpool._lowering import Implementation
-from jaxpool._reduce_max import Kind, extremum, worst
+from jaxpool._reduce_any import reduce_any
+from jaxpool._reduce_max import Kind, extremum
 from jaxpool._reduce_sum import counts, divide, product, window_sum
 from jaxpool._window import Window
 
@@ -33,7 +35,6 @@ def extreme(
     valid = None
     if mask is not None:
         valid = jnp.broadcast_to(mask, x.shape)
-        wide = jnp.where(valid, wide, worst(kind, wide.dtype))
     values = extremum(kind, wide, valid, window, implementation).astype(x.dtype)
     return _fill_empty(values, window, _valid_count(mask, window, x), empty)
 
@@ -96,37 +97,41 @@ def norm(
     elif p == 1:
         norms = window_sum(sizes, window, implementation)
     else:
-        scale = _power_scale(sizes, window, p)
-        sums = window_sum(_power(sizes * scale, p), window, implementation)
-        norms = _power(sums, 1 / p) / scale
+        norms = _joined_windows(p, sizes, window, implementation)
     valid = _valid_count(mask, window, x)
     return _fill_empty(norms.astype(dtype), window, valid, empty)
 
 
-def _power(sizes: jax.Array, exponent: float) -> jax.Array:
-    """`sizes ** exponent` of non-negative numbers, with gradient 0 where it is 0."""
-    is_zero = sizes == 0
-    safe = jnp.where(is_zero, np.ones((), sizes.dtype), sizes)
-    if exponent == 2:
-        powers = safe * safe
-    elif exponent == 0.5:
-        powers = jnp.sqrt(safe)
-    else:
-        powers = safe**exponent
-    return jnp.where(is_zero, np.zeros((), sizes.dtype), powers)
+def _joined_windows(
+    p: float, sizes: jax.Array, window: Window, implementation: Implementation | None
+) -> jax.Array:
+    """p-norm of non-negative sizes, joining two at a time."""
+    join = partial(_join, p)
+    none = jnp.zeros((), sizes.dtype)
+
+    @partial(jax.checkpoint, prevent_cse=False)  # keeps the sizes, not each step
+    def by_passes(sizes: jax.Array) -> jax.Array:
+        name = "slices" if implementation == "reduce_window" else implementation
+        return reduce_any(sizes, none, join, window, name)
+
+    @jax.custom_jvp
+    def by_xla(sizes: jax.Array) -> jax.Array:
+        return reduce_any(sizes, none, join, window, "reduce_window")
+
+    by_xla.defjvp(lambda primals, tangents: jax.jvp(by_passes, primals, tangents))
+    norms: jax.Array = (by_xla if implementation == "reduce_window" else by_passes)(
+        sizes
+    )
+    return norms
 
 
-def _power_scale(sizes: jax.Array, window: Window, p: float) -> jax.Array:
-    """A power of two per plane, 1 if it can be, so that sums of powers stay finite."""
-    limits = jnp.finfo(sizes.dtype)
-    most = max(1, int((limits.maxexp - math.log2(window.cells)) / p) - 1)
-    largest = jnp.max(lax.stop_gradient(sizes), window.axes, keepdims=True, initial=0)
-    _, exponent = jnp.frexp(largest)
-    shift = jnp.where(exponent > most, most - exponent, 0)
-    shift = jnp.where(exponent < -most, -exponent, shift)
-    shift = jnp.where(jnp.isfinite(largest), shift, 0)
-    bound = limits.maxexp - 2
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(shift, -bound, bound))
+def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
+    """p-norm of two sizes, from their ratio: no power of a size can overflow."""
+    most, least = lax.max(one, other), lax.min(one, other)
+    alone = (least == 0) | jnp.isinf(most)
+    ratio = least / jnp.where(alone, jnp.ones_like(most), most)
+    joined = jnp.sqrt(1 + ratio * ratio) if p == 2 else (1 + ratio**p) ** (1 / p)
+    return jnp.where(alone, most, most * joined)
 
 
 def _zero_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:

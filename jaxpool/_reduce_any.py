@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxpool._lowering import Implementation, xla_reduce_window
+from jaxpool._lowering import Implementation, implementation_for, xla_reduce_window
 from jaxpool._passes import Arrays, reduce_axes
 from jaxpool._window import Window
 
@@ -29,17 +28,20 @@ def reduce_any(
     def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
         return (elementwise(earlier[0], later[0]),)
 
-    doubling = implementation == "doubling"
+    doubling = (implementation or implementation_for("cpu", window)) == "doubling"
     return reduce_axes(combine, (x,), (init,), window, doubling)[0]
 
 
-def check_op(op: Callable[[Any, Any], Any], dtype: np.dtype) -> None:
+def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
     """Refuse what is no function of two scalars to one of the same dtype."""
     if not callable(op):
-        raise TypeError(f"op must be a function of two scalars; got op={op!r}")
-    scalar = jax.ShapeDtypeStruct((), dtype)
-    result = jax.eval_shape(op, scalar, scalar)
-    if getattr(result, "shape", None) != () or result.dtype != dtype:
         raise TypeError(
-            f"op must return one scalar of the dtype of x, {dtype}; got {result}"
+            f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
+        )
+    scalar = jax.ShapeDtypeStruct((), x.dtype)
+    result = jax.eval_shape(op, scalar, scalar)
+    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
+        raise TypeError(
+            f"op must return one scalar of the dtype of x, {x.dtype}; got {result} "
+            f"for x.shape={x.shape}"
         )

@@ -60,16 +60,16 @@ def extremum(
     window: Window,
     implementation: Implementation | None,
 ) -> jax.Array:
-    """Extreme value of each window; cells that are not `valid` must hold `worst`."""
+    """Extreme value of each window, over the `valid` cells where that is given."""
     config = _Config(kind, window, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        return _values(config, x)
+        return _values(config, x, valid)
     return _extremum(config, x, valid)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _extremum(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array:
-    return _values(config, x)
+    return _values(config, x, valid)
 
 
 def _extremum_fwd(
@@ -97,9 +97,15 @@ def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
     return np.asarray(info.min if lowest else info.max, dtype)
 
 
-def _values(config: _Config, x: jax.Array) -> jax.Array:
+def _only_valid(kind: Kind, x: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """`x` with the worst value where it does not take part."""
+    return x if valid is None else jnp.where(valid, x, worst(kind, x.dtype))
+
+
+def _values(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array:
     """The value of each winner, without its position."""
     kind, window, implementation = config
+    x = _only_valid(kind, x, valid)
     fill = worst(kind, x.dtype)
     extreme = lax.max if kind == "max" else lax.min
 
@@ -193,6 +199,7 @@ def _winners(
     config: _Config, x: jax.Array, valid: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     kind, window, implementation = config
+    x = _only_valid(kind, x, valid)
     dtype = position_dtype(window)
     fill = worst(kind, x.dtype)
     masks: Arrays = () if valid is None else (valid,)
@@ -279,31 +286,32 @@ def _winners_by_slices(
     values twice, once for each of the two.
     """
     extreme = lax.max if kind == "max" else lax.min
-    last = np.asarray(np.iinfo(fills[1].dtype).max, fills[1].dtype)
+    dtype = fills[1].dtype
+    # XLA:CPU vectorises this select for 32-bit integers, not for smaller ones.
+    last = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
 
     def find_values(*arrays: jax.Array) -> jax.Array:
-        v, *_ = lift(*arrays)
-        return fold_cells(extreme, partial(seen, v, axis, dim), fills[0], axis, dim)
+        cell = partial(seen, lift(*arrays)[0], axis, dim)
+        return fold_cells(extreme, cell, fills[0], axis, dim)
 
     def find_positions(values: jax.Array, *arrays: jax.Array) -> jax.Array:
         lifted = lift(*arrays)
 
-        def candidates(j: int) -> jax.Array:
-            v, p, *ok = (seen(array, axis, dim, j) for array in lifted)
-            seeing = dim.seeing(j)
-            wins = (v == cut(values, axis, seeing.start, len(seeing))) | (v != v)
+        def candidates(j: int, windows: range) -> jax.Array:
+            v, p, *ok = (seen(array, axis, dim, j, windows) for array in lifted)
+            wins = (v == cut(values, axis, windows.start, len(windows))) | (v != v)
             wins = wins & ok[0] if ok else wins
-            return jnp.where(wins, p + np.asarray(j * cells, p.dtype), last)
+            return jnp.where(wins, p.astype(np.int32) + j * cells, last)
 
-        return fold_cells(lax.min, candidates, last, axis, dim)
+        return fold_cells(lax.min, candidates, last, axis, dim).astype(dtype)
 
-    def find_valid(*ok: jax.Array) -> Arrays:
-        cells = (partial(seen, array, axis, dim) for array in ok)
-        return tuple(fold_cells(lax.bitwise_or, c, np.False_, axis, dim) for c in cells)
+    def find_valid(ok: jax.Array) -> jax.Array:
+        cell = partial(seen, ok, axis, dim)
+        return fold_cells(lax.bitwise_or, cell, np.False_, axis, dim)
 
     values = stage(find_values, *arrays)
-    position = stage(find_positions, values, *arrays)
-    return values, position, *stage(find_valid, *lift(*arrays)[2:])
+    valid = (stage(find_valid, ok) for ok in lift(*arrays)[2:])
+    return values, stage(find_positions, values, *arrays), *valid
 
 
 def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:

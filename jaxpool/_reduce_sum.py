@@ -41,9 +41,18 @@ def _window_sum_jvp(
     tangents: tuple[jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
     y = _window_sum(primals[0], window, implementation)
-    spread = partial(spread_axes, window=window)
-    (tangent,) = jax.linear_transpose(spread, y)(tangents[0])
-    return y, tangent
+
+    # What the transposes select by is computed again; else it would be kept.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def spread(g: jax.Array) -> jax.Array:
+        return spread_axes(g, window)
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def gather(t: jax.Array) -> jax.Array:
+        (sums,) = jax.linear_transpose(spread, y)(t)
+        return sums  # type: ignore[no-any-return]
+
+    return y, gather(tangents[0])
 
 
 def _sums(

@@ -12,7 +12,7 @@ least 1, and padding on either side is smaller than the extent of the window.
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 Ints: TypeAlias = int | Sequence[int]
@@ -88,12 +88,32 @@ class AxisWindow:
         last = min(self.window, -((start - high) // self.dilation))
         return range(first, max(first, last))
 
+    def padded(self) -> "AxisWindow":
+        """The same windows over an axis that is padded to `span` cells."""
+        return replace(self, size=self.span, low=0, high=0)
+
     def seeing(self, j: int) -> range:
         """The windows whose cell `j` is a cell of the input."""
         place = j * self.dilation - self.low
         first = max(0, -(place // self.stride))
         last = min(self.out, (self.size - 1 - place) // self.stride + 1)
         return range(first, last) if first < last else range(0)
+
+    def covering(self) -> tuple["AxisWindow", int]:
+        """The windows that cover each block of `stride` cells, seen as a window.
+
+        Also the number `j`, in the first of them, of the first cell of the block; it
+        is `stride` less in each further one. A block may reach beyond the last cell.
+        """
+        if self.stride == 1:
+            low, count, first = self.extent - 1 - self.low, self.window, self.window - 1
+        else:
+            latest = (self.low + self.stride - 1) // self.stride  # starts in the block
+            earliest = (self.window - 1 - self.low) // self.stride  # blocks before it
+            low, count = earliest, latest + earliest + 1
+            first = self.low + earliest * self.stride
+        out = -(-self.size // self.stride)
+        return AxisWindow(self.out, count, 1, self.dilation, low, 0, out), first
 
     def valid_counts(self) -> tuple[int, ...]:
         """Cells of the input, for each window."""
@@ -162,7 +182,7 @@ def resolve(
         _check_at_least(name, values, 1)
     pads = _pads(padding, rank)
     if not isinstance(ceil_mode, bool):
-        raise TypeError(f"ceil_mode must be True or False; got {ceil_mode!r}")
+        raise TypeError(f"ceil_mode must be True or False; got ceil_mode={ceil_mode!r}")
     dims = {}
     for i, axis in enumerate(positions):
         pad = pads if isinstance(pads, str) else pads[i]
@@ -170,6 +190,14 @@ def resolve(
         dims[axis] = _axis_window(axis, shape, *numbers, pad, ceil_mode)
     ordered = tuple(sorted(dims))
     return Window(ordered, tuple(dims[axis] for axis in ordered))
+
+
+def as_shape(shape: Ints) -> tuple[int, ...]:
+    """`shape` as sizes that an array can have."""
+    sizes = _ints("shape", shape)
+    if isinstance(sizes, int) or any(size < 0 for size in sizes):
+        raise ValueError(f"shape must be a sequence of sizes; got shape={shape}")
+    return sizes
 
 
 def whole(shape: Sequence[int], axes: Ints | None) -> Window:

@@ -22,7 +22,7 @@ from jaxpool._arguments import (
 from jaxpool._docs import documented
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._reduce_any import check_op, reduce_any
-from jaxpool._window import Ints, Padding, resolve
+from jaxpool._window import Ints, Padding, as_shape, resolve
 
 
 @documented(padding="it never wins", dtype="that of `x`", extreme="maximum")
@@ -349,8 +349,8 @@ def pool(
     with about(x.shape):
         check_implementation(implementation)
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
-        identity = as_scalar("init", init, x.dtype)
-        check_op(op, x.dtype)
+        identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
+    check_op(op, x)
     return reduce_any(x, identity, op, resolved, implementation)
 
 
@@ -391,6 +391,7 @@ def output_shape(
         >>> output_shape((8, 112, 112, 64), (3, 3), 2, "SAME")
         (8, 56, 56, 64)
     """
-    with about(shape):
-        resolved = resolve(shape, window, strides, padding, dilation, axes, ceil_mode)
-    return resolved.output_shape(shape)
+    sizes = as_shape(shape)
+    with about(sizes):
+        resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
+    return resolved.output_shape(sizes)
