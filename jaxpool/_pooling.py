@@ -125,6 +125,7 @@ def _joined_windows(
     return norms
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
     """p-norm of two sizes, from their ratio: no power of a size can overflow."""
     most, least = lax.max(one, other), lax.min(one, other)
@@ -132,6 +133,24 @@ def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
     ratio = least / jnp.where(alone, jnp.ones_like(most), most)
     joined = jnp.sqrt(1 + ratio * ratio) if p == 2 else (1 + ratio**p) ** (1 / p)
     return jnp.where(alone, most, most * joined)
+
+
+@_join.defjvp
+def _join_jvp(
+    p: float,
+    primals: tuple[jax.Array, jax.Array],
+    tangents: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    norm = _join(p, *primals)
+
+    def share(size: jax.Array) -> jax.Array:
+        apart = (size != 0) & (size != norm)
+        one = jnp.ones_like(size)
+        ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
+        return jnp.where(size == 0, jnp.zeros_like(size), ratio ** (p - 1))
+
+    one, other = (share(x) * t for x, t in zip(primals, tangents, strict=True))
+    return norm, one + other
 
 
 def _zero_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:

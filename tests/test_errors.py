@@ -195,3 +195,29 @@ def test_error_comes_before_any_array_operation():
     x = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
     with pytest.raises(ValueError, match="strides"):
         jax.eval_shape(lambda x: jaxpool.avg_pool(x, (2, 2), 0), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("max_pool", {"empty_value": 1e6}),
+        ("max_pool", {"empty_value": 10**400}),
+        ("avg_pool", {"divisor": 10**400}),
+        ("lp_pool", {"p": 10**400}),
+    ],
+)
+def test_numbers_that_the_dtype_does_not_hold(name, kwargs):
+    x = jnp.ones((4,), jnp.float16)
+    with pytest.raises((TypeError, ValueError), match=next(iter(kwargs))):
+        getattr(jaxpool, name)(x, 2, axes=0, **kwargs)
+
+
+@pytest.mark.parametrize("shape", [None, 4, "abcd", (1, 4.0, 4, 1), (-1, 4, 4, 1)])
+def test_output_shape_of_no_shape(shape):
+    with pytest.raises((TypeError, ValueError), match="shape"):
+        jaxpool.output_shape(shape, (2, 2))
+
+
+def test_errors_of_the_callers_own_operation_come_through():
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        jaxpool.pool(jnp.ones(4), 0.0, lambda a, b: a if a > b else b, 2, axes=0)

@@ -1,5 +1,7 @@
 """sum_pool, avg_pool and lp_pool: every geometry against the oracle."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,7 +44,7 @@ def test_named_case(case, implementation):
 
 
 @every_implementation
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(case=cases(), seed=st.integers(0, 99))
 def test_random_case(case, seed, implementation):
     check(case, implementation, seed)
@@ -148,3 +150,28 @@ def test_lp_fractional_power():
 def test_lp_neither_overflows_nor_underflows(scale):
     x = (np.array([3, 4], np.float32) * np.float32(scale))[:, None]
     np.testing.assert_allclose(jaxpool.lp_pool(x, (2,)), [[5 * scale]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    ("x", "p", "y", "dx"),
+    [
+        (
+            [1, 1, 1e25, 1e25],
+            3,
+            [2 ** (1 / 3), 2 ** (1 / 3) * 1e25],
+            [2 ** (-2 / 3)] * 4,
+        ),
+        ([1e-4, 1e-4, 1, 1], 10, [2**0.1 * 1e-4, 2**0.1], [2**-0.9] * 4),
+        ([1.5, 1, 3e38, 1], 300, [1.5, 3e38], [1, 0, 1, 0]),
+        ([1e-30, 0, np.inf, 1], 2, [1e-30, np.inf], [1, 0, 1, 0]),
+    ],
+)
+def test_lp_of_any_magnitudes_beside_each_other(x, p, y, dx, implementation):
+    def pool(x):
+        return jaxpool.lp_pool(x, 2, axes=0, p=p, implementation=implementation)
+
+    x = jnp.asarray(x, jnp.float32)
+    got, vjp = jax.vjp(pool, x)
+    np.testing.assert_allclose(got, np.float32(y), rtol=2e-6)
+    np.testing.assert_allclose(vjp(jnp.ones(2))[0], dx, rtol=2e-6, atol=1e-30)
