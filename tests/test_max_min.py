@@ -157,3 +157,14 @@ def test_pool_geometry():
     x = distinct(case.shape)
     got = jaxpool.pool(x, 0.0, jax.lax.add, **case.kwargs())
     np.testing.assert_array_equal(got, oracle.pool(x, "sum", **case.kwargs()))
+
+
+@every_implementation
+@pytest.mark.parametrize("window", [(3, 2), (20, 1)])
+def test_pool_takes_the_cells_in_row_major_order(window, implementation):
+    x = distinct((1, 23, 5, 2))
+    rows, columns = window
+    last = jaxpool.pool(
+        x, 0.0, lambda a, b: b, window, 1, implementation=implementation
+    )
+    np.testing.assert_array_equal(last, x[:, rows - 1 :, columns - 1 :])

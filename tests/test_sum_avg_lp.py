@@ -64,7 +64,7 @@ OPTIONS = [
 ]
 
 
-@every_implementation
+@pytest.mark.parametrize("implementation", [None, "reduce_window"])
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
 def test_options(kind, options, implementation):
     checks = []
