@@ -92,6 +92,7 @@ NAMED_CASES = (
     _named("long_window_with_stride", (1, 90, 1), (61,), (7,)),
     _named("long_windows_tiling", (1, 100, 2), (33,), (33,), 5, ceil_mode=True),
     _named("long_dilated", (1, 80, 1), (19,), (5,), ((3, 40),), (4,)),
+    _named("long_dilated_stride_one", (1, 60, 1), (17,), (1,), ((10, 5),), (3,)),
     _named("cells_above_256_one_axis", (1, 330, 1), (300,), (15,)),
 )
 
@@ -108,6 +109,7 @@ HARDEST = (
     "long_window_with_stride",
     "long_windows_tiling",
     "long_dilated",
+    "long_dilated_stride_one",
 )
 NAMED_RUNS = [
     pytest.param(*case.values, name, id=f"{case.id}-{name}")
