@@ -41,7 +41,7 @@ def test_named_case(case, implementation):
 
 
 @every_implementation
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(case=cases(), seed=st.integers(0, 99))
 def test_random_case(case, seed, implementation):
     check(case, implementation, seed)
