@@ -53,11 +53,6 @@ class AxisWindow:
         """Whether each window is exactly the one cell at its own place."""
         return self.window == 1 and self.out == self.size
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether some cell may belong to two windows."""
-        return self.out > 1 and self.stride < self.extent
-
     def levels(self) -> tuple["AxisWindow", ...]:
         """Smaller windows that, one after the other, amount to this one.
 
