@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxpool._window import AxisWindow, Window
 
@@ -38,9 +37,17 @@ def implementation_for(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
     if platform in NATIVE:
         return "reduce_window"
-    if any(doubles(level) for dim in window.dims for level in dim.levels()):
+    if any(map(doubles, window.dims)):
         return "doubling"
     return "slices"
+
+
+def is_doubling(window: Window, implementation: Implementation | None) -> bool:
+    """Whether steps that XLA has no operation for split long windows."""
+    chosen = implementation_for("cpu", window)
+    if implementation in (None, "reduce_window"):
+        return chosen == "doubling"
+    return implementation == "doubling"
 
 
 def check_implementation(implementation: str | None) -> None:
@@ -74,25 +81,6 @@ def on_cpu_else(
 ) -> Any:
     """`cpu(*arrays)` when compiled for a CPU, `other(*arrays)` anywhere else."""
     return on_platform({"cpu": cpu, **dict.fromkeys(NATIVE, other)}, *arrays)
-
-
-def stage(function: Callable[..., Any], *arrays: Any) -> Any:
-    """Call `function`, and on a CPU keep XLA from fusing it into what uses the result.
-
-    There XLA would compute it again for each slice that is taken of the result, and
-    drops `lax.optimization_barrier` before it fuses. A call that it may not inline is
-    a boundary that holds. Elsewhere XLA knows better what to fuse.
-    """
-
-    def inside(*arrays: Any) -> Any:
-        with set_xla_metadata(inlineable=None):  # the calls in there may be inlined
-            return function(*arrays)
-
-    def outlined(*arrays: Any) -> Any:
-        with set_xla_metadata(inlineable="false"):
-            return jax.jit(inside)(*arrays)
-
-    return on_cpu_else(outlined, function, *arrays)
 
 
 def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> Any:

@@ -18,7 +18,7 @@ from jaxpool import _dtypes
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import Kind, extremum
-from jaxpool._reduce_sum import counts, divide, product, window_sum
+from jaxpool._reduce_sum import counts, product, window_sum
 from jaxpool._window import Window
 
 
@@ -31,11 +31,7 @@ def extreme(
     implementation: Implementation | None,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
-    wide = x.astype(_dtypes.ordered(x.dtype))
-    valid = None
-    if mask is not None:
-        valid = jnp.broadcast_to(mask, x.shape)
-    values = extremum(kind, wide, valid, window, implementation).astype(x.dtype)
+    values = extremum(kind, x, mask, window, implementation)
     return _fill_empty(values, window, _valid_count(mask, window, x), empty)
 
 
@@ -47,8 +43,8 @@ def total(
     implementation: Implementation | None,
 ) -> jax.Array:
     """Sum of each window, in the dtype of `x`."""
-    wide = _zero_masked(x, mask).astype(_dtypes.summed(x.dtype))
-    sums = window_sum(wide, window, implementation).astype(x.dtype)
+    dtypes = _dtypes.summed(x.dtype), x.dtype
+    sums = window_sum(x, mask, None, window, *dtypes, implementation)
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
 
 
@@ -63,11 +59,8 @@ def mean(
 ) -> jax.Array:
     """Average of each window, in the dtype of `x`, of integers in float32."""
     dtype = _dtypes.averaged(x.dtype)
-    wide = _zero_masked(x, mask).astype(_dtypes.averaging(x.dtype, window.cells))
-    sums = window_sum(wide, window, implementation)
-    sums = sums.astype(_dtypes.summed(dtype))
     valid = _valid_count(mask, window, x)
-    real = jnp.finfo(sums.dtype).dtype
+    real = jnp.finfo(_dtypes.summed(dtype)).dtype
     if divisor is not None:
         number = product([np.full((1,) * x.ndim, divisor)], real)
     else:
@@ -76,7 +69,9 @@ def mean(
             inside = product(counts(window, x.ndim, False), real)
             number = number - inside + valid.astype(real)
         number = jnp.maximum(number, np.ones((), real))
-    averages = divide(sums, number.astype(sums.dtype)).astype(dtype)
+    number = number.astype(_dtypes.summed(dtype))
+    dtypes = _dtypes.averaging(x.dtype, window.cells), dtype
+    averages = window_sum(x, mask, number, window, *dtypes, implementation)
     return _fill_empty(averages, window, valid, empty)
 
 
@@ -95,7 +90,8 @@ def norm(
     if math.isinf(p):
         norms = extremum("max", sizes, None, window, implementation)
     elif p == 1:
-        norms = window_sum(sizes, window, implementation)
+        dtypes = sizes.dtype, sizes.dtype
+        norms = window_sum(sizes, None, None, window, *dtypes, implementation)
     else:
         norms = _joined_windows(p, sizes, window, implementation)
     valid = _valid_count(mask, window, x)
@@ -168,7 +164,8 @@ def _valid_count(
     for axis in window.axes:
         shape[axis] = x.shape[axis]
     cells = jnp.broadcast_to(mask, shape).astype(np.float32)
-    return lax.stop_gradient(window_sum(cells, window, None))
+    dtypes = cells.dtype, cells.dtype
+    return lax.stop_gradient(window_sum(cells, None, None, window, *dtypes, None))
 
 
 def _fill_empty(

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 
-from jaxpool._lowering import Implementation, implementation_for, xla_reduce_window
-from jaxpool._passes import Arrays, reduce_axes
+from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
+from jaxpool._passes import reduce_steps
+from jaxpool._stages import ready
+from jaxpool._steps import forward_steps
 from jaxpool._window import Window
 
 
@@ -24,12 +26,10 @@ def reduce_any(
     elementwise = op
     for _ in range(x.ndim):
         elementwise = jax.vmap(elementwise)
-
-    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
-        return (elementwise(earlier[0], later[0]),)
-
-    doubling = (implementation or implementation_for("cpu", window)) == "doubling"
-    return reduce_axes(combine, (x,), (init,), window, doubling)[0]
+    doubling = is_doubling(window, implementation)
+    steps = forward_steps(window, doubling, ordered=True, at_once=False)
+    (result,) = reduce_steps(elementwise, ready(x), init, steps).now()
+    return result  # type: ignore[no-any-return]
 
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:

@@ -24,21 +24,25 @@ from jaxpool._lowering import (
     Implementation,
     Lowerings,
     dispatch,
+    is_doubling,
     on_cpu_else,
-    stage,
     xla_reduce_window,
 )
 from jaxpool._passes import (
-    Arrays,
-    Combine,
-    Scalar,
+    Cell,
+    Dims,
+    Windows,
     cut,
-    fold_cells,
-    reduce_axes,
-    route_axes,
+    dims_of,
+    fold,
+    reduce_steps,
     seen,
+    select,
 )
-from jaxpool._window import AxisWindow, Window
+from jaxpool._routes import route
+from jaxpool._stages import Arrays, Deferred, ready
+from jaxpool._steps import PADS_A_BYTE_LOOP, PADS_A_LOOP, Step, forward_steps
+from jaxpool._window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
 
@@ -56,33 +60,36 @@ class _Config(NamedTuple):
 def extremum(
     kind: Kind,
     x: jax.Array,
-    valid: jax.Array | None,
+    mask: jax.Array | None,
     window: Window,
     implementation: Implementation | None,
 ) -> jax.Array:
-    """Extreme value of each window, over the `valid` cells where that is given."""
+    """Extreme value of each window, over the cells that `mask` keeps, if there is one.
+
+    The mask broadcasts to the shape of `x`.
+    """
     config = _Config(kind, window, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        return _values(config, x, valid)
-    return _extremum(config, x, valid)
+        return _values(config, x, mask)
+    return _extremum(config, x, mask)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _extremum(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array:
-    return _values(config, x, valid)
+def _extremum(config: _Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    return _values(config, x, mask)
 
 
 def _extremum_fwd(
-    config: _Config, x: jax.Array, valid: jax.Array | None
+    config: _Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    values, position = winners(config, x, valid)
+    values, position = winners(config, x, mask)
     return values, checkpoint_name(position, POSITION)
 
 
 def _extremum_bwd(
     config: _Config, position: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
-    return _route(config.window, position, g), None
+    return _route(config, position, g), None
 
 
 _extremum.defvjp(_extremum_fwd, _extremum_bwd)
@@ -97,40 +104,55 @@ def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
     return np.asarray(info.min if lowest else info.max, dtype)
 
 
-def _only_valid(kind: Kind, x: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """`x` with the worst value where it does not take part."""
-    return x if valid is None else jnp.where(valid, x, worst(kind, x.dtype))
+def _cells(kind: Kind, x: jax.Array, *masks: jax.Array) -> Arrays:
+    """Cells as they compete: in a dtype with infinities, the worst where masked.
+
+    Also which of them are valid, where a mask says so.
+    """
+    wide = x.astype(_dtypes.ordered(x.dtype))
+    if not masks:
+        return (wide,)
+    valid = jnp.broadcast_to(masks[0], x.shape)
+    return jnp.where(valid, wide, worst(kind, wide.dtype)), valid
 
 
-def _values(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array:
+def _values(config: _Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """The value of each winner, without its position."""
     kind, window, implementation = config
-    x = _only_valid(kind, x, valid)
-    fill = worst(kind, x.dtype)
+    fill = worst(kind, _dtypes.ordered(x.dtype))
     extreme = lax.max if kind == "max" else lax.min
 
-    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
-        return (extreme(earlier[0], later[0]),)
+    def cells(x: jax.Array, *masks: jax.Array) -> jax.Array:
+        competing: jax.Array = _cells(kind, x, *masks)[0]
+        return competing
 
-    def passes(doubling: bool, x: jax.Array) -> jax.Array:
-        return reduce_axes(combine, (x,), (fill,), window, doubling)[0]
+    def passes(doubling: bool, *arrays: jax.Array) -> jax.Array:
+        steps = forward_steps(window, doubling, idempotent=True)
+        deferred = Deferred(lambda *arrays: (cells(*arrays),), arrays)
+        (values,) = (
+            reduce_steps(extreme, deferred, fill, steps)
+            .then(lambda values: (values.astype(x.dtype),))
+            .now()
+        )
+        return values  # type: ignore[no-any-return]
 
-    def native(x: jax.Array) -> jax.Array:
-        reduced: jax.Array = xla_reduce_window(x, fill, extreme, window)
-        return reduced
+    def native(*arrays: jax.Array) -> jax.Array:
+        reduced: jax.Array = xla_reduce_window(cells(*arrays), fill, extreme, window)
+        return reduced.astype(x.dtype)
 
-    def nan_safe(x: jax.Array) -> jax.Array:
+    def nan_safe(*arrays: jax.Array) -> jax.Array:
         # XLA:CPU hands some float windows to a library that drops NaN; a computation
         # that it does not recognise as a maximum stays with XLA.
         def select(m: jax.Array, v: jax.Array) -> jax.Array:
             return lax.select(_beats(kind, v, m), v, m)
 
-        reduced: jax.Array = xla_reduce_window(x, fill, select, window)
-        return reduced
+        reduced: jax.Array = xla_reduce_window(cells(*arrays), fill, select, window)
+        return reduced.astype(x.dtype)
 
-    def reduce_window(x: jax.Array) -> jax.Array:
+    def reduce_window(*arrays: jax.Array) -> jax.Array:
         is_float = jnp.issubdtype(x.dtype, jnp.floating)
-        reduced: jax.Array = on_cpu_else(nan_safe if is_float else native, native, x)
+        safe = nan_safe if is_float else native
+        reduced: jax.Array = on_cpu_else(safe, native, *arrays)
         return reduced
 
     lowerings: Lowerings = {
@@ -138,21 +160,21 @@ def _values(config: _Config, x: jax.Array, valid: jax.Array | None) -> jax.Array
         "slices": partial(passes, False),
         "doubling": partial(passes, True),
     }
-    values: jax.Array = dispatch(lowerings, window, implementation, x)
+    arrays = (x,) if mask is None else (x, mask)
+    values: jax.Array = dispatch(lowerings, window, implementation, *arrays)
     return values
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def winners(
-    config: _Config, x: jax.Array, valid: jax.Array | None
+    config: _Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
-    `valid`, where given, has the shape of `x`. Where a window holds no valid cell,
-    the position is that of some cell. The derivative, in both modes, reads the
-    tangents at the winners.
+    Where a window holds no valid cell, the position may be any number. The derivative,
+    in both modes, reads the tangents at the winners.
     """
-    return _winners(config, x, valid)
+    return _winners(config, x, mask)
 
 
 @winners.defjvp
@@ -162,33 +184,36 @@ def _winners_jvp(
     tangents: tuple[jax.Array, Any],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
     values, position = winners(config, *primals)
-    tangent = _read(config.window, position, tangents[0], values)
+    tangent = _read(config, position, tangents[0], values)
     no_tangent = np.zeros(position.shape, jax.dtypes.float0)
     return (values, position), (tangent, no_tangent)
 
 
-def _route(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
+def _route(config: _Config, position: jax.Array, g: jax.Array) -> jax.Array:
     """Send each cotangent to its winner."""
+    doubling = is_doubling(config.window, config.implementation)
 
     # The selects are computed again from the position whenever this is transposed;
     # else one boolean mask for each cell of a window would be kept.
     @partial(jax.checkpoint, prevent_cse=False)
-    def route(position: jax.Array, g: jax.Array) -> jax.Array:
-        wide = g.astype(_dtypes.summed(g.dtype))
-        return route_axes(wide, position, window).astype(g.dtype)
+    def routed(position: jax.Array, g: jax.Array) -> jax.Array:
+        wide = Deferred(lambda g: (g.astype(_dtypes.summed(g.dtype)),), (g,))
+        arrived = route(wide, position, config.window, doubling)
+        (routed,) = arrived.then(lambda arrived: (arrived.astype(g.dtype),)).now()
+        return routed  # type: ignore[no-any-return]
 
-    routed: jax.Array = route(position, g)
-    return routed
+    result: jax.Array = routed(position, g)
+    return result
 
 
 def _read(
-    window: Window, position: jax.Array, t: jax.Array, like: jax.Array
+    config: _Config, position: jax.Array, t: jax.Array, like: jax.Array
 ) -> jax.Array:
     """Read the tangent at each winner: the transpose of `_route`, and linear in `t`."""
 
     @partial(jax.checkpoint, prevent_cse=False)
     def read(position: jax.Array, t: jax.Array) -> jax.Array:
-        (tangent,) = jax.linear_transpose(partial(_route, window, position), like)(t)
+        (tangent,) = jax.linear_transpose(partial(_route, config, position), like)(t)
         return tangent  # type: ignore[no-any-return]
 
     tangent: jax.Array = read(position, t)
@@ -196,49 +221,41 @@ def _read(
 
 
 def _winners(
-    config: _Config, x: jax.Array, valid: jax.Array | None
+    config: _Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     kind, window, implementation = config
-    x = _only_valid(kind, x, valid)
     dtype = position_dtype(window)
-    fill = worst(kind, x.dtype)
-    masks: Arrays = () if valid is None else (valid,)
-    mask_fills = tuple(np.False_ for _ in masks)
-    chex.assert_equal_shape([x, *masks])
+    fill = worst(kind, _dtypes.ordered(x.dtype))
 
-    def passes(doubling: bool, x: jax.Array, *masks: jax.Array) -> Arrays:
-        def at_first_cell(x: jax.Array, *masks: jax.Array) -> Arrays:
-            return x, jnp.zeros(x.shape, dtype), *masks
+    def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
+        masked = len(arrays) > 1
+        deferred = Deferred(cells, arrays)
+        values, position = _find_winners(kind, window, doubling, deferred, fill, masked)
+        return values.astype(x.dtype), position
 
-        fills = (fill, dtype.type(0), *mask_fills)
-        values, position, *_ = reduce_axes(
-            _first_winner(kind),
-            (x, *masks),
-            fills,
-            window,
-            doubling,
-            at_first_cell,
-            partial(_winners_by_slices, kind),
-        )
-        return values, _never_padding(position, window)
+    def cells(x: jax.Array, *masks: jax.Array) -> Arrays:
+        return _cells(kind, x, *masks)
 
-    def reduce_window(x: jax.Array, *masks: jax.Array) -> Arrays:
+    def reduce_window(*arrays: jax.Array) -> Arrays:
         # XLA combines in an order of its own, so that the earliest of equal cells
         # must be told by their indices in the input.
+        competing, *valid = cells(*arrays)
         values, index, *_ = xla_reduce_window(
-            (x, _cell_indices(window, x.shape), *masks),
-            (fill, np.int32(np.iinfo(np.int32).max), *mask_fills),
+            (competing, _cell_indices(window, x.shape), *valid),
+            (fill, np.int32(np.iinfo(np.int32).max), *(np.False_ for _ in valid)),
             _earliest_winner(kind),
             window,
         )
-        return values, _position_of(index, window).astype(dtype)
+        return values.astype(x.dtype), _position_of(index, window).astype(dtype)
 
     lowerings: Lowerings = {
         "reduce_window": reduce_window,
         "slices": partial(passes, False),
         "doubling": partial(passes, True),
     }
-    values, position = dispatch(lowerings, window, implementation, x, *masks)
+    arrays = (x,) if mask is None else (x, mask)
+    values, position = dispatch(lowerings, window, implementation, *arrays)
+    chex.assert_equal_shape([values, position])
     return values, position
 
 
@@ -255,63 +272,105 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
     return ~loses & (m == m)
 
 
-def _first_winner(kind: Kind) -> Combine:
-    """Combine `(value, position[, valid])` of two runs of cells in row-major order."""
-
-    def combine(earlier: Arrays, later: Arrays, offset: int) -> Arrays:
-        (m, p, *ok), (v, q, *also_ok) = earlier, later
-        q = q + np.asarray(offset, q.dtype)
-        takes = _beats(kind, v, m)
-        if ok:
-            takes = also_ok[0] & (takes | ~ok[0])
-            ok = [ok[0] | also_ok[0]]
-        return jnp.where(takes, v, m), jnp.where(takes, q, p), *ok
-
-    return combine
-
-
-def _winners_by_slices(
+def _find_winners(
     kind: Kind,
-    combine: Combine,
-    lift: Callable[..., Arrays],
-    fills: tuple[Scalar, ...],
-    axis: int,
-    dim: AxisWindow,
-    cells: int,
-    arrays: Arrays,
-) -> Arrays:
-    """The values first, then the first cell that has them.
+    window: Window,
+    doubling: bool,
+    cells: Deferred,
+    fill: np.ndarray,
+    masked: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Step by step the value of each window, then the first run of cells that has it.
 
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
+    runs, position = cells, None
+    steps = forward_steps(window, doubling, idempotent=True, ordered=True)
+    for step in steps:
+        (values,) = _step_values(kind, step, runs, fill).now()
+        first = _step_winners(step, ready(values).beside(runs), window)
+        if position is not None:
+            first = _step_positions(step, first.stored().beside(ready(position)))
+        if step is steps[-1]:
+            first = first.then(partial(_never_padding, window))
+        (position,) = first.now()
+        valid = _step_valid(step, runs).now() if masked else ()
+        runs = ready(values, *valid)
+    if position is None:
+        values = runs.now()[0]
+        position = jnp.zeros(values.shape, position_dtype(window))
+    return values, position
+
+
+def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> Deferred:
+    """The extreme value of each window, from those of its runs."""
+    dims = dims_of(step)
+
+    def value(
+        cell: Cell, windows: Windows, values: jax.Array, *valid: jax.Array
+    ) -> jax.Array:
+        return seen(values, dims, cell, windows)
+
     extreme = lax.max if kind == "max" else lax.min
-    dtype = fills[1].dtype
+    return fold(extreme, value, fill, dims, runs)
+
+
+def _step_winners(step: Step, runs: Deferred, window: Window) -> Deferred:
+    """Where the first run begins, in row-major order, that has the value found."""
+    dims, dtype = dims_of(step), position_dtype(window)
     # XLA:CPU vectorises this select for 32-bit integers, not for smaller ones.
-    last = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
+    none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
 
-    def find_values(*arrays: jax.Array) -> jax.Array:
-        cell = partial(seen, lift(*arrays)[0], axis, dim)
-        return fold_cells(extreme, cell, fills[0], axis, dim)
+    def start(
+        cell: Cell,
+        windows: Windows,
+        found: jax.Array,
+        values: jax.Array,
+        *valid: jax.Array,
+    ) -> jax.Array:
+        value = seen(values, dims, cell, windows)
+        has = (value == _of(windows, dims, found)) | (value != value)
+        for ok in valid:
+            has = has & seen(ok, dims, cell, windows)
+        return select(has, np.int32(step.start(cell)), none)
 
-    def find_positions(values: jax.Array, *arrays: jax.Array) -> jax.Array:
-        lifted = lift(*arrays)
+    starts = fold(lax.min, start, none, dims, runs, PADS_A_LOOP)
+    return starts.then(lambda starts: (starts.astype(dtype),))
 
-        def candidates(j: int, windows: range) -> jax.Array:
-            v, p, *ok = (seen(array, axis, dim, j, windows) for array in lifted)
-            wins = (v == cut(values, axis, windows.start, len(windows))) | (v != v)
-            wins = wins & ok[0] if ok else wins
-            return jnp.where(wins, p.astype(np.int32) + j * cells, last)
 
-        return fold_cells(lax.min, candidates, last, axis, dim).astype(dtype)
+def _step_positions(step: Step, starts: Deferred) -> Deferred:
+    """The position of the winner, from where its run begins and that in the run."""
+    dims = dims_of(step)
 
-    def find_valid(ok: jax.Array) -> jax.Array:
-        cell = partial(seen, ok, axis, dim)
-        return fold_cells(lax.bitwise_or, cell, np.False_, axis, dim)
+    def whole(
+        cell: Cell, windows: Windows, first: jax.Array, position: jax.Array
+    ) -> jax.Array:
+        start = np.asarray(step.start(cell), position.dtype)
+        inside = seen(position, dims, cell, windows)
+        return select(_of(windows, dims, first) == start, inside + start, 0)
 
-    values = stage(find_values, *arrays)
-    valid = (stage(find_valid, ok) for ok in lift(*arrays)[2:])
-    return values, stage(find_positions, values, *arrays), *valid
+    return fold(lax.max, whole, np.zeros(()), dims, starts, PADS_A_BYTE_LOOP)
+
+
+def _step_valid(step: Step, runs: Deferred) -> Deferred:
+    """Whether any of the runs has a valid cell."""
+    dims = dims_of(step)
+
+    def ok(
+        cell: Cell, windows: Windows, values: jax.Array, valid: jax.Array
+    ) -> jax.Array:
+        return seen(valid, dims, cell, windows)
+
+    return fold(lax.bitwise_or, ok, np.False_, dims, runs)
+
+
+def _of(windows: Windows, dims: Dims, array: jax.Array) -> jax.Array:
+    """What an array says of some windows."""
+    places = {
+        axis: (ws.start, len(ws), 1) for axis, ws in zip(dims, windows, strict=True)
+    }
+    return cut(array, places)
 
 
 def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:
@@ -328,7 +387,7 @@ def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:
     return combine
 
 
-def _never_padding(position: jax.Array, window: Window) -> jax.Array:
+def _never_padding(window: Window, position: jax.Array) -> Arrays:
     """Move winners off the padding, where nothing in the window beats it.
 
     Then the first cell won, at position 0, and the first cell of the input is meant;
@@ -342,8 +401,8 @@ def _never_padding(position: jax.Array, window: Window) -> jax.Array:
         )
         cells *= dim.window
     if not first.any():
-        return position
-    return jnp.maximum(position, first.astype(position.dtype))
+        return (position,)
+    return (jnp.maximum(position, first.astype(position.dtype)),)
 
 
 def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:

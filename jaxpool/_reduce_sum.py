@@ -1,79 +1,149 @@
 """The sum of each window, and how many cells it holds.
 
-The sum is linear. Its gradient is `spread_axes`, which is as fast as the sum itself;
-forward mode uses the transpose of `spread_axes`, so that transposing the derivative
-for reverse mode gives `spread_axes` back, to any order.
+The sum is linear. Its gradient is `spread`, which is as fast as the sum itself; forward
+mode uses the transpose of `spread`, so that transposing the derivative for reverse
+mode gives `spread` back, to any order.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import Implementation, Lowerings, dispatch, xla_reduce_window
-from jaxpool._passes import add, reduce_axes, spread_axes
+from jaxpool._lowering import (
+    Implementation,
+    Lowerings,
+    dispatch,
+    is_doubling,
+    xla_reduce_window,
+)
+from jaxpool._passes import reduce_steps
+from jaxpool._routes import spread
+from jaxpool._stages import Arrays, Deferred, ready
+from jaxpool._steps import forward_steps
 from jaxpool._window import Window
 
 
+class _Config(NamedTuple):
+    """What is static about a call."""
+
+    window: Window
+    accumulator: np.dtype
+    result: np.dtype
+    implementation: Implementation | None
+
+
 def window_sum(
-    x: jax.Array, window: Window, implementation: Implementation | None
+    x: jax.Array,
+    mask: jax.Array | None,
+    divisor: jax.Array | None,
+    window: Window,
+    accumulator: np.dtype,
+    result: np.dtype,
+    implementation: Implementation | None,
 ) -> jax.Array:
-    """Sum of each window, accumulated in the dtype of `x`; padded cells are 0."""
+    """Sum of each window, divided by `divisor` if there is one.
+
+    It is accumulated in one dtype and returned in another. Padded cells count as 0, as
+    do those that are not in `mask`, which broadcasts to the shape of `x`.
+    """
+    config = _Config(window, accumulator, result, implementation)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return _sums(x, window, implementation)
-    return _window_sum(x, window, implementation)
+        return _sums(config, x, mask, divisor)
+    return _window_sum(config, x, mask, divisor)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _window_sum(
-    x: jax.Array, window: Window, implementation: Implementation | None
+    config: _Config, x: jax.Array, mask: jax.Array | None, divisor: jax.Array | None
 ) -> jax.Array:
-    return _sums(x, window, implementation)
+    return _sums(config, x, mask, divisor)
 
 
 @_window_sum.defjvp
 def _window_sum_jvp(
-    window: Window,
-    implementation: Implementation | None,
-    primals: tuple[jax.Array],
-    tangents: tuple[jax.Array],
+    config: _Config,
+    primals: tuple[jax.Array, jax.Array | None, jax.Array | None],
+    tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[jax.Array, jax.Array]:
-    y = _window_sum(primals[0], window, implementation)
+    x, mask, divisor = primals
+    y = _window_sum(config, x, mask, divisor)
 
     # What the transposes select by is computed again; else it would be kept.
     @partial(jax.checkpoint, prevent_cse=False)
-    def spread(g: jax.Array) -> jax.Array:
-        return spread_axes(g, window)
+    def spread_out(g: jax.Array) -> jax.Array:
+        return _spread_out(config, x.dtype, mask, divisor, g)
 
     @partial(jax.checkpoint, prevent_cse=False)
     def gather(t: jax.Array) -> jax.Array:
-        (sums,) = jax.linear_transpose(spread, y)(t)
+        (sums,) = jax.linear_transpose(spread_out, y)(t)
         return sums  # type: ignore[no-any-return]
 
     return y, gather(tangents[0])
 
 
 def _sums(
-    x: jax.Array, window: Window, implementation: Implementation | None
+    config: _Config, x: jax.Array, mask: jax.Array | None, divisor: jax.Array | None
 ) -> jax.Array:
-    zero = np.zeros((), x.dtype)
+    window, accumulator, result, implementation = config
+    zero = np.zeros((), accumulator)
 
-    def passes(doubling: bool, x: jax.Array) -> jax.Array:
-        return reduce_axes(add, (x,), (zero,), window, doubling)[0]
+    def cells(x: jax.Array, mask: jax.Array | None) -> Arrays:
+        return (_kept(x, mask).astype(accumulator),)
 
-    def reduce_window(x: jax.Array) -> jax.Array:
-        reduced: jax.Array = xla_reduce_window(x, zero, lax.add, window)
-        return reduced
+    def quotient(sums: jax.Array, divisor: jax.Array | None) -> Arrays:
+        if divisor is None:
+            return (sums.astype(result),)
+        return (divide(sums.astype(divisor.dtype), divisor).astype(result),)
+
+    def passes(doubling: bool, x: jax.Array, mask: Any, divisor: Any) -> jax.Array:
+        steps = forward_steps(window, doubling)
+        sums = reduce_steps(lax.add, Deferred(cells, (x, mask)), zero, steps)
+        (quotients,) = sums.beside(ready(divisor)).then(quotient).now()
+        return quotients  # type: ignore[no-any-return]
+
+    def reduce_window(x: jax.Array, mask: Any, divisor: Any) -> jax.Array:
+        sums = xla_reduce_window(cells(x, mask)[0], zero, lax.add, window)
+        quotients: jax.Array = quotient(sums, divisor)[0]
+        return quotients
 
     lowerings: Lowerings = {
         "reduce_window": reduce_window,
         "slices": partial(passes, False),
         "doubling": partial(passes, True),
     }
-    result: jax.Array = dispatch(lowerings, window, implementation, x)
-    return result
+    sums: jax.Array = dispatch(lowerings, window, implementation, x, mask, divisor)
+    return sums
+
+
+def _spread_out(
+    config: _Config,
+    dtype: np.dtype,
+    mask: jax.Array | None,
+    divisor: jax.Array | None,
+    g: jax.Array,
+) -> jax.Array:
+    """The cotangent of the input, of `dtype`, from that of the result."""
+    doubling = is_doubling(config.window, config.implementation)
+
+    def shares(g: jax.Array, divisor: jax.Array | None) -> Arrays:
+        wide = g.astype(config.accumulator)
+        return (wide if divisor is None else wide / divisor,)
+
+    def kept(cells: jax.Array, mask: jax.Array | None) -> Arrays:
+        return (_kept(cells.astype(dtype), mask),)
+
+    arrived = spread(Deferred(shares, (g, divisor)), config.window, doubling)
+    (result,) = arrived.beside(ready(mask)).then(kept).now()
+    return result  # type: ignore[no-any-return]
+
+
+def _kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`x` with zeros where it does not take part."""
+    return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
 
 def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
@@ -99,7 +169,6 @@ def product(factors: list[np.ndarray], dtype: jax.typing.DTypeLike) -> jax.Array
     return result
 
 
-@jax.custom_jvp
 def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     """`sums / number`, rounded once, also where `number` is known when compiling.
 
@@ -107,11 +176,3 @@ def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     which makes 77/7 11.000001; a number that hangs on the data it cannot replace.
     """
     return sums / jnp.where(sums == sums, number, jnp.ones_like(number))
-
-
-@divide.defjvp
-def _divide_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    sums, number = primals
-    return divide(sums, number), tangents[0] / number

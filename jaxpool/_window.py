@@ -12,13 +12,12 @@ least 1, and padding on either side is smaller than the extent of the window.
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Ints: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
-BLOCK = 8  # cells to reduce at once where a long window can be reduced in blocks
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
@@ -53,39 +52,12 @@ class AxisWindow:
         """Whether each window is exactly the one cell at its own place."""
         return self.window == 1 and self.out == self.size
 
-    def levels(self) -> tuple["AxisWindow", ...]:
-        """Smaller windows that, one after the other, amount to this one.
-
-        A window of more than `BLOCK` cells whose neighbours start at a multiple of
-        some block is first reduced in blocks, then over blocks. All but a single level
-        take an axis that is padded to `span` cells; beyond those is padding again.
-        """
-        if self.window <= BLOCK or self.dilation > 1:
-            return (self,)
-        common = math.gcd(self.window, self.stride)
-        if self.out == 1:
-            block, stride = BLOCK, 1
-        else:
-            block = max(r for r in range(1, BLOCK + 1) if common % r == 0)
-            stride = self.stride // block
-        if block == 1:
-            return (self,)
-        cells = -(-self.span // block)
-        window = cells - (self.out - 1) * stride
-        blocks = AxisWindow(self.span, block, block, 1, 0, 0, cells)
-        rest = AxisWindow(cells, window, stride, 1, 0, 0, self.out)
-        return (blocks, *rest.levels())
-
     def _covered(self, o: int, low: int, high: int) -> range:
         """The `j` whose cell lies in `range(low, high)`, for window `o`."""
         start = o * self.stride - self.low
         first = max(0, -((start - low) // self.dilation))
         last = min(self.window, -((start - high) // self.dilation))
         return range(first, max(first, last))
-
-    def padded(self) -> "AxisWindow":
-        """The same windows over an axis that is padded to `span` cells."""
-        return replace(self, size=self.span, low=0, high=0)
 
     def seeing(self, j: int) -> range:
         """The windows whose cell `j` is a cell of the input."""
@@ -94,21 +66,44 @@ class AxisWindow:
         last = min(self.out, (self.size - 1 - place) // self.stride + 1)
         return range(first, last) if first < last else range(0)
 
-    def covering(self) -> tuple["AxisWindow", int]:
+    def regions(self) -> tuple[tuple[range, range], ...]:
+        """Runs of `j` that the same windows have in the input, with those windows.
+
+        Those that no window has are left out, as long as others remain.
+        """
+        found: list[tuple[range, range]] = []
+        for j in range(self.window):
+            js, windows = range(j, j + 1), self.seeing(j)
+            if found and found[-1][1] == windows:
+                js = range(found.pop()[0].start, j + 1)
+            if windows:
+                found.append((js, windows))
+        return tuple(found) or ((range(self.window), range(0)),)
+
+    def covering(self) -> tuple["AxisWindow", int, int]:
         """The windows that cover each block of `stride` cells, seen as a window.
 
         Also the number `j`, in the first of them, of the first cell of the block; it
-        is `stride` less in each further one. A block may reach beyond the last cell.
+        is `stride` less in each further one. And the padded cells before the first
+        cell in the first block: blocks begin where windows do, unless as few windows
+        cover those that begin with the input. The last block may reach beyond the
+        last cell.
         """
         if self.stride == 1:
-            low, count, first = self.extent - 1 - self.low, self.window, self.window - 1
-        else:
-            latest = (self.low + self.stride - 1) // self.stride  # starts in the block
-            earliest = (self.window - 1 - self.low) // self.stride  # blocks before it
-            low, count = earliest, latest + earliest + 1
-            first = self.low + earliest * self.stride
-        out = -(-self.size // self.stride)
-        return AxisWindow(self.out, count, 1, self.dilation, low, 0, out), first
+            low, first = self.extent - 1 - self.low, self.window - 1
+            dims = AxisWindow(
+                self.out, self.window, 1, self.dilation, low, 0, self.size
+            )
+            return dims, first, 0
+        latest = (self.low + self.stride - 1) // self.stride  # starts in the block
+        earliest = (self.window - 1 - self.low) // self.stride  # blocks before it
+        before, count = 0, latest + earliest + 1
+        if count > -(-self.window // self.stride):
+            before, count = self.low, -(-self.window // self.stride)
+            earliest = count - 1
+        first = self.low - before + earliest * self.stride
+        out = -(-(self.size + before) // self.stride)
+        return AxisWindow(self.out, count, 1, 1, earliest, 0, out), first, before
 
     def valid_counts(self) -> tuple[int, ...]:
         """Cells of the input, for each window."""

@@ -27,8 +27,10 @@ GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
     "_window$",
-    "_lowering",
+    "_lowering|_steps",
+    "_stages",
     "_passes",
+    "_routes",
     "_reduce_",
     "_pooling",
     "_windowed|_global",

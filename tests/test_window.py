@@ -98,26 +98,35 @@ def test_ceil_mode_keeps_no_window_that_starts_in_the_padding(dim):
     assert (dim.out - 1) * dim.stride - dim.low < dim.size
 
 
-@given(axes(longest=40))
-def test_levels_cover_the_same_cells(dim):
-    first, *rest = levels = dim.levels()
-    if not rest:
-        assert first is dim
+@given(axes())
+def test_regions_are_cells_that_the_same_windows_see(dim):
+    regions = dim.regions()
+    seen = [j for js, _ in regions for j in js]
+    assert seen == sorted(set(seen))
+    for js, windows in regions:
+        assert windows == range(0) or all(dim.seeing(j) == windows for j in js)
+    unseen = set(range(dim.window)) - set(seen)
+    assert not any(dim.seeing(j) for j in unseen)
+
+
+@given(axes())
+def test_covering_by_definition(dim):
+    if dim.dilation > 1 and dim.stride > 1:
         return
-    assert all(level.low == 0 == level.high for level in levels)
-    assert first.size == dim.span
-    covered = [[h] for h in range(first.size)]
-    for level in levels:
-        covered = [
-            [
-                h
-                for place in places(level, o)
-                if place < level.size
-                for h in covered[place]
-            ]
-            for o in range(level.out)
-        ]
-    assert covered == [[h + dim.low for h in places(dim, o)] for o in range(dim.out)]
+    covering, first, before = dim.covering()
+    for place in range(dim.size):
+        block, r = divmod(place + before, dim.stride)
+        covered_by = {
+            (o, first - i * dim.stride + r)
+            for i, o in enumerate(places(covering, block))
+            if 0 <= o < dim.out and 0 <= first - i * dim.stride + r < dim.window
+        }
+        assert covered_by == {
+            (o, j)
+            for o in range(dim.out)
+            for j, cell in enumerate(places(dim, o))
+            if cell == place
+        }
 
 
 def test_a_window_is_hashable_and_equal():

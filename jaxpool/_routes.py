@@ -1,0 +1,206 @@
+"""From windows back to cells: the adjoints of taking a winner, and of a sum.
+
+Everything is slices, pads, selects and additions: no scatter, no sort, nothing whose
+order of evaluation could vary.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool._lowering import doubles
+from jaxpool._passes import (
+    Cell,
+    Dims,
+    Op,
+    Windows,
+    cut,
+    fold,
+    pad,
+    reduce_steps,
+    seen,
+    select,
+)
+from jaxpool._stages import Arrays, Deferred, ready
+from jaxpool._steps import PADS_A_LOOP, Step, backward_steps, forward_steps
+from jaxpool._window import Window
+
+_ZERO = np.zeros(())
+
+
+def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> Deferred:
+    """Send the cotangent of each window to the cell at `position` inside it.
+
+    The result has the shape of the input. Where a window's cotangent is not zero, its
+    position must be that of a unique winner: two windows that pick cells of one row
+    pick the same cell of it.
+    """
+    places = ready(position)
+    for number, step in enumerate(backward_steps(window, doubling)):
+        if number:
+            g, places = g.stored(), places.stored()
+        if _is_sparse(step):
+            step, write = _at_stride_one(step)
+            g, places = g.then(write).stored(), places.then(write).stored()
+        g, places = (
+            _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP),
+            _undo(step, lax.max, _inner, places, PADS_A_LOOP),
+        )
+    return g.then(partial(_uncropped, window))
+
+
+def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
+    """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
+    for number, step in enumerate(backward_steps(window, doubling=False)):
+        g = g.stored() if number else g
+        is_long = doubling and any(map(doubles, step.dims))
+        if _is_sparse(step) or (is_long and step.dims[0].stride > 1):
+            step, write = _at_stride_one(step)
+            g = g.then(write).stored()
+        if is_long:
+            sums = Window(step.axes, tuple(_coverings(step).values()))
+            g = reduce_steps(lax.add, g, _ZERO, forward_steps(sums, doubling))
+        else:
+            g = _undo(step, lax.add, _covered, g)
+    return g.then(partial(_uncropped, window))
+
+
+class _Place(NamedTuple):
+    """What the cells of a block are in one of the windows that cover them.
+
+    Arrays that broadcast over the blocks: whether a cell is in the window at all, which
+    position its run begins at, and how many positions it has. And for each axis along
+    a block the range of cells that are in the window.
+    """
+
+    is_in: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    inside: Mapping[int, range]
+
+
+def _wins(place: _Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether the winner is in the run, and its position there."""
+    inner = position - jnp.asarray(place.start, position.dtype)
+    # What is before the run has wrapped to large numbers.
+    wins = inner <= jnp.asarray(place.length - 1, position.dtype)
+    return wins if place.is_in.all() else wins & place.is_in, inner
+
+
+def _won(place: _Place, g: jax.Array, position: jax.Array) -> jax.Array:
+    """The cotangent, if the run won it."""
+    return select(_wins(place, position)[0], g, 0)
+
+
+def _inner(place: _Place, position: jax.Array) -> jax.Array:
+    """The position inside the run, if that has the winner."""
+    wins, inner = _wins(place, position)
+    return select(wins, inner, 0)
+
+
+def _covered(place: _Place, g: jax.Array) -> jax.Array:
+    """The cotangent, for all cells of the window.
+
+    Not by a select: what it selects by would be kept for the transpose.
+    """
+    shape, around = list(g.shape), {}
+    for axis, inside in place.inside.items():
+        shape[axis] = len(inside)
+        around[axis] = inside.start, place.is_in.shape[axis] - inside.stop
+    return pad(jnp.broadcast_to(g, shape), _ZERO, around)
+
+
+def _undo(
+    step: Step,
+    op: Op,
+    tell: Callable[..., jax.Array],
+    arrays: Deferred,
+    most_pads: int | None = None,
+) -> Deferred:
+    """For each run, fold by `op` what `tell` says of each window that covers it.
+
+    In blocks of `stride` runs, which the same windows cover: an axis along the blocks
+    comes after each axis of the step.
+    """
+    dims = {axis + i: dim for i, (axis, dim) in enumerate(_coverings(step).items())}
+    inside = {
+        axis: (dim.covering()[2], dim.size, 1)
+        for axis, dim in zip(step.axes, step.dims, strict=True)
+    }
+
+    def opened(*arrays: jax.Array) -> Arrays:
+        return tuple(jnp.expand_dims(a, [axis + 1 for axis in dims]) for a in arrays)
+
+    def found(number: Cell, windows: Windows, *arrays: jax.Array) -> jax.Array:
+        place = _place(step, number, [axis + 1 for axis in dims], arrays[0].ndim)
+        return tell(place, *(seen(a, dims, number, windows) for a in arrays))
+
+    def merged(blocks: jax.Array) -> Arrays:
+        full = list(blocks.shape)
+        for axis, dim in zip(dims, step.dims, strict=True):
+            full[axis + 1] = dim.stride
+        blocks = jnp.broadcast_to(blocks, full)
+        for axis in reversed(dims):
+            blocks = _with_next(blocks, axis)
+        return (cut(blocks, inside),)
+
+    most = most_pads if len(dims) == 1 else None  # several are few enough
+    return fold(op, found, _ZERO, dims, arrays.then(opened), most).then(merged)
+
+
+def _place(step: Step, number: Cell, axes: list[int], rank: int) -> _Place:
+    """The `number`-th of the windows that cover the blocks, seen from their cells."""
+    is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int64)
+    length, inside = np.full((1,) * rank, step.last), {}
+    for axis, dim, weight, i in zip(axes, step.dims, step.weights, number, strict=True):
+        js = dim.covering()[1] - i * dim.stride + np.arange(dim.stride)
+        first, last = np.searchsorted(js, (0, dim.window))
+        inside[axis] = range(int(first), int(last))
+        js = js.reshape([-1 if other == axis else 1 for other in range(rank)])
+        is_in = is_in & (js >= 0) & (js < dim.window)
+        start = start + np.clip(js, 0, dim.window - 1) * weight
+        if weight != step.last and len(axes) == 1:  # runs of several cells
+            length = np.where(js == dim.window - 1, step.last, weight)
+    return _Place(is_in, start, length, inside)
+
+
+def _coverings(step: Step) -> Dims:
+    """The windows that cover each block of cells, for each axis."""
+    return {
+        axis: dim.covering()[0] for axis, dim in zip(step.axes, step.dims, strict=True)
+    }
+
+
+def _is_sparse(step: Step) -> bool:
+    """Whether the windows that cover a block do not lie side by side."""
+    return any(dim.dilation > 1 and dim.stride > 1 for dim in step.dims)
+
+
+def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
+    """The step over windows that are moved apart, and what moves them."""
+    (axis,), (dim,) = step.axes, step.dims
+    out = (dim.out - 1) * dim.stride + 1
+
+    def move(array: jax.Array) -> Arrays:
+        return (pad(array, _ZERO, {axis: (0, 0)}, dim.stride - 1),)
+
+    return replace(step, dims=(replace(dim, stride=1, out=out),)), move
+
+
+def _with_next(array: jax.Array, axis: int) -> jax.Array:
+    """Merge an axis with the one after it."""
+    shape = array.shape
+    both = shape[axis] * shape[axis + 1]
+    return array.reshape(*shape[:axis], both, *shape[axis + 2 :])
+
+
+def _uncropped(window: Window, array: jax.Array) -> Arrays:
+    """With zeros where the input ends beyond the last window."""
+    beyond = {axis: (0, dim.size - array.shape[axis]) for axis, dim in window.pairs()}
+    return (pad(array, _ZERO, beyond),)

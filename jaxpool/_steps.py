@@ -1,0 +1,218 @@
+"""In which steps a window is reduced: static, like the geometry, and without jax.
+
+A box window is a product, so its axes can be reduced one after the other, which costs
+the sum of its sides and not their product. A long window is a chain of short ones
+over the runs of cells that those before it reduced, which costs like its logarithm.
+And axes with short windows are better reduced at once: then nothing but the result is
+written to memory.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from jaxpool._window import AxisWindow, Window
+
+# Cells to reduce at once where a long window can be reduced in blocks.
+BLOCK = 8
+# Axes are reduced at once up to so many reads of each cell, cells of a window, and
+# parts of the result that XLA has to pad.
+MOST_READS = 4
+MOST_CELLS = 36
+MOST_PADS = 3
+# Where an axis needs more pads than one loop can have, they go to several loops.
+PADS_A_LOOP = 2
+PADS_A_BYTE_LOOP = 1
+# On the way back, up to so many selects for each cell.
+MOST_SELECTS = 9
+
+# (runs to combine, cells from one to the next, single cells to combine with them)
+Link: TypeAlias = tuple[int, int, int]
+Dims: TypeAlias = Sequence[AxisWindow]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A reduction along one axis, or along several at once.
+
+    What it combines are runs of cells that earlier steps have reduced; before the first
+    step they are single cells. In the row-major order of the whole window, two
+    neighbouring runs begin `weights` cells apart on each axis. A run is taken to end
+    where the next one begins, and the last one after `last` cells.
+
+    `rest` are single cells to combine with the runs, as a window over what the chain
+    began with, at the step that `begins` it.
+    """
+
+    axes: tuple[int, ...]
+    dims: tuple[AxisWindow, ...]
+    weights: tuple[int, ...]
+    last: int
+    begins: bool = True
+    rest: AxisWindow | None = None
+
+    def start(self, cell: Sequence[int]) -> int:
+        """The position, in the row-major order, where a run begins."""
+        return sum(map(operator.mul, cell, self.weights))
+
+
+def forward_steps(
+    window: Window,
+    doubling: bool,
+    *,
+    idempotent: bool = False,
+    ordered: bool = False,
+    at_once: bool = True,
+) -> list[Step]:
+    """The steps that amount to `window`, long ones being split with `doubling`.
+
+    An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
+    the last axis is reduced first, so that runs follow each other in row-major order;
+    without `at_once` each axis alone, so that cells do, too.
+    """
+    chains = _chains(window, doubling, idempotent)
+    chains = _merged(chains, _pays) if at_once else chains
+    return [step for chain in chains[:: -1 if ordered else 1] for step in chain]
+
+
+def backward_steps(window: Window, doubling: bool) -> list[Step]:
+    """The steps to undo, in this order, to get from windows back to cells."""
+
+    def pays(dims: Dims) -> bool:
+        if any(dim.dilation > 1 and dim.stride > 1 for dim in dims):
+            return False
+        covers = [dim.covering()[0] for dim in dims]
+        partly = any(dim.window % dim.stride for dim in dims)  # a select more for each
+        selects = math.prod(dim.window for dim in covers) * (1 + partly)
+        return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
+
+    chains = _merged(_chains(window, doubling, overlap=True), pays)
+    return [step for chain in chains for step in reversed(chain)]
+
+
+def pads_of(dims: Dims) -> int:
+    """Parts of the result of reducing by `dims` that do not reach all around it."""
+    regions = [dim.regions() for dim in dims]
+    whole = all(
+        any(len(windows) == dim.out for _, windows in parts)
+        for dim, parts in zip(dims, regions, strict=True)
+    )
+    return math.prod(map(len, regions)) - whole
+
+
+def _chains(window: Window, doubling: bool, overlap: bool) -> list[list[Step]]:
+    """For each axis on which there is something to do, the steps that amount to it."""
+    found, weight = [], window.cells
+    for axis, dim in window.pairs():
+        weight //= dim.window
+        found.append(_chain(axis, dim, weight, doubling, overlap))
+    return found
+
+
+def _merged(chains: list[list[Step]], pays: Callable[[Dims], bool]) -> list[list[Step]]:
+    """The same with steps on neighbouring axes at once, where that pays."""
+    merged: list[list[Step]] = []
+    for chain in chains:
+        if merged and len(merged[-1]) == len(chain) == 1:
+            (one,), (other,) = merged[-1], chain
+            both = Step(
+                one.axes + other.axes,
+                one.dims + other.dims,
+                one.weights + other.weights,
+                other.last,
+            )
+            if pays(both.dims):
+                merged[-1] = [both]
+                continue
+        merged.append(chain)
+    return merged
+
+
+def _pays(dims: Dims) -> bool:
+    """Whether it is better to reduce these axes at once."""
+    reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
+    cells = math.prod(dim.window for dim in dims)
+    return reads <= MOST_READS and cells <= MOST_CELLS and pads_of(dims) <= MOST_PADS
+
+
+def _chain(
+    axis: int, dim: AxisWindow, weight: int, doubling: bool, overlap: bool
+) -> list[Step]:
+    """The steps along one axis, whose cells are `weight` apart in the window.
+
+    A window of more than `BLOCK` cells whose neighbours start at a multiple of some
+    block is first reduced in blocks, then over blocks.
+    """
+    steps = []
+    while dim.window > BLOCK and dim.dilation == 1:
+        common = math.gcd(dim.window, dim.stride)
+        if dim.out == 1:
+            block, stride = BLOCK, 1
+        else:
+            block = max(r for r in range(1, BLOCK + 1) if common % r == 0)
+            stride = dim.stride // block
+        if block == 1:
+            break
+        size, blocks = min(dim.size, dim.span - dim.low), -(-dim.span // block)
+        reduced = AxisWindow(size, block, block, 1, dim.low, 0, blocks)
+        steps.append(Step((axis,), (reduced,), (weight,), weight))
+        window = blocks - (dim.out - 1) * stride
+        dim = AxisWindow(blocks, window, stride, 1, 0, 0, dim.out)
+        weight *= block
+    links = (
+        links_of(dim.window, overlap)
+        if doubling and dim.window >= 4 * dim.stride
+        else ((dim.window, 1, 0),)
+    )
+    return steps + _linked(axis, dim, weight, links)
+
+
+def _linked(
+    axis: int, dim: AxisWindow, weight: int, links: tuple[Link, ...]
+) -> list[Step]:
+    """One step for each link; all but the last one begin a run at every cell."""
+    steps, run = [], 1
+    size, low = dim.size, dim.low
+    for number, (count, apart, rest) in enumerate(links, 1):
+        longer = (count - 1) * apart + run + rest
+        is_last = number == len(links)
+        stride = dim.stride if is_last else 1
+        out = dim.out if is_last else dim.span - (longer - 1) * dim.dilation
+        runs = AxisWindow(size, count, stride, apart * dim.dilation, low, 0, out)
+        singles = None
+        if rest:
+            before = dim.low - (longer - rest) * dim.dilation
+            singles = AxisWindow(dim.size, rest, stride, dim.dilation, before, 0, out)
+        steps.append(
+            Step(
+                (axis,), (runs,), (apart * weight,), run * weight, number == 1, singles
+            )
+        )
+        size, low, run = out, 0, longer
+    return steps
+
+
+@lru_cache(maxsize=4096)
+def links_of(window: int, overlap: bool) -> tuple[Link, ...]:
+    """The chain of short windows that amounts to `window`, with the fewest reads."""
+    best: tuple[Link, ...] = ((window, 1, 0),)
+    for count in range(2, BLOCK + 1):
+        run = -(-window // count) if overlap else window // count
+        if overlap:
+            while (window - run) % (count - 1):
+                run += 1
+        if not 1 < run < window:
+            continue
+        apart = (window - run) // (count - 1) if overlap else run
+        rest = 0 if overlap else window - count * run
+        chain = (*links_of(run, overlap), (count, apart, rest))
+        best = min(best, chain, key=_reads)
+    return best
+
+
+def _reads(links: Iterable[Link]) -> int:
+    """What a chain costs: cells to read, and one more for each step."""
+    return sum(count + rest + 1 for count, _, rest in links)
