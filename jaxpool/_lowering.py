@@ -25,7 +25,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 NATIVE = ("cuda", "rocm", "tpu")
 
 # Slices to combine per output cell from which doubling takes over on an axis.
-DOUBLING_FROM = 16
+DOUBLING_FROM = 9
 
 
 def doubles(dim: AxisWindow) -> bool:

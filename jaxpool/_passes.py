@@ -63,16 +63,18 @@ def fold(
     dims: Dims,
     arrays: Deferred,
     most_pads: int | None = None,
+    dtype: np.dtype | None = None,
 ) -> Deferred:
     """For each window, fold by `op` what is told about its cells.
 
     `tell(cell, windows, *arrays)` is asked about windows that have the cell in the
     input; `fill` stands for the others. Cells that the same windows have are folded
     before they are padded. XLA branches at each pad, and vectorises a loop only if
-    there are few: with `most_pads`, more of them go to further loops.
+    there are few: with `most_pads`, more of them go to further loops. Each loop writes
+    `dtype`, if that is given.
     """
     (first, *further) = _loops(dims, most_pads)
-    told = partial(_told, op, tell, fill, dims)
+    told = partial(_told, op, tell, fill, dims, dtype)
     folded = arrays.then(partial(told, first))
     for regions in further:
         part = arrays.then(partial(told, regions))
@@ -103,6 +105,7 @@ def _told(
     tell: Callable[..., jax.Array],
     fill: Scalar,
     dims: Dims,
+    dtype: np.dtype | None,
     regions: Sequence[Region],
     *arrays: jax.Array,
 ) -> Arrays:
@@ -117,7 +120,8 @@ def _told(
             for (axis, dim), seeing in zip(dims.items(), windows, strict=True)
         }
         parts.append(pad(part, fill, around))
-    return (reduce(op, parts),)
+    told = reduce(op, parts)
+    return (told if dtype is None else told.astype(dtype),)
 
 
 def seen(array: jax.Array, dims: Dims, cell: Cell, windows: Windows) -> jax.Array:

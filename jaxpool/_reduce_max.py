@@ -40,8 +40,14 @@ from jaxpool._passes import (
     select,
 )
 from jaxpool._routes import route
-from jaxpool._stages import Arrays, Deferred, ready
-from jaxpool._steps import PADS_A_BYTE_LOOP, PADS_A_LOOP, Step, forward_steps
+from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
+from jaxpool._steps import (
+    PADS_A_BYTE_LOOP,
+    PADS_A_LOOP,
+    Step,
+    forward_steps,
+    pads_of,
+)
 from jaxpool._window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
@@ -285,22 +291,32 @@ def _find_winners(
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
-    runs, position = cells, None
     steps = forward_steps(window, doubling, idempotent=True, ordered=True)
-    for step in steps:
+    if not steps:
+        values = cells.now()[0]
+        return values, jnp.zeros(values.shape, position_dtype(window))
+
+    def reduced(
+        step: Step,
+        lift: Callable[..., Arrays],
+        position: jax.Array | None,
+        *arrays: jax.Array,
+    ) -> Arrays:
+        runs = Deferred(lift, arrays)
         (values,) = _step_values(kind, step, runs, fill).now()
-        first = _step_winners(step, ready(values).beside(runs), window)
-        if position is not None:
-            first = _step_positions(step, first.stored().beside(ready(position)))
+        first = _step_winners(step, values, runs, position, window)
         if step is steps[-1]:
             first = first.then(partial(_never_padding, window))
-        (position,) = first.now()
         valid = _step_valid(step, runs).now() if masked else ()
-        runs = ready(values, *valid)
-    if position is None:
-        values = runs.now()[0]
-        position = jnp.zeros(values.shape, position_dtype(window))
-    return values, position
+        return (*first.now(), values, *valid)
+
+    # Each step is one stage, or else XLA would compute the values of all of them before
+    # it finds the winners of the first, and hold them all in memory.
+    position, lift, arrays = None, cells.function, cells.arrays
+    for step in steps:
+        position, *arrays = stage(partial(reduced, step, lift), position, *arrays)
+        lift = as_they_are
+    return arrays[0], position
 
 
 def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> Deferred:
@@ -316,16 +332,25 @@ def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> De
     return fold(extreme, value, fill, dims, runs)
 
 
-def _step_winners(step: Step, runs: Deferred, window: Window) -> Deferred:
-    """Where the first run begins, in row-major order, that has the value found."""
+def _step_winners(
+    step: Step,
+    found: jax.Array,
+    runs: Deferred,
+    position: jax.Array | None,
+    window: Window,
+) -> Deferred:
+    """The position of the first cell, in row-major order, that has the value found."""
     dims, dtype = dims_of(step), position_dtype(window)
-    # XLA:CPU vectorises this select for 32-bit integers, not for smaller ones.
+    # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones; but
+    # not when it has to pad what it reads of smaller ones.
     none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
+    apart = position is not None and pads_of(step.dims) > 0
 
-    def start(
+    def first(
         cell: Cell,
         windows: Windows,
         found: jax.Array,
+        position: jax.Array | None,
         values: jax.Array,
         *valid: jax.Array,
     ) -> jax.Array:
@@ -333,10 +358,17 @@ def _step_winners(step: Step, runs: Deferred, window: Window) -> Deferred:
         has = (value == _of(windows, dims, found)) | (value != value)
         for ok in valid:
             has = has & seen(ok, dims, cell, windows)
-        return select(has, np.int32(step.start(cell)), none)
+        start = np.int32(step.start(cell))
+        if position is None:
+            return select(has, start, none)
+        inside = seen(position, dims, cell, windows).astype(np.int32)
+        return select(has, inside + start, none)
 
-    starts = fold(lax.min, start, none, dims, runs, PADS_A_LOOP)
-    return starts.then(lambda starts: (starts.astype(dtype),))
+    known = ready(found, None if apart else position).beside(runs)
+    firsts = fold(lax.min, first, none, dims, known, PADS_A_LOOP, dtype)
+    if position is None or not apart:
+        return firsts
+    return _step_positions(step, firsts.stored().beside(ready(position)))
 
 
 def _step_positions(step: Step, starts: Deferred) -> Deferred:

@@ -27,7 +27,7 @@ from jaxpool._passes import (
     seen,
     select,
 )
-from jaxpool._stages import Arrays, Deferred, ready
+from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
 from jaxpool._steps import PADS_A_LOOP, Step, backward_steps, forward_steps
 from jaxpool._window import Window
 
@@ -41,18 +41,34 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     position must be that of a unique winner: two windows that pick cells of one row
     pick the same cell of it.
     """
-    places = ready(position)
-    for number, step in enumerate(backward_steps(window, doubling)):
-        if number:
-            g, places = g.stored(), places.stored()
-        if _is_sparse(step):
-            step, write = _at_stride_one(step)
-            g, places = g.then(write).stored(), places.then(write).stored()
-        g, places = (
-            _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP),
-            _undo(step, lax.max, _inner, places, PADS_A_LOOP),
-        )
+    # Each step but the last is one stage, for the order in which XLA takes them.
+    known, lift = (*g.arrays, position), g.function
+    steps = backward_steps(window, doubling)
+    for step in steps[:-1]:
+        known = stage(partial(_routed, step, lift), *known)
+        lift = as_they_are
+    (*arrays, position) = known
+    g, places = Deferred(lift, tuple(arrays)), ready(position)
+    if steps:
+        g, _ = _route_step(steps[-1], g, places)
     return g.then(partial(_uncropped, window))
+
+
+def _routed(step: Step, lift: Callable[..., Arrays], *known: jax.Array) -> Arrays:
+    """Cotangents and positions after a step."""
+    g, places = _route_step(step, Deferred(lift, known[:-1]), ready(known[-1]))
+    return (*g.now(), *places.now())
+
+
+def _route_step(step: Step, g: Deferred, places: Deferred) -> tuple[Deferred, Deferred]:
+    """For each run the sum of the cotangents it won, and its winner's position."""
+    if _is_sparse(step):
+        step, write = _at_stride_one(step)
+        g, places = g.then(write).stored(), places.then(write).stored()
+    return (
+        _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP),
+        _undo(step, lax.max, _inner, places, PADS_A_LOOP),
+    )
 
 
 def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:

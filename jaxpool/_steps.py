@@ -9,9 +9,9 @@ written to memory.
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 from jaxpool._window import AxisWindow, Window
@@ -23,6 +23,8 @@ BLOCK = 8
 MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
+# Reads of a cell that a further step is worth.
+STEP_COST = 3
 # Where an axis needs more pads than one loop can have, they go to several loops.
 PADS_A_LOOP = 2
 PADS_A_BYTE_LOOP = 1
@@ -31,6 +33,7 @@ MOST_SELECTS = 9
 
 # (runs to combine, cells from one to the next, single cells to combine with them)
 Link: TypeAlias = tuple[int, int, int]
+Split: TypeAlias = Callable[[int], tuple[Link, ...]]
 Dims: TypeAlias = Sequence[AxisWindow]
 
 
@@ -73,7 +76,9 @@ def forward_steps(
     the last axis is reduced first, so that runs follow each other in row-major order;
     without `at_once` each axis alone, so that cells do, too.
     """
-    chains = _chains(window, doubling, idempotent)
+    most = 3 if ordered else BLOCK  # more runs would cost more selects and memory
+    split = partial(links_of, overlap=idempotent, most=most) if doubling else _whole
+    chains = _chains(window, split)
     chains = _merged(chains, _pays) if at_once else chains
     return [step for chain in chains[:: -1 if ordered else 1] for step in chain]
 
@@ -89,7 +94,8 @@ def backward_steps(window: Window, doubling: bool) -> list[Step]:
         selects = math.prod(dim.window for dim in covers) * (1 + partly)
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
-    chains = _merged(_chains(window, doubling, overlap=True), pays)
+    split = partial(links_of, overlap=True, most=2) if doubling else _whole
+    chains = _merged(_chains(window, split), pays)
     return [step for chain in chains for step in reversed(chain)]
 
 
@@ -103,12 +109,12 @@ def pads_of(dims: Dims) -> int:
     return math.prod(map(len, regions)) - whole
 
 
-def _chains(window: Window, doubling: bool, overlap: bool) -> list[list[Step]]:
+def _chains(window: Window, split: Split) -> list[list[Step]]:
     """For each axis on which there is something to do, the steps that amount to it."""
     found, weight = [], window.cells
     for axis, dim in window.pairs():
         weight //= dim.window
-        found.append(_chain(axis, dim, weight, doubling, overlap))
+        found.append(_chain(axis, dim, weight, split))
     return found
 
 
@@ -138,9 +144,7 @@ def _pays(dims: Dims) -> bool:
     return reads <= MOST_READS and cells <= MOST_CELLS and pads_of(dims) <= MOST_PADS
 
 
-def _chain(
-    axis: int, dim: AxisWindow, weight: int, doubling: bool, overlap: bool
-) -> list[Step]:
+def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
     """The steps along one axis, whose cells are `weight` apart in the window.
 
     A window of more than `BLOCK` cells whose neighbours start at a multiple of some
@@ -162,11 +166,7 @@ def _chain(
         window = blocks - (dim.out - 1) * stride
         dim = AxisWindow(blocks, window, stride, 1, 0, 0, dim.out)
         weight *= block
-    links = (
-        links_of(dim.window, overlap)
-        if doubling and dim.window >= 4 * dim.stride
-        else ((dim.window, 1, 0),)
-    )
+    links = (split if dim.window >= 4 * dim.stride else _whole)(dim.window)
     return steps + _linked(axis, dim, weight, links)
 
 
@@ -195,11 +195,16 @@ def _linked(
     return steps
 
 
+def _whole(window: int) -> tuple[Link, ...]:
+    """A window that is not split."""
+    return ((window, 1, 0),)
+
+
 @lru_cache(maxsize=4096)
-def links_of(window: int, overlap: bool) -> tuple[Link, ...]:
-    """The chain of short windows that amounts to `window`, with the fewest reads."""
-    best: tuple[Link, ...] = ((window, 1, 0),)
-    for count in range(2, BLOCK + 1):
+def links_of(window: int, overlap: bool, most: int = BLOCK) -> tuple[Link, ...]:
+    """The cheapest chain that amounts to `window`, of at most `most` runs a link."""
+    best = _whole(window)
+    for count in range(2, most + 1):
         run = -(-window // count) if overlap else window // count
         if overlap:
             while (window - run) % (count - 1):
@@ -208,11 +213,12 @@ def links_of(window: int, overlap: bool) -> tuple[Link, ...]:
             continue
         apart = (window - run) // (count - 1) if overlap else run
         rest = 0 if overlap else window - count * run
-        chain = (*links_of(run, overlap), (count, apart, rest))
-        best = min(best, chain, key=_reads)
+        chain = (*links_of(run, overlap, most), (count, apart, rest))
+        best = min(best, chain, key=_cost)
     return best
 
 
-def _reads(links: Iterable[Link]) -> int:
-    """What a chain costs: cells to read, and one more for each step."""
-    return sum(count + rest + 1 for count, _, rest in links)
+def _cost(links: Sequence[Link]) -> int:
+    """What a chain costs: cells to read, those of the first link from a padded axis."""
+    reads = sum(count + rest for count, _, rest in links)
+    return reads + links[0][0] + STEP_COST * len(links)
