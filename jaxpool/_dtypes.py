@@ -13,9 +13,12 @@ def averaged(dtype: np.dtype) -> np.dtype:
 
 
 def ordered(dtype: np.dtype) -> np.dtype:
-    """A dtype with the same order that has infinities, if a float, and arithmetic."""
+    """A dtype with the same order that has infinities, if a float, and arithmetic.
+
+    Short floats have arithmetic, but XLA:CPU vectorises little of it.
+    """
     if jnp.issubdtype(dtype, jnp.floating):
-        return dtype if dtype.itemsize > 1 else FLOAT32
+        return dtype if dtype.itemsize >= 4 else FLOAT32
     if jnp.iinfo(dtype).bits >= 8:
         return dtype
     return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)

@@ -42,11 +42,9 @@ from jaxpool._passes import (
 from jaxpool._routes import route
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
 from jaxpool._steps import (
-    PADS_A_BYTE_LOOP,
     PADS_A_LOOP,
     Step,
     forward_steps,
-    pads_of,
 )
 from jaxpool._window import Window
 
@@ -341,10 +339,8 @@ def _step_winners(
 ) -> Deferred:
     """The position of the first cell, in row-major order, that has the value found."""
     dims, dtype = dims_of(step), position_dtype(window)
-    # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones; but
-    # not when it has to pad what it reads of smaller ones.
+    # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
     none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
-    apart = position is not None and pads_of(step.dims) > 0
 
     def first(
         cell: Cell,
@@ -364,25 +360,8 @@ def _step_winners(
         inside = seen(position, dims, cell, windows).astype(np.int32)
         return select(has, inside + start, none)
 
-    known = ready(found, None if apart else position).beside(runs)
-    firsts = fold(lax.min, first, none, dims, known, PADS_A_LOOP, dtype)
-    if position is None or not apart:
-        return firsts
-    return _step_positions(step, firsts.stored().beside(ready(position)))
-
-
-def _step_positions(step: Step, starts: Deferred) -> Deferred:
-    """The position of the winner, from where its run begins and that in the run."""
-    dims = dims_of(step)
-
-    def whole(
-        cell: Cell, windows: Windows, first: jax.Array, position: jax.Array
-    ) -> jax.Array:
-        start = np.asarray(step.start(cell), position.dtype)
-        inside = seen(position, dims, cell, windows)
-        return select(_of(windows, dims, first) == start, inside + start, 0)
-
-    return fold(lax.max, whole, np.zeros(()), dims, starts, PADS_A_BYTE_LOOP)
+    known = ready(found, position).beside(runs)
+    return fold(lax.min, first, none, dims, known, PADS_A_LOOP, dtype)
 
 
 def _step_valid(step: Step, runs: Deferred) -> Deferred:

@@ -26,7 +26,7 @@ MOST_PADS = 3
 # Reads of a cell that a further step is worth.
 STEP_COST = 3
 # Where an axis needs more pads than one loop can have, they go to several loops.
-PADS_A_LOOP = 2
+PADS_A_LOOP = 4
 PADS_A_BYTE_LOOP = 1
 # On the way back, up to so many selects for each cell.
 MOST_SELECTS = 9
@@ -80,7 +80,7 @@ def forward_steps(
     split = partial(links_of, overlap=idempotent, most=most) if doubling else _whole
     chains = _chains(window, split)
     chains = _merged(chains, _pays) if at_once else chains
-    return [step for chain in chains[:: -1 if ordered else 1] for step in chain]
+    return [step for chain in chains[:: -1 if not at_once else 1] for step in chain]
 
 
 def backward_steps(window: Window, doubling: bool) -> list[Step]:
