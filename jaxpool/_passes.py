@@ -168,3 +168,16 @@ def select(
     """
     mask, array = jnp.broadcast_arrays(mask, jnp.asarray(array))
     return lax.select(mask, array, lax.full_like(array, other))
+
+
+def widened(array: jax.Array, dtype: np.dtype) -> jax.Array:
+    """`array` in a dtype that holds all of its values.
+
+    Of converted float16, LLVM takes the maximum before it converts, which it does not
+    vectorise. Here it does not see that the bits it would lose are all 0.
+    """
+    wide: jax.Array = array.astype(dtype)
+    if array.dtype == jnp.float16 and dtype == np.float32:
+        bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
+        wide = lax.bitcast_convert_type(bits, np.float32)
+    return wide

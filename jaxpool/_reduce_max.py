@@ -38,6 +38,7 @@ from jaxpool._passes import (
     reduce_steps,
     seen,
     select,
+    widened,
 )
 from jaxpool._routes import route
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
@@ -113,7 +114,7 @@ def _cells(kind: Kind, x: jax.Array, *masks: jax.Array) -> Arrays:
 
     Also which of them are valid, where a mask says so.
     """
-    wide = x.astype(_dtypes.ordered(x.dtype))
+    wide = widened(x, _dtypes.ordered(x.dtype))
     if not masks:
         return (wide,)
     valid = jnp.broadcast_to(masks[0], x.shape)

@@ -20,7 +20,7 @@ from jaxpool._lowering import (
     is_doubling,
     xla_reduce_window,
 )
-from jaxpool._passes import reduce_steps
+from jaxpool._passes import reduce_steps, widened
 from jaxpool._routes import spread
 from jaxpool._stages import Arrays, Deferred, ready
 from jaxpool._steps import forward_steps
@@ -92,7 +92,7 @@ def _sums(
     zero = np.zeros((), accumulator)
 
     def cells(x: jax.Array, mask: jax.Array | None) -> Arrays:
-        return (_kept(x, mask).astype(accumulator),)
+        return (widened(_kept(x, mask), accumulator),)
 
     def quotient(sums: jax.Array, divisor: jax.Array | None) -> Arrays:
         if divisor is None:
@@ -136,7 +136,9 @@ def _spread_out(
     def kept(cells: jax.Array, mask: jax.Array | None) -> Arrays:
         return (_kept(cells.astype(dtype), mask),)
 
-    arrived = spread(Deferred(shares, (g, divisor)), config.window, doubling)
+    each = Deferred(shares, (g, divisor))
+    each = each.stored() if g.dtype.itemsize < 4 else each
+    arrived = spread(each, config.window, doubling)
     (result,) = arrived.beside(ready(mask)).then(kept).now()
     return result  # type: ignore[no-any-return]
 
