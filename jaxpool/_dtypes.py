@@ -12,16 +12,19 @@ def averaged(dtype: np.dtype) -> np.dtype:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else FLOAT32
 
 
-def ordered(dtype: np.dtype) -> np.dtype:
-    """A dtype with the same order that has infinities, if a float, and arithmetic.
-
-    Short floats have arithmetic, but XLA:CPU vectorises little of it.
-    """
+def infinite(dtype: np.dtype) -> np.dtype:
+    """A dtype with the same order that has infinities, if a float, and arithmetic."""
     if jnp.issubdtype(dtype, jnp.floating):
-        return dtype if dtype.itemsize >= 4 else FLOAT32
+        return dtype if dtype.itemsize > 1 else FLOAT32
     if jnp.iinfo(dtype).bits >= 8:
         return dtype
     return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
+
+
+def ordered(dtype: np.dtype) -> np.dtype:
+    """The same, with arithmetic that XLA:CPU vectorises."""
+    wide = infinite(dtype)
+    return FLOAT32 if jnp.issubdtype(wide, jnp.floating) and wide.itemsize < 4 else wide
 
 
 def summed(dtype: np.dtype) -> np.dtype:

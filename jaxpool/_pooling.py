@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool import _dtypes
+from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import Kind, extremum
@@ -31,8 +32,8 @@ def extreme(
     implementation: Implementation | None,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
-    values = extremum(kind, x, mask, window, implementation)
-    return _fill_empty(values, window, _valid_count(mask, window, x), empty)
+    values = extremum(kind, x, mask, window, empty.item(), implementation)
+    return _fill_empty(values, window, None, empty)
 
 
 def total(
@@ -88,7 +89,7 @@ def norm(
     signed = _zero_masked(x, mask).astype(_dtypes.summed(dtype))
     sizes = signed * lax.stop_gradient(lax.sign(signed))  # |x|, with gradient 0 at 0
     if math.isinf(p):
-        norms = extremum("max", sizes, None, window, implementation)
+        norms = extremum("max", sizes, None, window, 0, implementation)
     elif p == 1:
         dtypes = sizes.dtype, sizes.dtype
         norms = window_sum(sizes, None, None, window, *dtypes, implementation)
@@ -163,9 +164,8 @@ def _valid_count(
     shape = list(mask.shape)
     for axis in window.axes:
         shape[axis] = x.shape[axis]
-    cells = jnp.broadcast_to(mask, shape).astype(np.float32)
-    dtypes = cells.dtype, cells.dtype
-    return lax.stop_gradient(window_sum(cells, None, None, window, *dtypes, None))
+    cells = jnp.broadcast_to(mask, shape)
+    return window_sum(cells, None, None, window, FLOAT32, FLOAT32, None)
 
 
 def _fill_empty(

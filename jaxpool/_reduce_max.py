@@ -8,7 +8,7 @@ unsigned type that holds it, and nothing else. The rules call only raw kernels,
 never `extremum` itself, so that they can be differentiated again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -31,6 +31,7 @@ from jaxpool._lowering import (
 from jaxpool._passes import (
     Cell,
     Dims,
+    Op,
     Windows,
     cut,
     dims_of,
@@ -41,11 +42,12 @@ from jaxpool._passes import (
     widened,
 )
 from jaxpool._routes import route
-from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
+from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
     PADS_A_LOOP,
     Step,
     forward_steps,
+    pads_of,
 )
 from jaxpool._window import Window
 
@@ -59,6 +61,7 @@ class _Config(NamedTuple):
 
     kind: Kind
     window: Window
+    empty: float
     implementation: Implementation | None
 
 
@@ -67,13 +70,15 @@ def extremum(
     x: jax.Array,
     mask: jax.Array | None,
     window: Window,
+    empty: float,
     implementation: Implementation | None,
 ) -> jax.Array:
     """Extreme value of each window, over the cells that `mask` keeps, if there is one.
 
-    The mask broadcasts to the shape of `x`.
+    The mask broadcasts to the shape of `x`. Where it keeps no cell of a window, the
+    value is `empty`, and there is no winner.
     """
-    config = _Config(kind, window, implementation)
+    config = _Config(kind, window, empty, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _values(config, x, mask)
     return _extremum(config, x, mask)
@@ -109,55 +114,72 @@ def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
     return np.asarray(info.min if lowest else info.max, dtype)
 
 
-def _cells(kind: Kind, x: jax.Array, *masks: jax.Array) -> Arrays:
-    """Cells as they compete: in a dtype with infinities, the worst where masked.
+def _cells(kind: Kind, dtype: np.dtype, x: jax.Array, *masks: jax.Array) -> Arrays:
+    """Cells as they compete, in `dtype`: the worst where masked.
 
     Also which of them are valid, where a mask says so.
     """
-    wide = widened(x, _dtypes.ordered(x.dtype))
+    wide = widened(x, dtype)
     if not masks:
         return (wide,)
     valid = jnp.broadcast_to(masks[0], x.shape)
-    return jnp.where(valid, wide, worst(kind, wide.dtype)), valid
+    return jnp.where(valid, wide, worst(kind, dtype)), valid
+
+
+def _competing(
+    kind: Kind, dtype: np.dtype, steps: Sequence[Step], arrays: Arrays
+) -> Deferred:
+    """The cells for a reduction in steps."""
+    cells = Deferred(partial(_cells, kind, dtype), arrays)
+    # XLA:CPU does not vectorise the reading of a mask behind a pad.
+    slow = len(arrays) > 1 and steps and pads_of(steps[0].dims)
+    return cells.stored() if slow else cells
 
 
 def _values(config: _Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """The value of each winner, without its position."""
-    kind, window, implementation = config
-    fill = worst(kind, _dtypes.ordered(x.dtype))
+    kind, window, empty, implementation = config
     extreme = lax.max if kind == "max" else lax.min
 
-    def cells(x: jax.Array, *masks: jax.Array) -> jax.Array:
-        competing: jax.Array = _cells(kind, x, *masks)[0]
-        return competing
+    def finished(values: jax.Array, *valid: jax.Array) -> Arrays:
+        values = values.astype(x.dtype)
+        return (
+            (jnp.where(valid[0], values, np.asarray(empty, x.dtype)),)
+            if valid
+            else (values,)
+        )
 
     def passes(doubling: bool, *arrays: jax.Array) -> jax.Array:
         steps = forward_steps(window, doubling, idempotent=True)
-        deferred = Deferred(lambda *arrays: (cells(*arrays),), arrays)
-        (values,) = (
-            reduce_steps(extreme, deferred, fill, steps)
-            .then(lambda values: (values.astype(x.dtype),))
-            .now()
+        dtype = _dtypes.ordered(x.dtype)
+        cells = _competing(kind, dtype, steps, arrays)
+        values = reduce_steps(extreme, cells.pick(0), worst(kind, dtype), steps)
+        if len(arrays) > 1:
+            valid = reduce_steps(lax.bitwise_or, cells.pick(1), np.False_, steps)
+            values = values.beside(valid)
+        (result,) = values.then(finished).now()
+        return result  # type: ignore[no-any-return]
+
+    def native(extreme: Op, *arrays: jax.Array) -> jax.Array:
+        dtype = _dtypes.infinite(x.dtype)
+        cells, *valid = _cells(kind, dtype, *arrays)
+        fill = worst(kind, dtype)
+        values = xla_reduce_window(cells, fill, extreme, window)
+        some = (
+            xla_reduce_window(ok, np.False_, lax.bitwise_or, window) for ok in valid
         )
-        return values  # type: ignore[no-any-return]
+        result: jax.Array = finished(values, *some)[0]
+        return result
 
-    def native(*arrays: jax.Array) -> jax.Array:
-        reduced: jax.Array = xla_reduce_window(cells(*arrays), fill, extreme, window)
-        return reduced.astype(x.dtype)
-
-    def nan_safe(*arrays: jax.Array) -> jax.Array:
+    def select(m: jax.Array, v: jax.Array) -> jax.Array:
         # XLA:CPU hands some float windows to a library that drops NaN; a computation
         # that it does not recognise as a maximum stays with XLA.
-        def select(m: jax.Array, v: jax.Array) -> jax.Array:
-            return lax.select(_beats(kind, v, m), v, m)
-
-        reduced: jax.Array = xla_reduce_window(cells(*arrays), fill, select, window)
-        return reduced.astype(x.dtype)
+        return lax.select(_beats(kind, v, m), v, m)
 
     def reduce_window(*arrays: jax.Array) -> jax.Array:
         is_float = jnp.issubdtype(x.dtype, jnp.floating)
-        safe = nan_safe if is_float else native
-        reduced: jax.Array = on_cpu_else(safe, native, *arrays)
+        safe = partial(native, select if is_float else extreme)
+        reduced: jax.Array = on_cpu_else(safe, partial(native, extreme), *arrays)
         return reduced
 
     lowerings: Lowerings = {
@@ -176,8 +198,8 @@ def winners(
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
-    Where a window holds no valid cell, the position may be any number. The derivative,
-    in both modes, reads the tangents at the winners.
+    Where a mask keeps no cell of a window, the position is beyond the window. The
+    derivative, in both modes, reads the tangents at the winners.
     """
     return _winners(config, x, mask)
 
@@ -228,30 +250,40 @@ def _read(
 def _winners(
     config: _Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    kind, window, implementation = config
-    dtype = position_dtype(window)
-    fill = worst(kind, _dtypes.ordered(x.dtype))
+    kind, window, empty, implementation = config
+    dtype = position_dtype(window, mask is not None)
+
+    def finished(values: jax.Array, position: jax.Array, *valid: jax.Array) -> Arrays:
+        values = values.astype(x.dtype)
+        if valid:
+            values = jnp.where(valid[0], values, np.asarray(empty, x.dtype))
+            position = jnp.where(valid[0], position, np.iinfo(dtype).max)
+        return values, position
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
-        masked = len(arrays) > 1
-        deferred = Deferred(cells, arrays)
-        values, position = _find_winners(kind, window, doubling, deferred, fill, masked)
-        return values.astype(x.dtype), position
-
-    def cells(x: jax.Array, *masks: jax.Array) -> Arrays:
-        return _cells(kind, x, *masks)
+        steps = forward_steps(window, doubling, idempotent=True, ordered=True)
+        wide, masked = _dtypes.ordered(x.dtype), len(arrays) > 1
+        cells = _competing(kind, wide, steps, arrays)
+        fill = worst(kind, wide)
+        found = _find_winners(kind, window, steps, cells, fill, masked, dtype)
+        return found.then(finished).now()
 
     def reduce_window(*arrays: jax.Array) -> Arrays:
         # XLA combines in an order of its own, so that the earliest of equal cells
         # must be told by their indices in the input.
-        competing, *valid = cells(*arrays)
-        values, index, *_ = xla_reduce_window(
+        wide = _dtypes.infinite(x.dtype)
+        competing, *valid = _cells(kind, wide, *arrays)
+        values, index, *some = xla_reduce_window(
             (competing, _cell_indices(window, x.shape), *valid),
-            (fill, np.int32(np.iinfo(np.int32).max), *(np.False_ for _ in valid)),
+            (
+                worst(kind, wide),
+                np.int32(np.iinfo(np.int32).max),
+                *(np.False_ for _ in valid),
+            ),
             _earliest_winner(kind),
             window,
         )
-        return values.astype(x.dtype), _position_of(index, window).astype(dtype)
+        return finished(values, _position_of(index, window).astype(dtype), *some)
 
     lowerings: Lowerings = {
         "reduce_window": reduce_window,
@@ -264,9 +296,12 @@ def _winners(
     return values, position
 
 
-def position_dtype(window: Window) -> np.dtype:
-    """The smallest unsigned type that holds a position inside the window."""
-    return np.min_scalar_type(window.cells - 1)
+def position_dtype(window: Window, masked: bool) -> np.dtype:
+    """The smallest unsigned type that holds a position inside the window.
+
+    And, where a mask may keep no cell of it, one more number that is beyond it.
+    """
+    return np.min_scalar_type(window.cells - 1 + masked)
 
 
 def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
@@ -280,51 +315,44 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
 def _find_winners(
     kind: Kind,
     window: Window,
-    doubling: bool,
+    steps: Sequence[Step],
     cells: Deferred,
     fill: np.ndarray,
     masked: bool,
-) -> tuple[jax.Array, jax.Array]:
-    """Step by step the value of each window, then the first run of cells that has it.
+    dtype: np.dtype,
+) -> Deferred:
+    """The value and the position of each winner, and whether a mask keeps any cell.
 
+    Step by step the value of each window, then the first run of cells that has it.
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
-    steps = forward_steps(window, doubling, idempotent=True, ordered=True)
-    if not steps:
-        values = cells.now()[0]
-        return values, jnp.zeros(values.shape, position_dtype(window))
 
-    def reduced(
-        step: Step,
-        lift: Callable[..., Arrays],
-        position: jax.Array | None,
-        *arrays: jax.Array,
-    ) -> Arrays:
+    def started(values: jax.Array, *valid: jax.Array) -> Arrays:
+        return values, None if steps else jnp.zeros(values.shape, dtype), *valid
+
+    def reduced(step: Step, lift: Callable[..., Arrays], *arrays: Any) -> Arrays:
         runs = Deferred(lift, arrays)
         (values,) = _step_values(kind, step, runs, fill).now()
-        first = _step_winners(step, values, runs, position, window)
+        first = _step_winners(step, values, runs, dtype)
         if step is steps[-1]:
             first = first.then(partial(_never_padding, window))
         valid = _step_valid(step, runs).now() if masked else ()
-        return (*first.now(), values, *valid)
+        return (values, *first.now(), *valid)
 
     # Each step is one stage, or else XLA would compute the values of all of them before
     # it finds the winners of the first, and hold them all in memory.
-    position, lift, arrays = None, cells.function, cells.arrays
+    runs = cells.then(started)
     for step in steps:
-        position, *arrays = stage(partial(reduced, step, lift), position, *arrays)
-        lift = as_they_are
-    return arrays[0], position
+        runs = ready(*stage(partial(reduced, step, runs.function), *runs.arrays))
+    return runs
 
 
 def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> Deferred:
     """The extreme value of each window, from those of its runs."""
     dims = dims_of(step)
 
-    def value(
-        cell: Cell, windows: Windows, values: jax.Array, *valid: jax.Array
-    ) -> jax.Array:
+    def value(cell: Cell, windows: Windows, values: jax.Array, *_: Any) -> jax.Array:
         return seen(values, dims, cell, windows)
 
     extreme = lax.max if kind == "max" else lax.min
@@ -332,14 +360,10 @@ def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> De
 
 
 def _step_winners(
-    step: Step,
-    found: jax.Array,
-    runs: Deferred,
-    position: jax.Array | None,
-    window: Window,
+    step: Step, found: jax.Array, runs: Deferred, dtype: np.dtype
 ) -> Deferred:
     """The position of the first cell, in row-major order, that has the value found."""
-    dims, dtype = dims_of(step), position_dtype(window)
+    dims = dims_of(step)
     # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
     none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
 
@@ -347,8 +371,8 @@ def _step_winners(
         cell: Cell,
         windows: Windows,
         found: jax.Array,
-        position: jax.Array | None,
         values: jax.Array,
+        position: jax.Array | None,
         *valid: jax.Array,
     ) -> jax.Array:
         value = seen(values, dims, cell, windows)
@@ -361,8 +385,9 @@ def _step_winners(
         inside = seen(position, dims, cell, windows).astype(np.int32)
         return select(has, inside + start, none)
 
-    known = ready(found, position).beside(runs)
-    return fold(lax.min, first, none, dims, known, PADS_A_LOOP, dtype)
+    return fold(
+        lax.min, first, none, dims, ready(found).beside(runs), PADS_A_LOOP, dtype
+    )
 
 
 def _step_valid(step: Step, runs: Deferred) -> Deferred:
@@ -370,7 +395,7 @@ def _step_valid(step: Step, runs: Deferred) -> Deferred:
     dims = dims_of(step)
 
     def ok(
-        cell: Cell, windows: Windows, values: jax.Array, valid: jax.Array
+        cell: Cell, windows: Windows, values: Any, position: Any, valid: jax.Array
     ) -> jax.Array:
         return seen(valid, dims, cell, windows)
 

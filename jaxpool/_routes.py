@@ -39,7 +39,7 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
 
     The result has the shape of the input. Where a window's cotangent is not zero, its
     position must be that of a unique winner: two windows that pick cells of one row
-    pick the same cell of it.
+    pick the same cell of it. A window whose position is beyond its cells has none.
     """
     # Each step but the last is one stage, for the order in which XLA takes them.
     known, lift = (*g.arrays, position), g.function
@@ -51,6 +51,8 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     g, places = Deferred(lift, tuple(arrays)), ready(position)
     if steps:
         g, _ = _route_step(steps[-1], g, places)
+    else:
+        g = g.beside(places).then(lambda g, place: (select(place == 0, g, 0),))
     return g.then(partial(_uncropped, window))
 
 

@@ -53,6 +53,10 @@ class Deferred(NamedTuple):
             self.arrays + other.arrays,
         )
 
+    def pick(self, number: int) -> "Deferred":
+        """One of the arrays."""
+        return self.then(lambda *arrays: (arrays[number],))
+
     def now(self) -> Arrays:
         """The arrays, in memory."""
         computed: Arrays = stage(self.function, *self.arrays)

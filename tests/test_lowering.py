@@ -27,8 +27,8 @@ def chosen(platform, window, strides):
     [
         ((2, 2), 2, "slices"),
         ((3, 3), 1, "slices"),
-        ((15, 15), 1, "slices"),
-        ((3, 16), 1, "doubling"),
+        ((8, 8), 1, "slices"),
+        ((3, 9), 1, "doubling"),
         ((15, 15), 15, "slices"),
         ((16, 16), 8, "slices"),
         ((63, 63), 2, "doubling"),
