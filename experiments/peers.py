@@ -68,7 +68,7 @@ class Problem:
 
 
 def ours(problem: Problem) -> Pool:
-    """jaxpool."""
+    """The library itself."""
     pool = getattr(jaxpool, f"{problem.kind}_pool")
     options = {"count_include_pad": True} if problem.kind == "avg" else {}
     return partial(
@@ -140,7 +140,7 @@ def keras(problem: Problem) -> Pool | None:
 
 
 def torch(problem: Problem) -> Pool | None:
-    """PyTorch on channels-last memory; in 1-D, where it has none, as an image of 1 row."""
+    """PyTorch on channels-last memory; in 1-D, as an image of one row."""
     from torch.nn import functional
 
     names = {"max": "max_pool", "min": "max_pool", "avg": "avg_pool", "sum": "avg_pool"}
@@ -199,9 +199,6 @@ def prepare_torch(
         if array.ndim == 3:
             array = array.reshape(len(array), 1, *array.shape[1:])
         return torch.from_numpy(array).movedim(-1, 1)
-
-    def channels_last(tensor: Any) -> Any:
-        return tensor.movedim(1, -1).reshape(*tensor.shape[:1], *tensor.movedim(1, -1).shape[1:])
 
     inputs, cotangents = channels_first(x), channels_first(g)
     if passes == "forward":

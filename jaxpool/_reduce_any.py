@@ -27,7 +27,7 @@ def reduce_any(
     for _ in range(x.ndim):
         elementwise = jax.vmap(elementwise)
     doubling = is_doubling(window, implementation)
-    steps = forward_steps(window, doubling, ordered=True, at_once=False)
+    steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(elementwise, ready(x), init, steps).now()
     return result  # type: ignore[no-any-return]
 

@@ -44,6 +44,7 @@ from jaxpool._passes import (
 from jaxpool._routes import route
 from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
+    MOST_RUNS,
     PADS_A_LOOP,
     Step,
     forward_steps,
@@ -261,7 +262,7 @@ def _winners(
         return values, position
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
-        steps = forward_steps(window, doubling, idempotent=True, ordered=True)
+        steps = forward_steps(window, doubling, idempotent=True, most=MOST_RUNS)
         wide, masked = _dtypes.ordered(x.dtype), len(arrays) > 1
         cells = _competing(kind, wide, steps, arrays)
         fill = worst(kind, wide)

@@ -25,9 +25,10 @@ MOST_CELLS = 36
 MOST_PADS = 3
 # Reads of a cell that a further step is worth.
 STEP_COST = 3
+# Runs to find winners among at once: each is a select, and memory, more.
+MOST_RUNS = 3
 # Where an axis needs more pads than one loop can have, they go to several loops.
 PADS_A_LOOP = 4
-PADS_A_BYTE_LOOP = 1
 # On the way back, up to so many selects for each cell.
 MOST_SELECTS = 9
 
@@ -68,19 +69,19 @@ def forward_steps(
     *,
     idempotent: bool = False,
     ordered: bool = False,
-    at_once: bool = True,
+    most: int = BLOCK,
 ) -> list[Step]:
     """The steps that amount to `window`, long ones being split with `doubling`.
 
     An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
-    the last axis is reduced first, so that runs follow each other in row-major order;
-    without `at_once` each axis alone, so that cells do, too.
+    cells follow each other in row-major order: the last axis is reduced first, and each
+    alone. Else the first one is, whose cells lie in longer runs of memory. A step of a
+    split window combines at most `most` runs.
     """
-    most = 3 if ordered else BLOCK  # more runs would cost more selects and memory
     split = partial(links_of, overlap=idempotent, most=most) if doubling else _whole
     chains = _chains(window, split)
-    chains = _merged(chains, _pays) if at_once else chains
-    return [step for chain in chains[:: -1 if not at_once else 1] for step in chain]
+    chains = chains[::-1] if ordered else _merged(chains, _pays)
+    return [step for chain in chains for step in chain]
 
 
 def backward_steps(window: Window, doubling: bool) -> list[Step]:

@@ -62,8 +62,8 @@ def test_links_cost_like_the_logarithm(window, overlap):
     [
         ((2, 2), 2, 0, 1, 1),
         ((3, 3), 2, 1, 1, 1),
-        ((3, 3), 1, 0, 2, 1),
-        ((3, 3), 1, 1, 2, 1),
+        ((3, 3), 1, 0, 2, 2),
+        ((3, 3), 1, 1, 2, 2),
         ((5, 5), 2, 2, 2, 2),
         ((7, 7), 1, 3, 2, 2),
         ((7, 7), 7, 0, 2, 1),
@@ -84,3 +84,8 @@ def test_an_ordered_reduction_goes_axis_by_axis_from_the_last():
     resolved = resolve((1, 8, 8, 3), (2, 2), 2, 0, 1, None, False)
     steps = forward_steps(resolved, doubling=False, ordered=True)
     assert [step.axes for step in steps] == [(2,), (1,)]
+
+
+def test_any_other_goes_from_the_first():
+    resolved = resolve((1, 9, 9, 3), (3, 3), 1, 0, 1, None, False)
+    assert [step.axes for step in forward_steps(resolved, False)] == [(1,), (2,)]
