@@ -217,3 +217,11 @@ def prepare_torch(
         return y.detach(), inputs.grad
 
     return both
+
+
+def as_arrays(results: Any) -> list[np.ndarray]:
+    """What a prepared call returns, as NumPy arrays with the channels last."""
+    results = results if isinstance(results, tuple) else (results,)
+    return [
+        np.asarray(r if isinstance(r, jax.Array) else r.movedim(1, -1)) for r in results
+    ]
