@@ -33,7 +33,7 @@ def doubles(dim: AxisWindow) -> bool:
     return dim.window // dim.stride >= DOUBLING_FROM
 
 
-def implementation_for(platform: str, window: Window) -> Implementation:
+def choose(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
     if platform in NATIVE:
         return "reduce_window"
@@ -44,7 +44,7 @@ def implementation_for(platform: str, window: Window) -> Implementation:
 
 def is_doubling(window: Window, implementation: Implementation | None) -> bool:
     """Whether steps that XLA has no operation for split long windows."""
-    chosen = implementation_for("cpu", window)
+    chosen = choose("cpu", window)
     if implementation in (None, "reduce_window"):
         return chosen == "doubling"
     return implementation == "doubling"
@@ -72,7 +72,7 @@ def dispatch(
     """Call the named lowering, or the one chosen for the platform compiled for."""
     if implementation is not None:
         return lowerings[implementation](*arrays)
-    chosen = {name: implementation_for(name, window) for name in PLATFORMS}
+    chosen = {name: choose(name, window) for name in PLATFORMS}
     return on_platform({name: lowerings[chosen[name]] for name in PLATFORMS}, *arrays)
 
 

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool._lowering import IMPLEMENTATIONS, PLATFORMS, implementation_for
-from jaxpool._window import resolve
+from jaxpool._lowering import IMPLEMENTATIONS, PLATFORMS
 
 X = jnp.asarray(np.random.default_rng(0).permutation(2 * 9 * 9 * 3), jnp.float32)
 X = X.reshape(2, 9, 9, 3)
 
 
 def chosen(platform, window, strides):
-    return implementation_for(
-        platform, resolve((1, 64, 64, 3), window, strides, "SAME", 1, None, False)
-    )
+    shape = (1, 64, 64, 3)
+    return jaxpool.implementation_for(platform, shape, window, strides, "SAME")
+
+
+def test_an_unknown_platform_is_refused():
+    with pytest.raises(ValueError, match="platform must be one of cpu"):
+        chosen("gpu", (3, 3), 2)
 
 
 @pytest.mark.parametrize(

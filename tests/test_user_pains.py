@@ -450,6 +450,17 @@ def test_pytorch_103785_residual_is_one_position_an_output(kind, win, width):
     assert residual == y.size * width
 
 
+@pytest.mark.parametrize(("win", "width"), [(1, 1), (2, 1), (15, 1), (16, 2)])
+def test_with_a_mask_the_residual_is_one_position_an_output_too(win, width):
+    x = distinct((1, 40, 40, 2))
+    where = jnp.zeros((40, 40, 1), bool).at[3, 5].set(True)
+    y, vjp = jax.vjp(lambda x: jaxpool.max_pool(x, (win, win), where=where), x)
+    residual = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(vjp))
+    assert residual == y.size * width
+    (dx,) = vjp(jnp.ones_like(y))  # windows without a valid cell send nothing
+    np.testing.assert_array_equal(dx, np.broadcast_to(where, x.shape))
+
+
 @pytest.mark.parametrize("kind", ["max", "min"])
 def test_pytorch_41099_no_positions_without_a_gradient(kind):
     x = distinct((1, 8, 8, 1))
