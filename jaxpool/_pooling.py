@@ -46,6 +46,8 @@ def total(
     """Sum of each window, in the dtype of `x`."""
     dtypes = _dtypes.summed(x.dtype), x.dtype
     sums = window_sum(x, mask, None, window, *dtypes, implementation)
+    if empty == 0:  # as they are
+        return sums
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
 
 
@@ -68,11 +70,14 @@ def mean(
         number = product(counts(window, x.ndim, count_include_pad), real)
         if valid is not None:
             inside = product(counts(window, x.ndim, False), real)
-            number = number - inside + valid.astype(real)
+            padding = number - inside if count_include_pad else np.zeros((), real)
+            number = padding + valid.astype(real)
         number = jnp.maximum(number, np.ones((), real))
     number = number.astype(_dtypes.summed(dtype))
     dtypes = _dtypes.averaging(x.dtype, window.cells), dtype
     averages = window_sum(x, mask, number, window, *dtypes, implementation)
+    if empty == 0:  # as they are
+        return averages
     return _fill_empty(averages, window, valid, empty)
 
 
