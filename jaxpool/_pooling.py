@@ -69,9 +69,9 @@ def mean(
     else:
         number = product(counts(window, x.ndim, count_include_pad), real)
         if valid is not None:
+            some = valid.astype(real)
             inside = product(counts(window, x.ndim, False), real)
-            padding = number - inside if count_include_pad else np.zeros((), real)
-            number = padding + valid.astype(real)
+            number = number - inside + some if count_include_pad else some
         number = jnp.maximum(number, np.ones((), real))
     number = number.astype(_dtypes.summed(dtype))
     dtypes = _dtypes.averaging(x.dtype, window.cells), dtype

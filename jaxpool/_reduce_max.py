@@ -262,7 +262,10 @@ def _winners(
         return values, position
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
-        steps = forward_steps(window, doubling, idempotent=True, most=MOST_RUNS)
+        # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
+        steps = forward_steps(
+            window, doubling, idempotent=True, most=MOST_RUNS, alone=x.ndim - 1
+        )
         wide, masked = _dtypes.ordered(x.dtype), len(arrays) > 1
         cells = _competing(kind, wide, steps, arrays)
         fill = worst(kind, wide)

@@ -43,7 +43,8 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     """
     # Each step but the last is one stage, for the order in which XLA takes them.
     known, lift = (*g.arrays, position), g.function
-    steps = backward_steps(window, doubling)
+    # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
+    steps = backward_steps(window, doubling, alone=position.ndim - 1)
     for step in steps[:-1]:
         known = stage(partial(_routed, step, lift), *known)
         lift = as_they_are

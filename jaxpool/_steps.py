@@ -70,22 +70,28 @@ def forward_steps(
     idempotent: bool = False,
     ordered: bool = False,
     most: int = BLOCK,
+    alone: int | None = None,
 ) -> list[Step]:
     """The steps that amount to `window`, long ones being split with `doubling`.
 
     An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
     cells follow each other in row-major order: the last axis is reduced first, and each
     alone. Else the first one is, whose cells lie in longer runs of memory. A step of a
-    split window combines at most `most` runs.
+    split window combines at most `most` runs. The axis `alone` gets steps of its own.
     """
     split = partial(links_of, overlap=idempotent, most=most) if doubling else _whole
     chains = _chains(window, split)
-    chains = chains[::-1] if ordered else _merged(chains, _pays)
+    chains = chains[::-1] if ordered else _merged(chains, _pays, alone)
     return [step for chain in chains for step in chain]
 
 
-def backward_steps(window: Window, doubling: bool) -> list[Step]:
-    """The steps to undo, in this order, to get from windows back to cells."""
+def backward_steps(
+    window: Window, doubling: bool, alone: int | None = None
+) -> list[Step]:
+    """The steps to undo, in this order, to get from windows back to cells.
+
+    The axis `alone` gets steps of its own.
+    """
 
     def pays(dims: Dims) -> bool:
         if any(dim.dilation > 1 and dim.stride > 1 for dim in dims):
@@ -96,7 +102,7 @@ def backward_steps(window: Window, doubling: bool) -> list[Step]:
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
     split = partial(links_of, overlap=True, most=2) if doubling else _whole
-    chains = _merged(_chains(window, split), pays)
+    chains = _merged(_chains(window, split), pays, alone)
     return [step for chain in chains for step in reversed(chain)]
 
 
@@ -119,7 +125,9 @@ def _chains(window: Window, split: Split) -> list[list[Step]]:
     return found
 
 
-def _merged(chains: list[list[Step]], pays: Callable[[Dims], bool]) -> list[list[Step]]:
+def _merged(
+    chains: list[list[Step]], pays: Callable[[Dims], bool], alone: int | None
+) -> list[list[Step]]:
     """The same with steps on neighbouring axes at once, where that pays."""
     merged: list[list[Step]] = []
     for chain in chains:
@@ -131,7 +139,7 @@ def _merged(chains: list[list[Step]], pays: Callable[[Dims], bool]) -> list[list
                 one.weights + other.weights,
                 other.last,
             )
-            if pays(both.dims):
+            if other.axes != (alone,) and pays(both.dims):
                 merged[-1] = [both]
                 continue
         merged.append(chain)

@@ -89,3 +89,10 @@ def test_an_ordered_reduction_goes_axis_by_axis_from_the_last():
 def test_any_other_goes_from_the_first():
     resolved = resolve((1, 9, 9, 3), (3, 3), 1, 0, 1, None, False)
     assert [step.axes for step in forward_steps(resolved, False)] == [(1,), (2,)]
+
+
+def test_an_axis_that_is_to_stay_alone_does():
+    resolved = resolve((1, 3, 8, 8), (2, 2), 2, 0, 1, (2, 3), False)
+    for steps in (forward_steps, backward_steps):
+        assert [step.axes for step in steps(resolved, False)] == [(2, 3)]
+        assert [s.axes for s in steps(resolved, False, alone=3)] == [(2,), (3,)]
