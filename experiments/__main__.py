@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments import benchmark, digits, report, sequences, tour
+from experiments import benchmark, digits, report, sequences, targets, tour
 
 PARTS = {"tour": tour, "digits": digits, "sequences": sequences}
-BY_NAME = PARTS | {"benchmark": benchmark}  # these run only when asked for
+SPEED = {"benchmark": benchmark, "targets": targets}  # only when asked for
+BY_NAME = PARTS | SPEED
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,10 +45,19 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="part", metavar="PART")
     for name, part in BY_NAME.items():
         text = (part.__doc__ or name).splitlines()[0]
-        commands.add_parser(name, help=text, description=text, parents=[options])
+        command = commands.add_parser(
+            name, help=text, description=text, parents=[options]
+        )
+        if name in SPEED:
+            command.add_argument(
+                "--fresh-memory",
+                action="store_true",
+                help="leave freed memory to malloc's rules: calls meet page faults",
+            )
     arguments = parser.parse_args(argv)
     arguments.quick = getattr(arguments, "quick", False)
     arguments.seeds = getattr(arguments, "seeds", 1 if arguments.quick else 5)
+    arguments.fresh_memory = getattr(arguments, "fresh_memory", False)
     arguments.out = getattr(arguments, "out", Path("results"))
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1; got {arguments.seeds}")
@@ -64,7 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     console = Console()
     with report.progress_bar(console) as bar:
         settings = arguments.quick, arguments.seeds, arguments.out
-        job = report.Job(*settings, bar, bar.add_task("", total=None))
+        task = bar.add_task("", total=None)
+        job = report.Job(*settings, bar, task, arguments.fresh_memory)
         job.expect(sum(BY_NAME[name].ticks(job) for name in names))
         found = {n: report.run_part(n, BY_NAME[n].run, job, command) for n in names}
         job.say("done")

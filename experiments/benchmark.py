@@ -3,13 +3,12 @@
 Every case is run by all peers that are installed (the extra `peers` installs them):
 values and gradients are compared first, then the peers take turns, each with one call
 that is not timed and a few that are, and the least time of all turns counts. "both" is
-forward and backward in one compiled call. Memory is the default allocator's; tensors
-are of 26 MB or less, because larger ones are dominated by page faults.
+forward and backward in one compiled call. Tensors are of 26 MB or less. Freed memory is
+kept for the next call, whosever it is; with `--fresh-memory` it is given back by glibc's
+own rules, and many calls meet page faults, which cost more than the pooling.
 """
 
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +17,10 @@ import numpy as np
 
 from experiments import figures, peers, report
 from experiments.peers import PASSES, Pass, Problem
+from experiments.timing import interleaved, keep_memory
 
-KINDS = ("max", "avg")  # min and sum are the same kernels
-CALLS_A_TURN = 3
-LONGEST = 0.02  # seconds from which on a call is repeated in few turns only
+KINDS = ("max", "avg")
+SAME_KERNELS = ("min", "sum")  # on fewer geometries
 IMAGE, PLANES, MAPS = (8, 112, 112, 64), (16, 56, 56, 64), (8, 56, 56, 64)
 STEPS, VOLUME = (32, 2048, 64), (2, 16, 56, 56, 32)
 # (shape, window, strides, padding), each number for all axes
@@ -75,17 +74,22 @@ def ticks(job: report.Job) -> int:
 
 def run(job: report.Job) -> report.Finding:
     """Compare and time everything."""
+    if not job.fresh_memory:
+        keep_memory()
     names = peers.importable()
     rows = [_row(job, p, s, names) for p in _problems(job) for s in PASSES]
     windows = [_row(job, p, s, []) for p in _windows(job) for s in PASSES]
-    keys = [(k, s, n) for k in KINDS for s in PASSES for n in names]
+    keys = [(k, s, n) for k in (*KINDS, *SAME_KERNELS) for s in PASSES for n in names]
     ratios = {key: found for key in keys if (found := _ratios(rows, *key))}
     return report.Finding(
-        results=[
-            {"case": r.problem.label, "shape": r.problem.shape, "passes": r.passes}
-            | {"seconds": r.seconds}
-            for r in [*rows, *windows]
-        ],
+        results={
+            "fresh_memory": job.fresh_memory,
+            "cases": [
+                {"case": r.problem.label, "shape": r.problem.shape, "passes": r.passes}
+                | {"seconds": r.seconds}
+                for r in [*rows, *windows]
+            ],
+        },
         tables=[_summary(ratios), _details(rows, names)],
         conclusion=_conclude(rows, names),
         files=[_draw_ratios(job, ratios), _draw_windows(job, windows)],
@@ -93,8 +97,11 @@ def run(job: report.Job) -> report.Finding:
 
 
 def _problems(job: report.Job) -> list[Problem]:
-    geometries = [GEOMETRIES[i] for i in QUICK] if job.quick else GEOMETRIES
-    return [_problem(kind, *geometry) for geometry in geometries for kind in KINDS]
+    few = [GEOMETRIES[i] for i in QUICK]
+    cases = [(kind, g) for g in (few if job.quick else GEOMETRIES) for kind in KINDS]
+    if not job.quick:
+        cases += [(kind, g) for g in few for kind in SAME_KERNELS]
+    return [_problem(kind, *geometry) for kind, geometry in cases]
 
 
 def _windows(job: report.Job) -> list[Problem]:
@@ -135,21 +142,6 @@ def _row(job: report.Job, problem: Problem, passes: Pass, names: list[str]) -> R
 
 def _jax(arrays: tuple[np.ndarray, np.ndarray]) -> list[Any]:
     return [jnp.asarray(array) for array in arrays]
-
-
-def interleaved(calls: Mapping[str, Callable[[], Any]], turns: int) -> dict[str, float]:
-    """Take turns, and return the least seconds of each call."""
-    least = dict.fromkeys(calls, math.inf)
-    for turn in range(turns):
-        for name, call in calls.items():
-            if turn >= 3 and least[name] > LONGEST:
-                continue
-            call()  # threads of the one before may still spin
-            for _ in range(CALLS_A_TURN):
-                begin = time.perf_counter()
-                call()
-                least[name] = min(least[name], time.perf_counter() - begin)
-    return least
 
 
 def _ratios(rows: list[Row], kind: str, passes: Pass, peer: str) -> list[float]:

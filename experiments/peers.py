@@ -21,7 +21,7 @@ import jaxpool
 
 Pass: TypeAlias = Literal["forward", "both"]  # both: forward and backward
 PASSES: tuple[Pass, ...] = ("forward", "both")
-Pool: TypeAlias = Callable[[Any], Any]
+Pool: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -173,20 +173,24 @@ def importable() -> list[str]:
     return [name for name in PEERS if importlib.util.find_spec(name)]
 
 
+def both(
+    pool: Pool, x: jax.Array, g: jax.Array, *others: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Forward and backward, to the first argument of the pool."""
+    y, vjp = jax.vjp(lambda x: pool(x, *others), x)
+    return y, vjp(g)[0]
+
+
 def prepare_jax(
-    pool: Pool, passes: Pass, x: jax.Array, g: jax.Array
+    pool: Pool, passes: Pass, x: jax.Array, g: jax.Array, *others: jax.Array
 ) -> Callable[[], Any]:
     """One compiled call for a pool in JAX; it returns when all is computed."""
-
-    def both(x: jax.Array, g: jax.Array) -> Any:
-        y, vjp = jax.vjp(pool, x)
-        return y, vjp(g)[0]
-
     if passes == "forward":
-        compiled = jax.jit(pool).lower(x).compile()
-        return lambda: jax.block_until_ready(compiled(x))
-    compiled = jax.jit(both).lower(x, g).compile()
-    return lambda: jax.block_until_ready(compiled(x, g))
+        function, arrays = pool, (x, *others)
+    else:
+        function, arrays = partial(both, pool), (x, g, *others)
+    compiled = jax.jit(function).lower(*arrays).compile()
+    return lambda: jax.block_until_ready(compiled(*arrays))
 
 
 def prepare_torch(
@@ -210,13 +214,13 @@ def prepare_torch(
         return forward
     inputs.requires_grad_()
 
-    def both() -> Any:
+    def backward_too() -> Any:
         inputs.grad = None
         y = pool(inputs)
         y.backward(cotangents)
         return y.detach(), inputs.grad
 
-    return both
+    return backward_too
 
 
 def as_arrays(results: Any) -> list[np.ndarray]:

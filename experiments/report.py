@@ -40,6 +40,7 @@ class Job:
     out: Path
     bar: Progress
     task: TaskID
+    fresh_memory: bool = False
 
     def expect(self, ticks: int) -> None:
         """Set how many steps of work the bar stands for."""
