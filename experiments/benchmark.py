@@ -3,8 +3,8 @@
 Every case is run by all peers that are installed (the extra `peers` installs them):
 values and gradients are compared first, then the peers take turns, each with one call
 that is not timed and a few that are, and the least time of all turns counts. "both" is
-forward and backward in one compiled call. Tensors are of 26 MB or less. Freed memory is
-kept for the next call, whosever it is; with `--fresh-memory` it is given back by glibc's
+forward and backward in one compiled call. Tensors have at most 26 MB. Freed memory is
+kept for the next call; with `--fresh-memory` it is given back by glibc's
 own rules, and many calls meet page faults, which cost more than the pooling.
 """
 

@@ -279,7 +279,7 @@ class Blocks(nnx.Module):
     """Three blocks of convolution, ReLU and max pooling, and a last layer."""
 
     def __init__(self, pool: Pool, rngs: nnx.Rngs):
-        sizes = (3, 32, 64, 128)
+        sizes = (3, 32, 64, 64)
         self.pool = pool
         self.layers = nnx.List(
             nnx.Conv(size, out, (3, 3), rngs=rngs)
