@@ -7,6 +7,7 @@ without a valid cell are handled here, the same for windowed and global pools.
 
 import math
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -19,7 +20,7 @@ from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import Kind, extremum
-from jaxpool._reduce_sum import counts, product, window_sum
+from jaxpool._reduce_sum import counts, window_sum
 from jaxpool._window import Window
 
 
@@ -45,7 +46,7 @@ def total(
 ) -> jax.Array:
     """Sum of each window, in the dtype of `x`."""
     dtypes = _dtypes.summed(x.dtype), x.dtype
-    sums = window_sum(x, mask, None, window, *dtypes, implementation)
+    sums = window_sum(x, mask, (), window, *dtypes, implementation)
     if empty == 0:  # as they are
         return sums
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
@@ -62,20 +63,23 @@ def mean(
 ) -> jax.Array:
     """Average of each window, in the dtype of `x`, of integers in float32."""
     dtype = _dtypes.averaged(x.dtype)
+    wide = _dtypes.summed(dtype)
     valid = _valid_count(mask, window, x)
-    real = jnp.finfo(_dtypes.summed(dtype)).dtype
     if divisor is not None:
-        number = product([np.full((1,) * x.ndim, divisor)], real)
+        numbers: tuple[Any, ...] = (np.full((1,) * x.ndim, divisor, wide),)
+    elif valid is None:
+        factors = counts(window, x.ndim, count_include_pad)
+        numbers = tuple(np.maximum(factor, 1).astype(wide) for factor in factors)
     else:
-        number = product(counts(window, x.ndim, count_include_pad), real)
-        if valid is not None:
-            some = valid.astype(real)
-            inside = product(counts(window, x.ndim, False), real)
-            number = number - inside + some if count_include_pad else some
-        number = jnp.maximum(number, np.ones((), real))
-    number = number.astype(_dtypes.summed(dtype))
+        some = valid.astype(jnp.finfo(wide).dtype)
+        if count_include_pad:
+            padded, inside = (
+                math.prod(counts(window, x.ndim, b)) for b in (True, False)
+            )
+            some += jnp.asarray(padded - inside, some.dtype)
+        numbers = (jnp.maximum(some, np.ones((), some.dtype)).astype(wide),)
     dtypes = _dtypes.averaging(x.dtype, window.cells), dtype
-    averages = window_sum(x, mask, number, window, *dtypes, implementation)
+    averages = window_sum(x, mask, numbers, window, *dtypes, implementation)
     if empty == 0:  # as they are
         return averages
     return _fill_empty(averages, window, valid, empty)
@@ -97,7 +101,7 @@ def norm(
         norms = extremum("max", sizes, None, window, 0, implementation)
     elif p == 1:
         dtypes = sizes.dtype, sizes.dtype
-        norms = window_sum(sizes, None, None, window, *dtypes, implementation)
+        norms = window_sum(sizes, None, (), window, *dtypes, implementation)
     else:
         norms = _joined_windows(p, sizes, window, implementation)
     valid = _valid_count(mask, window, x)
@@ -170,7 +174,7 @@ def _valid_count(
     for axis in window.axes:
         shape[axis] = x.shape[axis]
     cells = jnp.broadcast_to(mask, shape)
-    return window_sum(cells, None, None, window, FLOAT32, FLOAT32, None)
+    return window_sum(cells, None, (), window, FLOAT32, FLOAT32, None)
 
 
 def _fill_empty(

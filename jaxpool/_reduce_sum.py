@@ -5,7 +5,7 @@ mode uses the transpose of `spread`, so that transposing the derivative for reve
 mode gives `spread` back, to any order.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -39,43 +39,43 @@ class _Config(NamedTuple):
 def window_sum(
     x: jax.Array,
     mask: jax.Array | None,
-    divisor: jax.Array | None,
+    divisors: Arrays,
     window: Window,
     accumulator: np.dtype,
     result: np.dtype,
     implementation: Implementation | None,
 ) -> jax.Array:
-    """Sum of each window, divided by `divisor` if there is one.
+    """Sum of each window, divided by the product of `divisors`, which broadcast.
 
     It is accumulated in one dtype and returned in another. Padded cells count as 0, as
     do those that are not in `mask`, which broadcasts to the shape of `x`.
     """
     config = _Config(window, accumulator, result, implementation)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return _sums(config, x, mask, divisor)
-    return _window_sum(config, x, mask, divisor)
+        return _sums(config, x, mask, divisors)
+    return _window_sum(config, x, mask, divisors)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _window_sum(
-    config: _Config, x: jax.Array, mask: jax.Array | None, divisor: jax.Array | None
+    config: _Config, x: jax.Array, mask: jax.Array | None, divisors: Arrays
 ) -> jax.Array:
-    return _sums(config, x, mask, divisor)
+    return _sums(config, x, mask, divisors)
 
 
 @_window_sum.defjvp
 def _window_sum_jvp(
     config: _Config,
-    primals: tuple[jax.Array, jax.Array | None, jax.Array | None],
+    primals: tuple[jax.Array, jax.Array | None, Arrays],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[jax.Array, jax.Array]:
-    x, mask, divisor = primals
-    y = _window_sum(config, x, mask, divisor)
+    x, mask, divisors = primals
+    y = _window_sum(config, x, mask, divisors)
 
     # What the transposes select by is computed again; else it would be kept.
     @partial(jax.checkpoint, prevent_cse=False)
     def spread_out(g: jax.Array) -> jax.Array:
-        return _spread_out(config, x.dtype, mask, divisor, g)
+        return _spread_out(config, x.dtype, mask, divisors, g)
 
     @partial(jax.checkpoint, prevent_cse=False)
     def gather(t: jax.Array) -> jax.Array:
@@ -86,7 +86,7 @@ def _window_sum_jvp(
 
 
 def _sums(
-    config: _Config, x: jax.Array, mask: jax.Array | None, divisor: jax.Array | None
+    config: _Config, x: jax.Array, mask: jax.Array | None, divisors: Arrays
 ) -> jax.Array:
     window, accumulator, result, implementation = config
     zero = np.zeros((), accumulator)
@@ -94,20 +94,21 @@ def _sums(
     def cells(x: jax.Array, mask: jax.Array | None) -> Arrays:
         return (widened(_kept(x, mask), accumulator),)
 
-    def quotient(sums: jax.Array, divisor: jax.Array | None) -> Arrays:
-        if divisor is None:
+    def quotient(sums: jax.Array, *divisors: jax.Array) -> Arrays:
+        if not divisors:
             return (sums.astype(result),)
-        return (divide(sums.astype(divisor.dtype), divisor).astype(result),)
+        sums = sums.astype(divisors[0].dtype)
+        return (_divide(sums, reduce(jnp.multiply, divisors)).astype(result),)
 
-    def passes(doubling: bool, x: jax.Array, mask: Any, divisor: Any) -> jax.Array:
+    def passes(doubling: bool, x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
         steps = forward_steps(window, doubling)
         sums = reduce_steps(lax.add, Deferred(cells, (x, mask)), zero, steps)
-        (quotients,) = sums.beside(ready(divisor)).then(quotient).now()
+        (quotients,) = sums.beside(ready(*divisors)).then(quotient).now()
         return quotients  # type: ignore[no-any-return]
 
-    def reduce_window(x: jax.Array, mask: Any, divisor: Any) -> jax.Array:
+    def reduce_window(x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
         sums = xla_reduce_window(cells(x, mask)[0], zero, lax.add, window)
-        quotients: jax.Array = quotient(sums, divisor)[0]
+        quotients: jax.Array = quotient(sums, *divisors)[0]
         return quotients
 
     lowerings: Lowerings = {
@@ -115,7 +116,7 @@ def _sums(
         "slices": partial(passes, False),
         "doubling": partial(passes, True),
     }
-    sums: jax.Array = dispatch(lowerings, window, implementation, x, mask, divisor)
+    sums: jax.Array = dispatch(lowerings, window, implementation, x, mask, *divisors)
     return sums
 
 
@@ -123,20 +124,20 @@ def _spread_out(
     config: _Config,
     dtype: np.dtype,
     mask: jax.Array | None,
-    divisor: jax.Array | None,
+    divisors: Arrays,
     g: jax.Array,
 ) -> jax.Array:
     """The cotangent of the input, of `dtype`, from that of the result."""
     doubling = is_doubling(config.window, config.implementation)
 
-    def shares(g: jax.Array, divisor: jax.Array | None) -> Arrays:
+    def shares(g: jax.Array, *divisors: jax.Array) -> Arrays:
         wide = g.astype(config.accumulator)
-        return (wide if divisor is None else wide / divisor,)
+        return (wide / reduce(jnp.multiply, divisors) if divisors else wide,)
 
     def kept(cells: jax.Array, mask: jax.Array | None) -> Arrays:
         return (_kept(cells.astype(dtype), mask),)
 
-    each = Deferred(shares, (g, divisor))
+    each = Deferred(shares, (g, *divisors))
     each = each.stored() if g.dtype.itemsize < 4 else each
     arrived = spread(each, config.window, doubling)
     (result,) = arrived.beside(ready(mask)).then(kept).now()
@@ -151,6 +152,8 @@ def _kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
     """Cells in each window as one factor per pooled axis, of a shape that broadcasts.
 
+    So the constants in a program are as long as its axes, not as large as its arrays.
+
     With `include_pad`, the padding that was asked for counts too. An axis on which
     all windows hold the same number of cells has a factor of size 1.
     """
@@ -163,15 +166,7 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
     return factors
 
 
-def product(factors: list[np.ndarray], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """The product of the factors, by which `divide` divides."""
-    result = jnp.ones((1,) * factors[0].ndim, dtype)
-    for factor in factors:
-        result *= jnp.asarray(factor, dtype)
-    return result
-
-
-def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
+def _divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     """`sums / number`, rounded once, also where `number` is known when compiling.
 
     XLA replaces the division by a constant with the product with its reciprocal,
