@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments import benchmark, digits, report, sequences, targets, tour
+from experiments import benchmark, digits, report, sequences, targets, thresholds, tour
 
 PARTS = {"tour": tour, "digits": digits, "sequences": sequences}
-SPEED = {"benchmark": benchmark, "targets": targets}  # only when asked for
-BY_NAME = PARTS | SPEED
+SPEED = {"benchmark": benchmark, "targets": targets, "thresholds": thresholds}
+BY_NAME = PARTS | SPEED  # SPEED only when asked for
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 LIBRARIES = ("jaxpool", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-LIBRARIES += ("sktime",)
+LIBRARIES += ("sktime", "equinox", "keras", "torch")
 
 
 @dataclass(frozen=True)

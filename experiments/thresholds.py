@@ -1,0 +1,135 @@
+"""Thresholds: what the numbers in `_steps` and `_lowering` do to the time of a pass.
+
+Each of them is set to a few values in turn, one of them its own, and the cases that hang
+on it are timed. The table shows milliseconds, the last row which value is the fastest.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import report
+from experiments.peers import PASSES, Pass, prepare_jax
+from experiments.targets import COMMON, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
+from experiments.timing import interleaved, keep_memory
+from jaxpool import _lowering, _reduce_max, _routes, _steps
+
+Geometry = tuple[tuple[int, ...], int, int, int]
+MODULES = (_lowering, _steps, _reduce_max, _routes)
+LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
+SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
+
+
+class Threshold(NamedTuple):
+    """A constant, the values to try, and cases that hang on it."""
+
+    name: str
+    values: Sequence[int]
+    kinds: Sequence[str]
+    cases: Sequence[Geometry]
+    passes: Sequence[Pass] = PASSES
+
+
+THRESHOLDS = (
+    Threshold("DOUBLING_FROM", (5, 7, 9, 12, 16), ("max", "avg"), LONG[:3]),
+    Threshold("BLOCK", (4, 8, 16), ("max", "avg"), (*LONG[3:], (WIDE, 32, 32, 0))),
+    Threshold("MOST_READS", (1, 4, 9), ("max", "avg"), SHORT),
+    Threshold(
+        "MOST_CELLS", (8, 36, 64), ("max", "avg"), ((PLANES, 7, 7, 0), *SHORT[:2])
+    ),
+    Threshold("MOST_PADS", (1, 3, 8), ("max", "avg"), SHORT),
+    Threshold("STEP_COST", (0, 3, 6), ("max", "avg"), LONG[2:]),
+    Threshold("MOST_RUNS", (2, 3, 4, 8), ("max",), LONG[1:], ("both",)),
+    Threshold("PADS_A_LOOP", (1, 2, 4, 8), ("max",), SHORT, ("both",)),
+    Threshold("MOST_SELECTS", (4, 9, 16), ("max",), SHORT, ("both",)),
+)
+
+
+def ticks(job: report.Job) -> int:
+    """One tick per threshold."""
+    return len(THRESHOLDS)
+
+
+def run(job: report.Job) -> report.Finding:
+    """Try every value of every threshold."""
+    if not job.fresh_memory:
+        keep_memory()
+    found = {}
+    for threshold in THRESHOLDS:
+        job.say(f"thresholds: {threshold.name}")
+        found[threshold.name] = measure(job, threshold)
+        job.tick()
+    return report.Finding(
+        results={name: dict(rows) for name, rows in found.items()},
+        tables=[table(t, found[t.name]) for t in THRESHOLDS],
+        conclusion=[_verdict(t, found[t.name]) for t in THRESHOLDS],
+        files=[],
+    )
+
+
+def measure(job: report.Job, threshold: Threshold) -> dict[str, list[float]]:
+    """Milliseconds of every case, one for each value."""
+    rows = {}
+    for kind in threshold.kinds:
+        for case in threshold.cases:
+            for passes in threshold.passes:
+                calls = {}
+                for value in threshold.values:
+                    with _set(threshold.name, value):
+                        calls[str(value)] = _prepare(kind, case, passes)
+                seconds = interleaved(calls, job.full_or_quick(10, 3))
+                name = f"{kind} {len(case[0]) - 2}-D {case[1]}/{case[2]} {passes}"
+                rows[name] = [1e3 * s for s in seconds.values()]
+    return rows
+
+
+def _prepare(kind: str, case: Geometry, passes: Pass):
+    """Compile one case under the values that are set now."""
+    jax.clear_caches()
+    _steps.links_of.cache_clear()
+    pool = ours(kind, *case)
+    x = jax.numpy.asarray(np.random.default_rng(0).random(case[0], np.float32))
+    y = jax.eval_shape(pool, x)
+    return prepare_jax(pool, passes, x, jax.numpy.ones(y.shape, y.dtype))
+
+
+@contextmanager
+def _set(name: str, value: int) -> Iterator[None]:
+    """Give a constant another value in every module that has it."""
+    holders = [module for module in MODULES if hasattr(module, name)]
+    before = getattr(holders[0], name)
+    for module in holders:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module in holders:
+            setattr(module, name, before)
+
+
+def _means(rows: dict[str, list[float]]) -> list[float]:
+    """For each value the geometric mean over the cases."""
+    return [float(np.exp(np.mean(np.log(c)))) for c in zip(*rows.values(), strict=True)]
+
+
+def table(threshold: Threshold, rows: dict[str, list[float]]):
+    """Show the milliseconds of every case and value."""
+    lines = [[name, *(f"{ms:.2f}" for ms in times)] for name, times in rows.items()]
+    lines.append(["geometric mean", *(f"{ms:.2f}" for ms in _means(rows))])
+    return report.table(
+        f"{threshold.name}: milliseconds", ["case", *map(str, threshold.values)], lines
+    )
+
+
+def _verdict(threshold: Threshold, rows: dict[str, list[float]]) -> str:
+    means = _means(rows)
+    best = means.index(min(means))
+    (now,) = {getattr(m, threshold.name) for m in MODULES if hasattr(m, threshold.name)}
+    mine = means[list(threshold.values).index(now)]
+    return (
+        f"{threshold.name} = {now}; {threshold.values[best]} is the fastest by "
+        f"{100 * (mine / means[best] - 1):.0f} %"
+    )
