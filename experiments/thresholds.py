@@ -1,7 +1,7 @@
 """Thresholds: what the numbers in `_steps` and `_lowering` do to the time of a pass.
 
-Each of them is set to a few values in turn, one of them its own, and the cases that hang
-on it are timed. The table shows milliseconds, the last row which value is the fastest.
+Each of them is set to a few values in turn, one of them its own, and cases that hang on
+it are timed. The table shows milliseconds, the last row which value is the fastest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,9 @@ THRESHOLDS = (
     Threshold("MOST_PADS", (1, 3, 8), ("max", "avg"), SHORT),
     Threshold("STEP_COST", (0, 3, 6), ("max", "avg"), LONG[2:]),
     Threshold("MOST_RUNS", (2, 3, 4, 8), ("max",), LONG[1:], ("both",)),
-    Threshold("PADS_A_LOOP", (1, 2, 4, 8), ("max",), SHORT, ("both",)),
+    Threshold(
+        "PADS_A_LOOP", (1, 2, 4, 8), ("max",), ((MAPS, 7, 1, 3), *SHORT), ("both",)
+    ),
     Threshold("MOST_SELECTS", (4, 9, 16), ("max",), SHORT, ("both",)),
 )
 

@@ -44,7 +44,6 @@ from jaxpool._passes import (
 from jaxpool._routes import route
 from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
-    MOST_RUNS,
     PADS_A_LOOP,
     Step,
     forward_steps,
@@ -263,9 +262,7 @@ def _winners(
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
         # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
-        steps = forward_steps(
-            window, doubling, idempotent=True, most=MOST_RUNS, alone=x.ndim - 1
-        )
+        steps = forward_steps(window, doubling, idempotent=True, alone=x.ndim - 1)
         wide, masked = _dtypes.ordered(x.dtype), len(arrays) > 1
         cells = _competing(kind, wide, steps, arrays)
         fill = worst(kind, wide)

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from jaxpool._window import AxisWindow, Window
 
+# The numbers below are measured by `python -m experiments thresholds`.
 # Cells to reduce at once where a long window can be reduced in blocks.
 BLOCK = 8
 # Axes are reduced at once up to so many reads of each cell, cells of a window, and
@@ -25,8 +26,8 @@ MOST_CELLS = 36
 MOST_PADS = 3
 # Reads of a cell that a further step is worth.
 STEP_COST = 3
-# Runs to find winners among at once: each is a select, and memory, more.
-MOST_RUNS = 3
+# Runs to send cotangents back to at once: each is a select more.
+MOST_RUNS = 2
 # Where an axis needs more pads than one loop can have, they go to several loops.
 PADS_A_LOOP = 4
 # On the way back, up to so many selects for each cell.
@@ -69,17 +70,16 @@ def forward_steps(
     *,
     idempotent: bool = False,
     ordered: bool = False,
-    most: int = BLOCK,
     alone: int | None = None,
 ) -> list[Step]:
     """The steps that amount to `window`, long ones being split with `doubling`.
 
     An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
     cells follow each other in row-major order: the last axis is reduced first, and each
-    alone. Else the first one is, whose cells lie in longer runs of memory. A step of a
-    split window combines at most `most` runs. The axis `alone` gets steps of its own.
+    alone. Else the first one is, whose cells lie in longer runs of memory. The axis
+    `alone` gets steps of its own.
     """
-    split = partial(links_of, overlap=idempotent, most=most) if doubling else _whole
+    split = partial(links_of, overlap=idempotent, most=BLOCK) if doubling else _whole
     chains = _chains(window, split)
     chains = chains[::-1] if ordered else _merged(chains, _pays, alone)
     return [step for chain in chains for step in chain]
@@ -101,7 +101,7 @@ def backward_steps(
         selects = math.prod(dim.window for dim in covers) * (1 + partly)
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
-    split = partial(links_of, overlap=True, most=2) if doubling else _whole
+    split = partial(links_of, overlap=True, most=MOST_RUNS) if doubling else _whole
     chains = _merged(_chains(window, split), pays, alone)
     return [step for chain in chains for step in reversed(chain)]
 
@@ -210,7 +210,7 @@ def _whole(window: int) -> tuple[Link, ...]:
 
 
 @lru_cache(maxsize=4096)
-def links_of(window: int, overlap: bool, most: int = BLOCK) -> tuple[Link, ...]:
+def links_of(window: int, overlap: bool, most: int) -> tuple[Link, ...]:
     """The cheapest chain that amounts to `window`, of at most `most` runs a link."""
     best = _whole(window)
     for count in range(2, most + 1):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxpool._steps import backward_steps, forward_steps, links_of
+from jaxpool._steps import BLOCK, backward_steps, forward_steps, links_of
 from jaxpool._window import resolve
 from tests.test_window import axes, places
 
@@ -47,7 +47,7 @@ def test_steps_amount_to_the_window(dim, doubling, idempotent):
 
 @given(st.integers(1, 300), st.booleans())
 def test_links_cost_like_the_logarithm(window, overlap):
-    links = links_of(window, overlap)
+    links = links_of(window, overlap, BLOCK)
     reads = sum(count + rest for count, _, rest in links)
     assert reads <= max(8, 5 * math.log2(window))
     run = 1
