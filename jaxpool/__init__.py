@@ -10,12 +10,12 @@ from jaxpool._global import global_lp_pool as global_lp_pool
 from jaxpool._global import global_max_pool as global_max_pool
 from jaxpool._global import global_min_pool as global_min_pool
 from jaxpool._global import global_sum_pool as global_sum_pool
+from jaxpool._static import implementation_for as implementation_for
+from jaxpool._static import output_shape as output_shape
 from jaxpool._windowed import avg_pool as avg_pool
-from jaxpool._windowed import implementation_for as implementation_for
 from jaxpool._windowed import lp_pool as lp_pool
 from jaxpool._windowed import max_pool as max_pool
 from jaxpool._windowed import min_pool as min_pool
-from jaxpool._windowed import output_shape as output_shape
 from jaxpool._windowed import pool as pool
 from jaxpool._windowed import sum_pool as sum_pool
 

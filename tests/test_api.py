@@ -33,7 +33,7 @@ ORDER = (
     "_routes",
     "_reduce_",
     "_pooling",
-    "_windowed|_global",
+    "_windowed|_global|_static",
     "_modules",
     "linen|nnx",
 )
