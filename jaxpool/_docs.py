@@ -59,7 +59,8 @@ TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is n
     "winner_gradient": """
 The whole cotangent of a window goes to one cell: the first NaN, else the first
 {extreme} in row-major order, never a padded or masked one. Reverse mode, to
-any order, and forward mode over it (`jax.hessian`); integers have none.""",
+any order, and forward mode over it (`jax.hessian`); inside
+`jaxpool.forward_mode()` forward mode everywhere. Integers have none.""",
     "linear_gradient": """
 Linear, in forward and reverse mode, to any order:
 {rule}. Integers have none.""",

@@ -133,6 +133,14 @@ def seen(array: jax.Array, dims: Dims, cell: Cell, windows: Windows) -> jax.Arra
     return cut(array, places)
 
 
+def of_windows(array: jax.Array, dims: Dims, windows: Windows) -> jax.Array:
+    """What an array with one cell for each window says of some of them."""
+    places = {
+        axis: (ws.start, len(ws), 1) for axis, ws in zip(dims, windows, strict=True)
+    }
+    return cut(array, places)
+
+
 def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
     """The cells `(start, length, stride)` of each of some axes."""
     starts, stops = [0] * array.ndim, list(array.shape)

@@ -20,6 +20,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxpool import _dtypes
+from jaxpool._forward_mode import is_forward_mode
+from jaxpool._linear import linear
 from jaxpool._lowering import (
     Implementation,
     Lowerings,
@@ -30,18 +32,17 @@ from jaxpool._lowering import (
 )
 from jaxpool._passes import (
     Cell,
-    Dims,
     Op,
     Windows,
-    cut,
     dims_of,
     fold,
+    of_windows,
     reduce_steps,
     seen,
     select,
     widened,
 )
-from jaxpool._routes import route
+from jaxpool._routes import read, route
 from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
     PADS_A_LOOP,
@@ -81,7 +82,8 @@ def extremum(
     config = _Config(kind, window, empty, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _values(config, x, mask)
-    return _extremum(config, x, mask)
+    rule = _extremum_both_modes if is_forward_mode() else _extremum
+    return rule(config, x, mask)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -99,10 +101,28 @@ def _extremum_fwd(
 def _extremum_bwd(
     config: _Config, position: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
-    return _route(config, position, g), None
+    functions = partial(_route, config), partial(_read, config)
+    return linear(*functions, position, g), None
 
 
 _extremum.defvjp(_extremum_fwd, _extremum_bwd)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _extremum_both_modes(
+    config: _Config, x: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    return _values(config, x, mask)
+
+
+@_extremum_both_modes.defjvp
+def _extremum_jvp(
+    config: _Config,
+    primals: tuple[jax.Array, jax.Array | None],
+    tangents: tuple[jax.Array, Any],
+) -> tuple[jax.Array, jax.Array]:
+    (values, _), (tangent, _) = _winners_jvp(config, primals, tangents)
+    return values, tangent
 
 
 def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
@@ -211,40 +231,37 @@ def _winners_jvp(
     tangents: tuple[jax.Array, Any],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
     values, position = winners(config, *primals)
-    tangent = _read(config, position, tangents[0], values)
+    named = checkpoint_name(position, POSITION)
+    tangent = _at_winners(config, named, tangents[0])
     no_tangent = np.zeros(position.shape, jax.dtypes.float0)
     return (values, position), (tangent, no_tangent)
 
 
+def _at_winners(config: _Config, position: jax.Array, t: jax.Array) -> jax.Array:
+    """The tangent at each winner; linear, the transpose of `_route`."""
+    functions = partial(_read, config), partial(_route, config)
+    return linear(*functions, position, t)
+
+
+def _read(config: _Config, position: jax.Array, t: jax.Array) -> jax.Array:
+    """Read the tangent at each winner."""
+    return _along(read, config, position, t)
+
+
 def _route(config: _Config, position: jax.Array, g: jax.Array) -> jax.Array:
     """Send each cotangent to its winner."""
-    doubling = is_doubling(config.window, config.implementation)
-
-    # The selects are computed again from the position whenever this is transposed;
-    # else one boolean mask for each cell of a window would be kept.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def routed(position: jax.Array, g: jax.Array) -> jax.Array:
-        wide = Deferred(lambda g: (g.astype(_dtypes.summed(g.dtype)),), (g,))
-        arrived = route(wide, position, config.window, doubling)
-        (routed,) = arrived.then(lambda arrived: (arrived.astype(g.dtype),)).now()
-        return routed  # type: ignore[no-any-return]
-
-    result: jax.Array = routed(position, g)
-    return result
+    return _along(route, config, position, g)
 
 
-def _read(
-    config: _Config, position: jax.Array, t: jax.Array, like: jax.Array
+def _along(
+    way: Callable[..., Deferred], config: _Config, position: jax.Array, t: jax.Array
 ) -> jax.Array:
-    """Read the tangent at each winner: the transpose of `_route`, and linear in `t`."""
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def read(position: jax.Array, t: jax.Array) -> jax.Array:
-        (tangent,) = jax.linear_transpose(partial(_route, config, position), like)(t)
-        return tangent  # type: ignore[no-any-return]
-
-    tangent: jax.Array = read(position, t)
-    return tangent
+    """From cells to windows, or back."""
+    doubling = is_doubling(config.window, config.implementation)
+    wide = Deferred(lambda t: (t.astype(_dtypes.summed(t.dtype)),), (t,))
+    moved = way(wide, position, config.window, doubling)
+    (result,) = moved.then(lambda moved: (moved.astype(t.dtype),)).now()
+    return result  # type: ignore[no-any-return]
 
 
 def _winners(
@@ -377,7 +394,7 @@ def _step_winners(
         *valid: jax.Array,
     ) -> jax.Array:
         value = seen(values, dims, cell, windows)
-        has = (value == _of(windows, dims, found)) | (value != value)
+        has = (value == of_windows(found, dims, windows)) | (value != value)
         for ok in valid:
             has = has & seen(ok, dims, cell, windows)
         start = np.int32(step.start(cell))
@@ -401,14 +418,6 @@ def _step_valid(step: Step, runs: Deferred) -> Deferred:
         return seen(valid, dims, cell, windows)
 
     return fold(lax.bitwise_or, ok, np.False_, dims, runs)
-
-
-def _of(windows: Windows, dims: Dims, array: jax.Array) -> jax.Array:
-    """What an array says of some windows."""
-    places = {
-        axis: (ws.start, len(ws), 1) for axis, ws in zip(dims, windows, strict=True)
-    }
-    return cut(array, places)
 
 
 def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:

@@ -1,8 +1,6 @@
 """The sum of each window, and how many cells it holds.
 
-The sum is linear. Its gradient is `spread`, which is as fast as the sum itself; forward
-mode uses the transpose of `spread`, so that transposing the derivative for reverse
-mode gives `spread` back, to any order.
+The sum is linear: it is its own derivative, and `spread` is its gradient, to any order.
 """
 
 from functools import partial, reduce
@@ -13,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool._linear import linear
 from jaxpool._lowering import (
     Implementation,
     Lowerings,
@@ -36,6 +35,13 @@ class _Config(NamedTuple):
     implementation: Implementation | None
 
 
+class _Known(NamedTuple):
+    """What the sum of each window is not linear in."""
+
+    mask: jax.Array | None
+    divisors: Arrays
+
+
 def window_sum(
     x: jax.Array,
     mask: jax.Array | None,
@@ -51,43 +57,15 @@ def window_sum(
     do those that are not in `mask`, which broadcasts to the shape of `x`.
     """
     config = _Config(window, accumulator, result, implementation)
+    known = _Known(mask, divisors)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return _sums(config, x, mask, divisors)
-    return _window_sum(config, x, mask, divisors)
+        return _sums(config, known, x)
+    back = partial(_spread_out, config, x.dtype)
+    return linear(partial(_sums, config), back, known, x)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _window_sum(
-    config: _Config, x: jax.Array, mask: jax.Array | None, divisors: Arrays
-) -> jax.Array:
-    return _sums(config, x, mask, divisors)
-
-
-@_window_sum.defjvp
-def _window_sum_jvp(
-    config: _Config,
-    primals: tuple[jax.Array, jax.Array | None, Arrays],
-    tangents: tuple[jax.Array, Any, Any],
-) -> tuple[jax.Array, jax.Array]:
-    x, mask, divisors = primals
-    y = _window_sum(config, x, mask, divisors)
-
-    # What the transposes select by is computed again; else it would be kept.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def spread_out(g: jax.Array) -> jax.Array:
-        return _spread_out(config, x.dtype, mask, divisors, g)
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def gather(t: jax.Array) -> jax.Array:
-        (sums,) = jax.linear_transpose(spread_out, y)(t)
-        return sums  # type: ignore[no-any-return]
-
-    return y, gather(tangents[0])
-
-
-def _sums(
-    config: _Config, x: jax.Array, mask: jax.Array | None, divisors: Arrays
-) -> jax.Array:
+def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
+    mask, divisors = known
     window, accumulator, result, implementation = config
     zero = np.zeros((), accumulator)
 
@@ -121,13 +99,10 @@ def _sums(
 
 
 def _spread_out(
-    config: _Config,
-    dtype: np.dtype,
-    mask: jax.Array | None,
-    divisors: Arrays,
-    g: jax.Array,
+    config: _Config, dtype: np.dtype, known: _Known, g: jax.Array
 ) -> jax.Array:
     """The cotangent of the input, of `dtype`, from that of the result."""
+    mask, divisors = known
     doubling = is_doubling(config.window, config.implementation)
 
     def shares(g: jax.Array, *divisors: jax.Array) -> Arrays:

@@ -21,7 +21,9 @@ from jaxpool._passes import (
     Op,
     Windows,
     cut,
+    dims_of,
     fold,
+    of_windows,
     pad,
     reduce_steps,
     seen,
@@ -53,7 +55,7 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     if steps:
         g, _ = _route_step(steps[-1], g, places)
     else:
-        g = g.beside(places).then(lambda g, place: (select(place == 0, g, 0),))
+        g = g.beside(places).then(_first)
     return g.then(partial(_uncropped, window))
 
 
@@ -68,10 +70,49 @@ def _route_step(step: Step, g: Deferred, places: Deferred) -> tuple[Deferred, De
     if _is_sparse(step):
         step, write = _at_stride_one(step)
         g, places = g.then(write).stored(), places.then(write).stored()
-    return (
-        _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP),
-        _undo(step, lax.max, _inner, places, PADS_A_LOOP),
-    )
+    arrived = _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP)
+    return arrived, _inner_places(step, places)
+
+
+def _inner_places(step: Step, places: Deferred) -> Deferred:
+    """For each run its winner's position."""
+    return _undo(step, lax.max, _inner, places, PADS_A_LOOP)
+
+
+def read(t: Deferred, position: jax.Array, window: Window, doubling: bool) -> Deferred:
+    """Read the cell at `position` inside each window: the transpose of `route`."""
+    steps = backward_steps(window, doubling, alone=position.ndim - 1)
+    places = [position]
+    for step in steps[:-1]:
+        known = ready(places[-1])
+        if _is_sparse(step):
+            step, write = _at_stride_one(step)
+            known = known.then(write).stored()
+        places += _inner_places(step, known).now()
+    if not steps:
+        return t.beside(ready(position)).then(_first)
+    for step in reversed(steps):
+        t = _read_step(step, t, ready(places.pop())).stored()
+    return t
+
+
+def _first(t: jax.Array, place: jax.Array) -> Arrays:
+    """The only cell of each window, unless it takes no part."""
+    return (select(place == 0, t, 0),)
+
+
+def _read_step(step: Step, t: Deferred, places: Deferred) -> Deferred:
+    """For each window what is read from the run that has its winner."""
+    dims = dims_of(step)
+
+    def told(cell: Cell, windows: Windows, t: jax.Array, place: jax.Array) -> jax.Array:
+        place = of_windows(place, dims, windows)
+        inner = place - jnp.asarray(step.start(cell), place.dtype)
+        # What is before the run has wrapped to large numbers.
+        wins = inner <= jnp.asarray(step.length(cell) - 1, place.dtype)
+        return select(wins, seen(t, dims, cell, windows), 0)
+
+    return fold(lax.add, told, _ZERO, dims, t.beside(places), PADS_A_LOOP)
 
 
 def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:

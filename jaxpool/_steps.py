@@ -63,6 +63,11 @@ class Step:
         """The position, in the row-major order, where a run begins."""
         return sum(map(operator.mul, cell, self.weights))
 
+    def length(self, cell: Sequence[int]) -> int:
+        """The positions that a run has."""
+        (dim, *others), (weight, *_) = self.dims, self.weights
+        return self.last if others or cell[0] == dim.window - 1 else weight
+
 
 def forward_steps(
     window: Window,

@@ -278,7 +278,8 @@ def lp_pool(
 
     Gradient:
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
-        windows whose norm is 0. Both modes (`p=inf`: as `max_pool` of `|x|`).
+        windows whose norm is 0. Both modes (`p=inf`: those of
+        `max_pool`).
 
     References:
         `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a

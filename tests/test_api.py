@@ -26,7 +26,7 @@ WINDOWED = {
 GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
-    "_window$",
+    "_window$|_linear|_forward_mode",
     "_lowering|_steps",
     "_stages",
     "_passes",
@@ -46,7 +46,9 @@ def parameters(function):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_docstring_has_every_section(name):
     doc = inspect.getdoc(PUBLIC[name])
-    places = [doc.find(f"\n{section}:\n") for section in SECTIONS]
+    takes_any = bool(parameters(PUBLIC[name]))
+    sections = SECTIONS if takes_any else set(SECTIONS) - {"Args", "Raises"}
+    places = [doc.find(f"\n{s}:\n") for s in SECTIONS if s in sections]
     assert places == sorted(places)
     assert -1 not in places
     assert "{" not in doc, "a shared part was not filled in"
