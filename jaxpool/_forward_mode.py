@@ -36,7 +36,7 @@ def forward_mode() -> AbstractContextManager[None]:
         mode, whose tangent at a NaN or at a tie is not that of their reverse mode.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp, jaxpool
         >>> x, dx = jnp.asarray([3.0, 1.0, 2.0, 4.0]), jnp.arange(4.0)
         >>> with forward_mode():
         ...     y, dy = jax.jvp(lambda x: jaxpool.max_pool(x, 2, axes=0), (x,), (dx,))

@@ -12,8 +12,11 @@ import numpy as np
 from tests import oracle
 
 
-def twin(kind, shape, window, *, where=None, empty_value=0, p=2.0, **geometry):
-    """`x -> pooled x`, for `x` of one shape with the pooled axes before the last."""
+def twin(kind, shape, window, *, where=None, empty_value=0, p=2, **geometry):
+    """`x -> pooled x`, for `x` of one shape with the pooled axes before the last.
+
+    Of the norms only those of p = 2 and p = inf.
+    """
     out, table = oracle.windows(shape, window, **geometry)
     first = len(shape) - 1 - len(out)
     most = max(len(cells) for cells, _ in table.values())
@@ -45,15 +48,15 @@ def twin(kind, shape, window, *, where=None, empty_value=0, p=2.0, **geometry):
 
 
 def _reduced(kind, cells, valid, p):
+    if kind == "lp" and p == np.inf:
+        cells, kind = jnp.abs(cells), "max"
     kept = jnp.where(valid, cells, 0)
     if kind == "sum":
         return kept.sum(-2)
     if kind == "avg":
         return kept.sum(-2) / jnp.maximum(valid.sum(-2), 1).astype(cells.dtype)
-    if kind == "lp" and p == 2:
-        return jnp.sqrt((kept**2).sum(-2))
     if kind == "lp":
-        cells, kind = jnp.abs(cells), "max"
+        return jnp.sqrt((kept**2).sum(-2))
     fixed = jax.lax.stop_gradient(cells if kind == "max" else -cells)
     # Not even -inf wins against nothing.
     rank = jnp.where(valid, jnp.nan_to_num(fixed, nan=jnp.inf, neginf=-3e38), -jnp.inf)
