@@ -11,8 +11,18 @@ from jaxpool._global import global_lp_pool as global_lp_pool
 from jaxpool._global import global_max_pool as global_max_pool
 from jaxpool._global import global_min_pool as global_min_pool
 from jaxpool._global import global_sum_pool as global_sum_pool
+from jaxpool._indices import (
+    global_max_pool_with_indices as global_max_pool_with_indices,
+)
+from jaxpool._indices import (
+    global_min_pool_with_indices as global_min_pool_with_indices,
+)
+from jaxpool._indices import max_pool_with_indices as max_pool_with_indices
+from jaxpool._indices import min_pool_with_indices as min_pool_with_indices
 from jaxpool._static import implementation_for as implementation_for
 from jaxpool._static import output_shape as output_shape
+from jaxpool._unpool import convert_indices as convert_indices
+from jaxpool._unpool import max_unpool as max_unpool
 from jaxpool._windowed import avg_pool as avg_pool
 from jaxpool._windowed import lp_pool as lp_pool
 from jaxpool._windowed import max_pool as max_pool

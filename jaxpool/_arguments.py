@@ -54,37 +54,52 @@ def as_call(
 
 
 @contextmanager
-def about(shape: Any) -> Iterator[None]:
+def about(shape: Any, name: str = "x") -> Iterator[None]:
     """End each complaint about an argument with the shape of the input."""
     try:
         yield
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise  # one of jax's own, about an array that was traced
-        raise type(error)(f"{error} for x.shape={tuple(shape)}") from None
+        raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
 
 
-def as_array(x: Any, kinds: Kinds = "real") -> jax.Array:
+def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
     """`x` as a jax array of a dtype that can be pooled."""
     if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
-        raise TypeError(f"x must be an array; got {type(x).__name__}: {x!r:.80}")
-    got = f"got x.dtype={x.dtype} for x.shape={x.shape}"
+        raise TypeError(f"{name} must be an array; got {type(x).__name__}: {x!r:.80}")
+    got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
     is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x.dtype == np.bool_:
         if kinds != "any":
             raise TypeError(
-                "x must not be boolean: pool x.astype(jnp.uint8), whose maximum is "
-                f"`any` and whose minimum is `all`; {got}"
+                f"{name} must not be boolean: pool x.astype(jnp.uint8), whose maximum "
+                f"is `any` and whose minimum is `all`; {got}"
             )
     elif is_complex:
         if kinds == "real":
             raise TypeError(
-                "x must be real: complex numbers have no order, and only sums and "
-                f"averages take them; {got}"
+                f"{name} must be real: complex numbers have no order, and only sums "
+                f"and averages take them; {got}"
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
-        raise TypeError(f"x must hold numbers; {got}")
+        raise TypeError(f"{name} must hold numbers; {got}")
     return jnp.asarray(x)
+
+
+def as_indices(indices: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
+    """`indices` as int32, of the given shape if there is one."""
+    if not isinstance(indices, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(f"indices must be an array; got {type(indices).__name__}")
+    if not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
+    if shape is not None and indices.shape != shape:
+        raise ValueError(
+            f"indices must have the shape of values; got indices.shape={indices.shape}"
+        )
+    if isinstance(indices, np.ndarray) and (indices > np.iinfo(np.int32).max).any():
+        raise ValueError(f"indices must be below 2**31; got {indices.max()}")
+    return jnp.asarray(indices).astype(np.int32)
 
 
 def as_mask(where: Any, x: jax.Array) -> jax.Array | None:

@@ -45,6 +45,16 @@ keepdims: Whether the pooled axes stay, with size 1.""",
 up with `ceil_mode`. The dtype is {dtype}.""",
     "global_returns": """
 The shape of `x` without the pooled axes. The dtype is {dtype}.""",
+    "indexed_returns": """
+`(values, indices)`, each `[*batch, *out, channels]` with `out` as in
+`jaxpool.max_pool`. The dtype of the values is {dtype}. The indices are int32, flat
+and row-major over the pooled axes of `x`: the first NaN, else the first extreme
+cell, never a padded or masked one; -1 where a window has no valid cell.""",
+    "global_indexed_returns": """
+`(values, indices)`, each of the shape of `x` without the pooled axes. The dtype of
+the values is {dtype}. The indices are int32, flat and row-major over the pooled
+axes of `x`: the first NaN, else the first extreme cell, never a masked one; -1
+where there is no valid cell.""",
     "raises": """
 ValueError: If `window`, `strides`, `padding`, `dilation`, `axes` or `where` does
     not fit the shape of `x`, if a window is larger than the padded input or the
@@ -61,6 +71,10 @@ The whole cotangent of a window goes to one cell: the first NaN, else the first
 {extreme} in row-major order, never a padded or masked one. Reverse mode, to
 any order, and forward mode over it (`jax.hessian`); inside
 `jaxpool.forward_mode()` forward mode everywhere. Integers have none.""",
+    "indexed_gradient": """
+Of the values: the whole cotangent of a window goes to the cell at its index, in
+both modes, to any order, with no need of `jaxpool.forward_mode()`. Integers have
+none.""",
     "linear_gradient": """
 Linear, in forward and reverse mode, to any order:
 {rule}. Integers have none.""",

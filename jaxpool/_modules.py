@@ -14,10 +14,10 @@ from jaxpool._window import Ints, Padding
 
 
 @dataclass(eq=False, repr=False)
-class Pool:
-    """Options of a pool as fields; `where` comes with the call."""
+class Options:
+    """Options of a function as fields."""
 
-    _function: ClassVar[Callable[..., jax.Array]]
+    _function: ClassVar[Callable[..., Any]]
 
     def __post_init__(self) -> None:
         """Make the options hashable: Flax keeps them as static data."""
@@ -29,9 +29,12 @@ class Pool:
         names = {field.name for field in fields(self)} - {"parent", "name"}  # Linen's
         return {name: getattr(self, name) for name in sorted(names)}
 
-    def pool(self, x: ArrayLike, where: ArrayLike | None) -> jax.Array:
-        pooled: jax.Array = type(self)._function(x, where=where, **self.options())
-        return pooled
+
+class Pool(Options):
+    """A pool: its input and `where` come with the call."""
+
+    def pool(self, x: ArrayLike, where: ArrayLike | None) -> Any:
+        return type(self)._function(x, where=where, **self.options())
 
 
 @dataclass(eq=False, repr=False)
@@ -84,6 +87,34 @@ class LpPool(WindowedPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.lp_pool
+
+
+class MaxPoolWithIndices(WindowedPool):
+    _function = jaxpool.max_pool_with_indices
+
+
+class MinPoolWithIndices(WindowedPool):
+    _function = jaxpool.min_pool_with_indices
+
+
+class GlobalMaxPoolWithIndices(GlobalPool):
+    _function = jaxpool.global_max_pool_with_indices
+
+
+class GlobalMinPoolWithIndices(GlobalPool):
+    _function = jaxpool.global_min_pool_with_indices
+
+
+@dataclass(eq=False, repr=False)
+class MaxUnpool(Options):
+    output_shape: Ints
+    _: KW_ONLY
+    axes: Ints | None = None
+    _function = jaxpool.max_unpool
+
+    def unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
+        unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self.options())
+        return unpooled
 
 
 class GlobalMaxPool(GlobalPool):

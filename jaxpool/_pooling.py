@@ -19,7 +19,7 @@ from jaxpool import _dtypes
 from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
-from jaxpool._reduce_max import Kind, extremum
+from jaxpool._reduce_max import Kind, extremum, indexed_extremum
 from jaxpool._reduce_sum import counts, window_sum
 from jaxpool._window import Window
 
@@ -35,6 +35,24 @@ def extreme(
     """Maximum or minimum of each window, in the dtype of `x`."""
     values = extremum(kind, x, mask, window, empty.item(), implementation)
     return _fill_empty(values, window, None, empty)
+
+
+def extreme_with_indices(
+    kind: Kind,
+    x: jax.Array,
+    window: Window,
+    mask: jax.Array | None,
+    empty: np.ndarray,
+    implementation: Implementation | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The same, and the flat index over the pooled axes; -1 where there is none."""
+    found = indexed_extremum(kind, x, mask, window, empty.item(), implementation)
+    values, indices = found
+    none = np.asarray(-1, indices.dtype)
+    return (
+        _fill_empty(values, window, None, empty),
+        _fill_empty(indices, window, None, none),
+    )
 
 
 def total(

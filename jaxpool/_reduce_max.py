@@ -86,6 +86,27 @@ def extremum(
     return rule(config, x, mask)
 
 
+def indexed_extremum(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The same, and the flat index of each winner over the pooled axes.
+
+    It is -1 where the mask keeps no cell.
+    """
+    config = _Config(kind, window, empty, implementation)
+    values, position = winners(config, x, mask)
+    indices = _index_of(position, window)
+    if mask is not None:
+        some = position < np.asarray(window.cells, position.dtype)
+        indices = jnp.where(some, indices, np.int32(-1))
+    return values, indices
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _extremum(config: _Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return _values(config, x, mask)
@@ -459,6 +480,18 @@ def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
         indices += lax.broadcasted_iota(np.int32, shape, axis) * cells
         cells *= dim.size
     return indices
+
+
+def _index_of(position: jax.Array, window: Window) -> jax.Array:
+    """The index in the input of each winner, from its position inside its window."""
+    rest = position.astype(np.int32)
+    index, cells = jnp.zeros_like(rest), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = lax.broadcasted_iota(np.int32, rest.shape, axis) * dim.stride - dim.low
+        index += (start + rest % dim.window * dim.dilation) * cells
+        rest //= dim.window
+        cells *= dim.size
+    return index
 
 
 def _position_of(index: jax.Array, window: Window) -> jax.Array:

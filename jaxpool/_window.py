@@ -11,7 +11,7 @@ least 1, and padding on either side is smaller than the extent of the window.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -219,6 +219,36 @@ def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
     if len(set(positions)) != len(positions):
         raise ValueError(f"axes must be distinct; got axes={axes}")
     return positions
+
+
+def spatial_axes(
+    name: str, sizes: Ints, axes: Ints | None, shape: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """One size for each spatial axis, and the axes, in their order in the array."""
+    if axes is None:
+        given = _ints(name, sizes)
+        if isinstance(given, int) or not 1 <= len(given) < len(shape):
+            raise ValueError(
+                f"{name} must have one entry for each spatial axis of an input of "
+                f"{len(shape)} axes, the last of which is channels, or axes must be "
+                f"given; got {name}={sizes}"
+            )
+        positions = tuple(range(len(shape) - 1 - len(given), len(shape) - 1))
+    else:
+        positions = resolve_axes(axes, shape)
+        given = _per_axis(name, sizes, len(positions))
+    _check_at_least(name, given, 1)
+    ordered = sorted(zip(positions, given, strict=True))
+    return tuple(size for _, size in ordered), tuple(axis for axis, _ in ordered)
+
+
+def check_indexable(sizes: Iterable[int]) -> None:
+    """Refuse more cells than int32 can count."""
+    cells = math.prod(sizes)
+    if cells > 2**31 - 1:
+        raise ValueError(
+            f"indices must be below 2**31, which is int32; got {cells} cells to index"
+        )
 
 
 def _ints(name: str, value: Any) -> int | tuple[int, ...]:

@@ -3,6 +3,8 @@
 Each takes the options of its function as fields, and `where` when it is called.
 """
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
@@ -13,7 +15,7 @@ from jaxpool import _modules
 class _Pool(_modules.Pool, nn.Module):
     """Calls the function of a pool with its options."""
 
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
         return self.pool(x, where)
 
 
@@ -37,6 +39,22 @@ class LpPool(_modules.LpPool, _Pool):
     """p-norm over each window. See `jaxpool.lp_pool`."""
 
 
+class MaxPoolWithIndices(_modules.MaxPoolWithIndices, _Pool):
+    """Maxima and their indices. See `jaxpool.max_pool_with_indices`."""
+
+
+class MinPoolWithIndices(_modules.MinPoolWithIndices, _Pool):
+    """Minima and their indices. See `jaxpool.min_pool_with_indices`."""
+
+
+class GlobalMaxPoolWithIndices(_modules.GlobalMaxPoolWithIndices, _Pool):
+    """Maxima and indices. See `jaxpool.global_max_pool_with_indices`."""
+
+
+class GlobalMinPoolWithIndices(_modules.GlobalMinPoolWithIndices, _Pool):
+    """Minima and indices. See `jaxpool.global_min_pool_with_indices`."""
+
+
 class GlobalMaxPool(_modules.GlobalMaxPool, _Pool):
     """Maximum over whole axes. See `jaxpool.global_max_pool`."""
 
@@ -55,3 +73,11 @@ class GlobalAvgPool(_modules.GlobalAvgPool, _Pool):
 
 class GlobalLpPool(_modules.GlobalLpPool, _Pool):
     """p-norm over whole axes. See `jaxpool.global_lp_pool`."""
+
+
+class MaxUnpool(_modules.MaxUnpool, nn.Module):
+    """Values back to where they were. See `jaxpool.max_unpool`."""
+
+    def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
+        """Put `values` where `indices` say."""
+        return self.unpool(values, indices)

@@ -19,7 +19,11 @@ PUBLIC = {
     for name, value in vars(jaxpool).items()
     if inspect.isfunction(value) and not name.startswith("_")
 }
-POOLS = {name: f for name, f in PUBLIC.items() if name.endswith("pool")}
+POOLS = {
+    name: f
+    for name, f in PUBLIC.items()
+    if re.search(r"pool(_with_indices)?$", name) and "unpool" not in name
+}
 WINDOWED = {
     name: f for name, f in POOLS.items() if "global" not in name and name != "pool"
 }
@@ -33,7 +37,7 @@ ORDER = (
     "_routes",
     "_reduce_",
     "_pooling",
-    "_windowed|_global|_static",
+    "_windowed|_global|_indices|_unpool|_static",
     "_modules",
     "linen|nnx",
 )

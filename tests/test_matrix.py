@@ -40,6 +40,17 @@ def _operators():
         pooled = functools.partial(operator, axes=(-3, -2))
         return pooled, lambda x: reference(x).squeeze((-3, -2))
 
+    def unpooling():
+        places = np.tile(np.arange(30)[:, None], 2)
+        rows = np.random.default_rng(0).permuted(places, axis=0)[:20]
+
+        def scattered(x):
+            zeros = jnp.zeros((30, 2), x.dtype)
+            return zeros.at[rows, np.arange(2)[None]].set(x.reshape(20, 2))[None]
+
+        unpool = lambda x: jaxpool.max_unpool(x, rows.reshape(SHAPE), (6, 5))  # noqa: E731
+        return unpool, lambda x: scattered(x).reshape(1, 6, 5, 2)
+
     for kind in KINDS:
         operator = getattr(jaxpool, f"{kind}_pool")
         yield kind, *windowed(kind, operator, **GEOMETRY)
@@ -51,6 +62,9 @@ def _operators():
     dilated = GEOMETRY | {"dilation": (1, 2)}
     yield "max dilated", *windowed("max", jaxpool.max_pool, **dilated)
     yield "lp inf", *windowed("lp", jaxpool.lp_pool, **GEOMETRY, p=np.inf)
+    indexed = lambda x, **kwargs: jaxpool.max_pool_with_indices(x, **kwargs)[0]  # noqa: E731
+    yield "max with indices", *windowed("max", indexed, **GEOMETRY)
+    yield "unpool", *unpooling()
     added = functools.partial(jaxpool.pool, init=0.0, op=jnp.add)
     yield "pool", *windowed("sum", added, **GEOMETRY)
 

@@ -19,6 +19,10 @@ CASES = [
     ("SumPool", jaxpool.sum_pool, {"window": 2, "axes": (1, 2)}),
     ("AvgPool", jaxpool.avg_pool, {"window": (2, 2), "padding": 1, "divisor": 3.0}),
     ("LpPool", jaxpool.lp_pool, {"window": (2, 2), "p": 3.0}),
+    ("MaxPoolWithIndices", jaxpool.max_pool_with_indices, {"window": (3, 2)}),
+    ("MinPoolWithIndices", jaxpool.min_pool_with_indices, {"window": 2, "axes": 1}),
+    ("GlobalMaxPoolWithIndices", jaxpool.global_max_pool_with_indices, {}),
+    ("GlobalMinPoolWithIndices", jaxpool.global_min_pool_with_indices, {"axes": 1}),
     ("GlobalMaxPool", jaxpool.global_max_pool, {"keepdims": True}),
     ("GlobalMinPool", jaxpool.global_min_pool, {"axes": -1}),
     ("GlobalSumPool", jaxpool.global_sum_pool, {}),
@@ -28,6 +32,19 @@ CASES = [
 each_pool = pytest.mark.parametrize(
     ("name", "function", "options"), CASES, ids=[case[0] for case in CASES]
 )
+
+
+def test_unpooling_modules():
+    values, indices = jaxpool.max_pool_with_indices(X, (2, 2))
+    want = jaxpool.max_unpool(values, indices, (6, 6))
+    linen = jaxpool.linen.MaxUnpool([6, 6]).apply({}, values, indices)
+    np.testing.assert_array_equal(linen, want)
+    np.testing.assert_array_equal(
+        nnx.jit(lambda m, *args: m(*args))(
+            jaxpool.nnx.MaxUnpool(6, axes=(1, 2)), values, indices
+        ),
+        want,
+    )
 
 
 @each_pool

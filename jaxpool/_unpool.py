@@ -1,0 +1,234 @@
+"""From values and indices back to a larger array, and between kinds of indices."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxpool._arguments import about, as_array, as_indices
+from jaxpool._linear import linear
+from jaxpool._window import Ints, as_shape, check_indexable, resolve_axes, spatial_axes
+
+Convention: TypeAlias = Literal[
+    "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
+]
+
+
+def max_unpool(
+    values: ArrayLike,
+    indices: ArrayLike,
+    output_shape: Ints,
+    *,
+    axes: Ints | None = None,
+) -> jax.Array:
+    """Put values where indices say, and 0 elsewhere: the inverse of max pooling.
+
+        y[n, indices[n, o, c], c] = values[n, o, c]
+
+    It undoes any pool of jaxpool that returns indices, with any padding, strides,
+    dilation or `ceil_mode`: those are in the indices.
+
+    Args:
+        values: Array of shape `[*batch, *pooled, channels]`, or any shape if `axes` is
+            given; a floating, complex or integer dtype.
+        indices: Integers of the shape of `values`, flat and row-major over the axes of
+            `output_shape`; -1 stands for no cell.
+        output_shape: Sizes of the pooled axes before pooling; its length is the number
+            of spatial axes. With `axes`, an int (for each of them) or one per axis.
+        axes: The axes to unpool, an int or ints. `None`: those before the last one.
+
+    Returns:
+        `[*batch, *output_shape, channels]`, of the dtype of `values`. Where several
+        indices name one cell, it holds the last value in row-major order.
+
+    Raises:
+        ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
+            under `jax.jit`, where nobody can know, such values are dropped.
+        TypeError: If `values` or `indices` is not an array of such numbers.
+
+    Gradient:
+        Linear in `values`, in both modes, to any order: each value has the cotangent of
+        the cell that holds it; one that was dropped or overwritten has 0.
+
+    References:
+        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU where
+        windows overlap. M. Zeiler, R. Fergus, "Visualizing and Understanding
+        Convolutional Networks", ECCV 2014, https://arxiv.org/abs/1311.2901
+
+    Example:
+        >>> import jax.numpy as jnp, jaxpool
+        >>> x = jnp.asarray([3.0, 1.0, 2.0, 4.0])
+        >>> values, indices = jaxpool.max_pool_with_indices(x, 2, axes=0)
+        >>> print(max_unpool(values, indices, 4, axes=0))
+        [3. 0. 0. 4.]
+    """
+    values = as_array(values, "number", "values")
+    with about(values.shape, "values"):
+        indices = as_indices(indices, values.shape)
+        sizes, positions = spatial_axes(
+            "output_shape", output_shape, axes, values.shape
+        )
+        check_indexable(sizes)
+        cells = math.prod(sizes)
+        _check_range(indices, cells)
+    rank = len(positions)
+    last = range(-rank, 0)
+    batch = [n for axis, n in enumerate(values.shape) if axis not in positions]
+
+    def flat(array: jax.Array) -> jax.Array:
+        return jnp.moveaxis(array, positions, last).reshape(*batch, -1)
+
+    known = _placement(flat(indices), cells)
+    placed = linear(_placed, _picked, known, flat(values))
+    return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
+
+
+class _Placement(NamedTuple):
+    """Which cell each value is meant for, and which value each cell holds, plus 1."""
+
+    cell: jax.Array
+    holds: jax.Array
+
+
+def _placement(indices: jax.Array, cells: int) -> _Placement:
+    """Who gets each cell: the maximum of the claims, so that no order matters."""
+    *batch, count = indices.shape
+    inside = jnp.where((indices >= 0) & (indices < cells), indices, cells)
+
+    def claims(cell: jax.Array) -> jax.Array:
+        number = lax.iota(np.int32, count) + 1
+        return jnp.zeros(cells, np.int32).at[cell].max(number, mode="drop")
+
+    rows = inside.reshape(-1, count)
+    return _Placement(inside, jax.vmap(claims)(rows).reshape(*batch, cells))
+
+
+def _placed(known: _Placement, values: jax.Array) -> jax.Array:
+    found = _take(values, jnp.maximum(known.holds - 1, 0))
+    return jnp.where(known.holds > 0, found, jnp.zeros_like(found))
+
+
+def _picked(known: _Placement, g: jax.Array) -> jax.Array:
+    holds, found = (_take(array, known.cell) for array in (known.holds, g))
+    number = lax.broadcasted_iota(np.int32, holds.shape, holds.ndim - 1) + 1
+    return jnp.where(holds == number, found, jnp.zeros_like(found))
+
+
+def _take(array: jax.Array, places: jax.Array) -> jax.Array:
+    """What the last axis holds at some places; 0 beyond its end."""
+    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="fill", fill_value=0)
+    return taken
+
+
+def _check_range(indices: jax.Array, cells: int) -> None:
+    """Refuse indices that are neither -1 nor a cell, if they are known."""
+    if isinstance(indices, jax.core.Tracer) or not indices.size:
+        return
+    least, most = int(indices.min()), int(indices.max())
+    if least < -1 or most >= cells:
+        raise ValueError(
+            f"indices must be -1 or from 0 to {cells - 1}, the cells of output_shape; "
+            f"got indices from {least} to {most}"
+        )
+
+
+def convert_indices(
+    indices: ArrayLike,
+    shape: Sequence[int],
+    source: Convention,
+    target: Convention,
+    *,
+    axes: Ints | None = None,
+) -> jax.Array:
+    """Change what the indices of a pool are counted over.
+
+        index = sum_a coordinate_a * stride_a,  over the axes a that count
+
+    "jaxpool" and "torch" count over the pooled axes; "tf" over all axes but the first,
+    "tf_with_batch" and "onnx" over all axes; each row-major. "onnx_column_major" counts
+    all axes, but the pooled ones column-major (`storage_order=1`).
+
+    Args:
+        indices: Integers, for each window of the pool; -1 stands for no cell and stays.
+        shape: Shape of the input of the pool, in the layout it had there: for
+            TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
+        source: The convention of `indices`.
+        target: The convention wanted.
+        axes: The pooled axes, an int or ints. `None`: all but the first and the last.
+
+    Returns:
+        int32 indices of the shape of `indices`.
+
+    Raises:
+        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, or
+            if `shape` has more cells than int32 can count.
+        TypeError: If `indices` are not integers.
+
+    Gradient:
+        None: these are integers.
+
+    References:
+        `torch.nn.MaxPool2d(return_indices=True)`, `tf.nn.max_pool_with_argmax`
+        (`include_batch_in_index`), ONNX `MaxPool` (`storage_order`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> indices = jnp.asarray([[[[5]], [[7]]]])  # [n, h, w, c]
+        >>> print(convert_indices(indices, (1, 4, 4, 1), "torch", "onnx_column_major"))
+        [[[[ 5]]
+        <BLANKLINE>
+          [[13]]]]
+    """
+    sizes = as_shape(shape)
+    indices = as_indices(indices)
+    with about(sizes):
+        for name, convention in (("source", source), ("target", target)):
+            if convention not in get_args(Convention):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(Convention))}; "
+                    f"got {name}={convention!r}"
+                )
+        pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
+        check_indexable(sizes)
+        others = [axis for axis in range(len(sizes)) if axis not in pooled]
+        if indices.ndim != len(sizes) or any(
+            indices.shape[axis] != sizes[axis] for axis in others
+        ):
+            raise ValueError(
+                "indices must have the shape of x but on the pooled axes; "
+                f"got indices.shape={indices.shape} with pooled axes {pooled}"
+            )
+    strides = partial(_index_strides, sizes, tuple(sorted(pooled)))
+    old, new = strides(source), strides(target)
+    rest, converted = indices, jnp.zeros_like(indices)
+    for axis in others:
+        own = lax.broadcasted_iota(np.int32, indices.shape, axis)
+        rest, converted = rest - own * old[axis], converted + own * new[axis]
+    for axis in sorted(pooled, key=lambda axis: -old[axis]):
+        converted += rest // old[axis] * new[axis]
+        rest %= old[axis]
+    return jnp.where(indices < 0, indices, converted)
+
+
+def _index_strides(
+    sizes: Sequence[int], pooled: Sequence[int], convention: Convention
+) -> list[int]:
+    """How far apart neighbours along each axis are; 0 for axes that do not count."""
+    every = range(len(sizes))
+    order = {
+        "tf": every[1:],
+        "tf_with_batch": every,
+        "onnx": every,
+        "onnx_column_major": [a for a in every if a not in pooled] + [*pooled][::-1],
+    }.get(convention, pooled)
+    strides, cells = [0] * len(sizes), 1
+    for axis in reversed(order):
+        strides[axis] = cells
+        cells *= sizes[axis]
+    return strides
