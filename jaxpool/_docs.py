@@ -31,6 +31,9 @@ ceil_mode: Whether a last window that reaches beyond the padded input counts, by
 where: Boolean mask that broadcasts to `x`. Cells where it is False take no part,
     whatever they hold, and get gradient 0.
 empty_value: Result for a window without a valid cell; its gradient is 0.""",
+    "padding_mode": """
+padding_mode: "reflect" (without the edge), "edge" or "wrap" make the padding data,
+    as in `jnp.pad`, with the mask of the cells it repeats. `None`: it is none.""",
     "implementation": """
 implementation: `None` chooses per platform; "reduce_window", "slices" or
     "doubling" forces that lowering of the forward pass.""",

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 import jaxpool
 from jaxpool._lowering import Implementation
+from jaxpool._padding import PaddingMode
 from jaxpool._window import Ints, Padding
 
 
@@ -70,12 +71,20 @@ class MinPool(WindowedPool):
     _function = jaxpool.min_pool
 
 
-class SumPool(WindowedPool):
+@dataclass(eq=False, repr=False)
+class ExtendedPool(WindowedPool):
+    """The options of windowed pools whose padding may be data."""
+
+    _: KW_ONLY
+    padding_mode: PaddingMode | None = None
+
+
+class SumPool(ExtendedPool):
     _function = jaxpool.sum_pool
 
 
 @dataclass(eq=False, repr=False)
-class AvgPool(WindowedPool):
+class AvgPool(ExtendedPool):
     _: KW_ONLY
     count_include_pad: bool = False
     divisor: float | None = None
@@ -83,7 +92,7 @@ class AvgPool(WindowedPool):
 
 
 @dataclass(eq=False, repr=False)
-class LpPool(WindowedPool):
+class LpPool(ExtendedPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.lp_pool

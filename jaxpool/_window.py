@@ -12,7 +12,7 @@ least 1, and padding on either side is smaller than the extent of the window.
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 Ints: TypeAlias = int | Sequence[int]
@@ -136,6 +136,14 @@ class Window:
         """`(axis, geometry)` of the axes on which there is something to do."""
         pairs = zip(self.axes, self.dims, strict=True)
         return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    def filled(self) -> "Window":
+        """The same windows over an input that holds the padding asked for."""
+        dims = (
+            replace(dim, size=dim.size + dim.low + dim.high, low=0, high=0)
+            for dim in self.dims
+        )
+        return Window(self.axes, tuple(dims))
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the pooled array."""

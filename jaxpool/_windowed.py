@@ -21,6 +21,7 @@ from jaxpool._arguments import (
 )
 from jaxpool._docs import documented
 from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._padding import PaddingMode, extended
 from jaxpool._reduce_any import check_op, reduce_any
 from jaxpool._window import Ints, Padding, resolve
 
@@ -137,6 +138,7 @@ def sum_pool(
     ceil_mode: bool = False,
     where: ArrayLike | None = None,
     empty_value: float = 0,
+    padding_mode: PaddingMode | None = None,
     implementation: Implementation | None = None,
 ) -> jax.Array:
     """Sum over each window.
@@ -147,6 +149,7 @@ def sum_pool(
         {x}
         {geometry}
         {where}
+        {padding_mode}
         {implementation}
 
     Returns:
@@ -154,6 +157,7 @@ def sum_pool(
 
     Raises:
         {raises}
+        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
 
     Gradient:
         {linear_gradient}
@@ -171,7 +175,7 @@ def sum_pool(
     call = as_call(
         x, resolve, geometry, where, empty_value, implementation, kinds="number"
     )
-    return _pooling.total(*call)
+    return _pooling.total(*extended(call, padding_mode))
 
 
 @documented(
@@ -190,6 +194,7 @@ def avg_pool(
     ceil_mode: bool = False,
     where: ArrayLike | None = None,
     empty_value: float = 0,
+    padding_mode: PaddingMode | None = None,
     count_include_pad: bool = False,
     divisor: float | None = None,
     implementation: Implementation | None = None,
@@ -202,6 +207,7 @@ def avg_pool(
         {x}
         {geometry}
         {where}
+        {padding_mode}
         count_include_pad: Whether padded cells count in the divisor. The overhang of
             `ceil_mode` never does.
         divisor: Divide every window by this number instead, clipped ones included.
@@ -212,6 +218,7 @@ def avg_pool(
 
     Raises:
         {raises}
+        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
         ValueError: If `divisor` is 0.
 
     Gradient:
@@ -240,7 +247,7 @@ def avg_pool(
     with about(call.x.shape):
         check_flag("count_include_pad", count_include_pad)
         number = as_divisor(divisor)
-    return _pooling.mean(*call, count_include_pad, number)
+    return _pooling.mean(*extended(call, padding_mode), count_include_pad, number)
 
 
 @documented(padding="it adds nothing", dtype="that of `x`, of integers float32")
@@ -255,6 +262,7 @@ def lp_pool(
     ceil_mode: bool = False,
     where: ArrayLike | None = None,
     empty_value: float = 0,
+    padding_mode: PaddingMode | None = None,
     p: float = 2.0,
     implementation: Implementation | None = None,
 ) -> jax.Array:
@@ -266,6 +274,7 @@ def lp_pool(
         {x}
         {geometry}
         {where}
+        {padding_mode}
         p: Order of the norm, positive; inf gives the largest absolute value.
         {implementation}
 
@@ -274,6 +283,7 @@ def lp_pool(
 
     Raises:
         {raises}
+        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
         ValueError: If `p` is not positive.
 
     Gradient:
@@ -298,7 +308,7 @@ def lp_pool(
     )
     with about(call.x.shape):
         order = as_order(p)
-    return _pooling.norm(*call, order)
+    return _pooling.norm(*extended(call, padding_mode), order)
 
 
 @documented(padding="it holds `init`", dtype="that of `x`")

@@ -37,6 +37,7 @@ ORDER = (
     "_routes",
     "_reduce_",
     "_pooling",
+    "_padding",
     "_windowed|_global|_indices|_unpool|_static",
     "_modules",
     "linen|nnx",

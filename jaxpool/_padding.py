@@ -1,0 +1,45 @@
+"""Padding that is data: the input's own cells, repeated around it."""
+
+from typing import Literal, TypeAlias, get_args
+
+import jax.numpy as jnp
+
+from jaxpool._arguments import Call, about
+from jaxpool._window import Window
+
+PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
+
+
+def extended(call: Call, mode: PaddingMode | None) -> Call:
+    """The same windows over an input that holds the padding."""
+    if mode is None:
+        return call
+    x, window, mask, empty, implementation = call
+    with about(x.shape):
+        _check_mode(mode, window)
+    widths = [(0, 0)] * x.ndim
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        widths[axis] = dim.low, dim.high
+    x = jnp.pad(x, widths, mode)
+    if mask is not None:
+        of_all = [
+            pad if n > 1 else (0, 0) for pad, n in zip(widths, mask.shape, strict=True)
+        ]
+        mask = jnp.pad(mask, of_all, mode)
+    return Call(x, window.filled(), mask, empty, implementation)
+
+
+def _check_mode(mode: str, window: Window) -> None:
+    """Refuse an unknown mode, and padding of cells that the input does not have."""
+    if not isinstance(mode, str) or mode not in get_args(PaddingMode):
+        raise ValueError(
+            f"padding_mode must be None or one of {', '.join(get_args(PaddingMode))}; "
+            f"got padding_mode={mode!r}"
+        )
+    beside = {"reflect": 1}.get(mode, 0)
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        if mode != "edge" and max(dim.low, dim.high) > dim.size - beside:
+            raise ValueError(
+                f"padding must be at most {dim.size - beside} on axis {axis} with "
+                f"padding_mode={mode!r}; got padding={(dim.low, dim.high)}"
+            )
