@@ -9,13 +9,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
+from jaxpool._bins import OptionalInts
 from jaxpool._lowering import Implementation
 from jaxpool._window import Ints, Padding
 
 
 @dataclass(eq=False, repr=False)
 class Pool:
-    """Options of a pool as fields; `where` comes with the call."""
+    """Options of a pool as fields; arrays come with the call."""
 
     _function: ClassVar[Callable[..., jax.Array]]
 
@@ -29,8 +30,8 @@ class Pool:
         names = {field.name for field in fields(self)} - {"parent", "name"}  # Linen's
         return {name: getattr(self, name) for name in sorted(names)}
 
-    def pool(self, x: ArrayLike, where: ArrayLike | None) -> jax.Array:
-        pooled: jax.Array = type(self)._function(x, where=where, **self.options())
+    def pool(self, x: ArrayLike, **arrays: Any) -> jax.Array:
+        pooled: jax.Array = type(self)._function(x, **arrays, **self.options())
         return pooled
 
 
@@ -57,6 +58,15 @@ class GlobalPool(Pool):
     axes: Ints | None = None
     keepdims: bool = False
     empty_value: float = 0
+
+
+@dataclass(eq=False, repr=False)
+class AdaptivePool(Pool):
+    """The options that adaptive pools share."""
+
+    output_shape: OptionalInts
+    _: KW_ONLY
+    axes: Ints | None = None
 
 
 class MaxPool(WindowedPool):
@@ -107,6 +117,14 @@ class GlobalLpPool(GlobalPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.global_lp_pool
+
+
+class AdaptiveMaxPool(AdaptivePool):
+    _function = jaxpool.adaptive_max_pool
+
+
+class AdaptiveAvgPool(AdaptivePool):
+    _function = jaxpool.adaptive_avg_pool
 
 
 def _frozen(value: Any) -> Any:

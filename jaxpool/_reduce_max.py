@@ -41,7 +41,7 @@ from jaxpool._passes import (
     select,
     widened,
 )
-from jaxpool._routes import route
+from jaxpool._routes import follow, route
 from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
     PADS_A_LOOP,
@@ -190,6 +190,28 @@ def _values(config: _Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     arrays = (x,) if mask is None else (x, mask)
     values: jax.Array = dispatch(lowerings, window, implementation, *arrays)
     return values
+
+
+def extremum_and_index(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The same, and the winner's flat row-major index over the pooled axes of `x`.
+
+    The derivative of the values, in both modes, reads the tangents at the winners.
+    """
+    config = _Config(kind, window, empty, implementation)
+    values, position = _winners(config, lax.stop_gradient(x), mask)
+    position = checkpoint_name(position, POSITION)
+
+    def way_back(g: jax.Array, position: jax.Array) -> jax.Array:
+        return _route(config, position, g)
+
+    return follow(way_back, x, values, position), index_of(position, window)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -450,6 +472,18 @@ def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
         indices += lax.broadcasted_iota(np.int32, shape, axis) * cells
         cells *= dim.size
     return indices
+
+
+def index_of(position: jax.Array, window: Window) -> jax.Array:
+    """The flat row-major index over the pooled axes of the input of each winner."""
+    rest, cells = position.astype(np.int32), window.cells
+    index = jnp.zeros_like(rest)
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        cells //= dim.window
+        start = lax.broadcasted_iota(np.int32, rest.shape, axis) * dim.stride - dim.low
+        index = index * dim.size + start + rest // cells * dim.dilation
+        rest = rest % cells
+    return index
 
 
 def _position_of(index: jax.Array, window: Window) -> jax.Array:

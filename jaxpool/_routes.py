@@ -7,7 +7,7 @@ order of evaluation could vary.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,48 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
         else:
             g = _undo(step, lax.add, _covered, g)
     return g.then(partial(_uncropped, window))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def follow(
+    route: Callable[..., jax.Array], x: jax.Array, values: jax.Array, *winners: Any
+) -> jax.Array:
+    """`values`, that are cells of `x`, with the derivative that says so, in both modes.
+
+    `route(g, *winners)` sends cotangents of the values to those cells.
+    """
+    return values
+
+
+@follow.defjvp
+def _follow_jvp(
+    route: Callable[..., jax.Array],
+    primals: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+) -> tuple[jax.Array, jax.Array]:
+    _, values, *winners = primals
+    tangent = transposed(lambda g: route(g, *winners), values, tangents[0])
+    return follow(route, *primals), tangent
+
+
+def transposed(
+    linear: Callable[[jax.Array], jax.Array], like: jax.Array, t: jax.Array
+) -> jax.Array:
+    """The transpose of a way back, for forward mode; reverse mode undoes that."""
+
+    # What the selects go by is computed again, in the one as in the other; else one
+    # boolean mask for each of them would be kept.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def back(g: jax.Array) -> jax.Array:
+        return linear(g)
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def transpose(t: jax.Array) -> jax.Array:
+        (tangent,) = jax.linear_transpose(back, like)(t)
+        return tangent  # type: ignore[no-any-return]
+
+    tangent: jax.Array = transpose(t)
+    return tangent
 
 
 class _Place(NamedTuple):
