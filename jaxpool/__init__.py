@@ -5,6 +5,11 @@ stride is the window. `jaxpool.linen` and `jaxpool.nnx` hold the same as Flax mo
 and are imported only on request.
 """
 
+from jaxpool._adaptive import adaptive_avg_pool as adaptive_avg_pool
+from jaxpool._adaptive import adaptive_max_pool as adaptive_max_pool
+from jaxpool._adaptive import (
+    adaptive_max_pool_with_indices as adaptive_max_pool_with_indices,
+)
 from jaxpool._forward_mode import forward_mode as forward_mode
 from jaxpool._global import global_avg_pool as global_avg_pool
 from jaxpool._global import global_lp_pool as global_lp_pool

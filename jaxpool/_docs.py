@@ -69,6 +69,25 @@ ValueError: If `axes` or `where` does not fit the shape of `x`, if a pooled axis
     empty, or if `empty_value` has no place in the dtype.
 TypeError: If `x` is not an array or its dtype cannot be pooled, if `where` is not
     boolean, or if a static argument is traced.""",
+    "adaptive": """
+output_shape: Places that the result has on each spatial axis, `None` for as many as
+    `x` has; its length is the number of spatial axes. More than `x` has are
+    allowed. With `axes`, one number (the same for each of them) or one per axis.
+axes: The pooled axes, an int or ints, negative ones from the end, in any order.
+    `None`: the `len(output_shape)` axes before the last one.""",
+    "indices": """
+And the index of each maximum, int32: flat, row-major over the pooled axes, in the order
+that they have in `x`.""",
+    "bins_returns": """
+`[*batch, *output_shape, channels]`. The dtype is {dtype}.""",
+    "bins_raises": """
+ValueError: If `output_shape` or `axes` does not fit the shape of `x`, or if a pooled
+    axis is empty.
+TypeError: If `x` is not an array or its dtype cannot be pooled, or if an argument that
+    must be static is traced.""",
+    "bins_winner_gradient": """
+The whole cotangent of a bin goes to one cell: the first NaN, else the first {extreme}
+in row-major order. Reverse and forward mode, to any order; integers have none.""",
     "winner_gradient": """
 The whole cotangent of a window goes to one cell: the first NaN, else the first
 {extreme} in row-major order, never a padded or masked one. Reverse mode, to

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
+from jaxpool._bins import OptionalInts
 from jaxpool._lowering import Implementation
 from jaxpool._padding import PaddingMode
 from jaxpool._window import Ints, Padding
@@ -32,10 +33,10 @@ class Options:
 
 
 class Pool(Options):
-    """A pool: its input and `where` come with the call."""
+    """A pool; the arrays come with the call."""
 
-    def pool(self, x: ArrayLike, where: ArrayLike | None) -> Any:
-        return type(self)._function(x, where=where, **self.options())
+    def pool(self, x: ArrayLike, **arrays: Any) -> Any:
+        return type(self)._function(x, **arrays, **self.options())
 
 
 @dataclass(eq=False, repr=False)
@@ -61,6 +62,15 @@ class GlobalPool(Pool):
     axes: Ints | None = None
     keepdims: bool = False
     empty_value: float = 0
+
+
+@dataclass(eq=False, repr=False)
+class AdaptivePool(Pool):
+    """The options that adaptive pools share."""
+
+    output_shape: OptionalInts
+    _: KW_ONLY
+    axes: Ints | None = None
 
 
 class MaxPool(WindowedPool):
@@ -147,6 +157,18 @@ class GlobalLpPool(GlobalPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.global_lp_pool
+
+
+class AdaptiveMaxPool(AdaptivePool):
+    _function = jaxpool.adaptive_max_pool
+
+
+class AdaptiveMaxPoolWithIndices(AdaptivePool):
+    _function = jaxpool.adaptive_max_pool_with_indices
+
+
+class AdaptiveAvgPool(AdaptivePool):
+    _function = jaxpool.adaptive_avg_pool
 
 
 def _frozen(value: Any) -> Any:

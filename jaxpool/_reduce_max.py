@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import zero_from_primal
 
 from jaxpool import _dtypes
 from jaxpool._forward_mode import is_forward_mode
@@ -254,7 +255,7 @@ def _winners_jvp(
     values, position = winners(config, *primals)
     named = checkpoint_name(position, POSITION)
     tangent = _at_winners(config, named, tangents[0])
-    no_tangent = np.zeros(position.shape, jax.dtypes.float0)
+    no_tangent = zero_from_primal(position)
     return (values, position), (tangent, no_tangent)
 
 
@@ -483,14 +484,14 @@ def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _index_of(position: jax.Array, window: Window) -> jax.Array:
-    """The index in the input of each winner, from its position inside its window."""
-    rest = position.astype(np.int32)
-    index, cells = jnp.zeros_like(rest), 1
-    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+    """The flat row-major index over the pooled axes of the input of each winner."""
+    rest, cells = position.astype(np.int32), window.cells
+    index = jnp.zeros_like(rest)
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        cells //= dim.window
         start = lax.broadcasted_iota(np.int32, rest.shape, axis) * dim.stride - dim.low
-        index += (start + rest % dim.window * dim.dilation) * cells
-        rest //= dim.window
-        cells *= dim.size
+        index = index * dim.size + start + rest // cells * dim.dilation
+        rest = rest % cells
     return index
 
 

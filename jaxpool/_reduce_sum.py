@@ -76,7 +76,7 @@ def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
         if not divisors:
             return (sums.astype(result),)
         sums = sums.astype(divisors[0].dtype)
-        return (_divide(sums, reduce(jnp.multiply, divisors)).astype(result),)
+        return (divide(sums, reduce(jnp.multiply, divisors)).astype(result),)
 
     def passes(doubling: bool, x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
         steps = forward_steps(window, doubling)
@@ -141,7 +141,7 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
     return factors
 
 
-def _divide(sums: jax.Array, number: jax.Array) -> jax.Array:
+def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     """`sums / number`, rounded once, also where `number` is known when compiling.
 
     XLA replaces the division by a constant with the product with its reciprocal,

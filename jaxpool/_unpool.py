@@ -13,7 +13,15 @@ from jax.typing import ArrayLike
 
 from jaxpool._arguments import about, as_array, as_indices
 from jaxpool._linear import linear
-from jaxpool._window import Ints, as_shape, check_indexable, resolve_axes, spatial_axes
+from jaxpool._window import (
+    Ints,
+    as_ints,
+    as_shape,
+    check_at_least,
+    check_indexable,
+    pooled_axes,
+    resolve_axes,
+)
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
@@ -71,18 +79,20 @@ def max_unpool(
     values = as_array(values, "number", "values")
     with about(values.shape, "values"):
         indices = as_indices(indices, values.shape)
-        sizes, positions = spatial_axes(
-            "output_shape", output_shape, axes, values.shape
-        )
+        wanted = as_ints("output_shape", output_shape)
+        found = pooled_axes("output_shape", wanted, axes, values.shape)
+        positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
+        check_at_least("output_shape", sizes, 1)
         check_indexable(sizes)
         cells = math.prod(sizes)
         _check_range(indices, cells)
     rank = len(positions)
     last = range(-rank, 0)
+    count = math.prod(values.shape[axis] for axis in positions)
     batch = [n for axis, n in enumerate(values.shape) if axis not in positions]
 
     def flat(array: jax.Array) -> jax.Array:
-        return jnp.moveaxis(array, positions, last).reshape(*batch, -1)
+        return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
     known = _placement(flat(indices), cells)
     placed = linear(_placed, _picked, known, flat(values))
@@ -105,7 +115,7 @@ def _placement(indices: jax.Array, cells: int) -> _Placement:
         number = lax.iota(np.int32, count) + 1
         return jnp.zeros(cells, np.int32).at[cell].max(number, mode="drop")
 
-    rows = inside.reshape(-1, count)
+    rows = inside.reshape(math.prod(batch), count)
     return _Placement(inside, jax.vmap(claims)(rows).reshape(*batch, cells))
 
 

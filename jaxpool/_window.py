@@ -11,11 +11,12 @@ least 1, and padding on either side is smaller than the extent of the window.
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 Ints: TypeAlias = int | Sequence[int]
+Entry = TypeVar("Entry", int, int | None)
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
@@ -163,21 +164,16 @@ def resolve(
     ceil_mode: bool,
 ) -> Window:
     """The geometry of pooling an array of `shape`; raises on every illegal request."""
-    if axes is None:
-        lengths = _trailing_window(window, shape)
-        positions = tuple(range(len(shape) - 1 - len(lengths), len(shape) - 1))
-    else:
-        positions = resolve_axes(axes, shape)
-        lengths = _per_axis("window", window, len(positions))
+    positions, lengths = pooled_axes("window", as_ints("window", window), axes, shape)
     rank = len(positions)
-    steps = _per_axis("strides", window if strides is None else strides, rank)
-    dilations = _per_axis("dilation", dilation, rank)
+    steps = per_axis("strides", window if strides is None else strides, rank)
+    dilations = per_axis("dilation", dilation, rank)
     for name, values in (
         ("window", lengths),
         ("strides", steps),
         ("dilation", dilations),
     ):
-        _check_at_least(name, values, 1)
+        check_at_least(name, values, 1)
     pads = _pads(padding, rank)
     if not isinstance(ceil_mode, bool):
         raise TypeError(f"ceil_mode must be True or False; got ceil_mode={ceil_mode!r}")
@@ -192,7 +188,7 @@ def resolve(
 
 def as_shape(shape: Ints) -> tuple[int, ...]:
     """`shape` as sizes that an array can have."""
-    sizes = _ints("shape", shape)
+    sizes = as_ints("shape", shape)
     if isinstance(sizes, int) or any(size < 0 for size in sizes):
         raise ValueError(f"shape must be a sequence of sizes; got shape={shape}")
     return sizes
@@ -213,10 +209,46 @@ def whole(shape: Sequence[int], axes: Ints | None) -> Window:
     )
 
 
+def check_filled(shape: Sequence[int], axis: int) -> None:
+    """Refuse to pool an axis of size 0."""
+    if shape[axis] < 1:
+        raise ValueError(
+            f"x must have at least one cell on each pooled axis; axis {axis} is empty"
+        )
+
+
+def pooled_axes(
+    name: str,
+    entries: Entry | tuple[Entry, ...],
+    axes: Ints | None,
+    shape: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[Entry, ...]]:
+    """The pooled axes, and the entry that an argument has for each.
+
+    Without `axes`, they are as many as the entries, before the last axis: channels.
+    """
+    if axes is not None:
+        positions = resolve_axes(axes, shape)
+        return positions, _for_each(name, entries, len(positions))
+    if not isinstance(entries, tuple):
+        raise ValueError(
+            f"{name} must have one entry for each spatial axis, or axes must be given; "
+            f"got {name}={entries}"
+        )
+    most = len(shape) - 1
+    if not 1 <= len(entries) <= most:
+        raise ValueError(
+            f"{name} must have at least 1 and at most {most} entries for an input of "
+            f"{len(shape)} axes, the last of which is channels; "
+            f"got {name}={entries}"
+        )
+    return tuple(range(most - len(entries), most)), entries
+
+
 def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
     """`axes` as distinct non-negative integers, in the order given."""
     rank = len(shape)
-    given = _ints("axes", axes)
+    given = as_ints("axes", axes)
     given = (given,) if isinstance(given, int) else given
     if not given or any(not -rank <= axis < rank for axis in given):
         raise ValueError(
@@ -229,27 +261,6 @@ def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
     return positions
 
 
-def spatial_axes(
-    name: str, sizes: Ints, axes: Ints | None, shape: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """One size for each spatial axis, and the axes, in their order in the array."""
-    if axes is None:
-        given = _ints(name, sizes)
-        if isinstance(given, int) or not 1 <= len(given) < len(shape):
-            raise ValueError(
-                f"{name} must have one entry for each spatial axis of an input of "
-                f"{len(shape)} axes, the last of which is channels, or axes must be "
-                f"given; got {name}={sizes}"
-            )
-        positions = tuple(range(len(shape) - 1 - len(given), len(shape) - 1))
-    else:
-        positions = resolve_axes(axes, shape)
-        given = _per_axis(name, sizes, len(positions))
-    _check_at_least(name, given, 1)
-    ordered = sorted(zip(positions, given, strict=True))
-    return tuple(size for _, size in ordered), tuple(axis for axis, _ in ordered)
-
-
 def check_indexable(sizes: Iterable[int]) -> None:
     """Refuse more cells than int32 can count."""
     cells = math.prod(sizes)
@@ -259,16 +270,27 @@ def check_indexable(sizes: Iterable[int]) -> None:
         )
 
 
-def _ints(name: str, value: Any) -> int | tuple[int, ...]:
+def as_ints(name: str, value: Any) -> int | tuple[int, ...]:
     """An integer, or a tuple of integers, from anything that holds such."""
+    return _entries(name, value, _int)
+
+
+def as_optional_ints(name: str, value: Any) -> int | tuple[int | None, ...] | None:
+    """The same, where any of them may be `None`."""
+    return _entries(name, value, lambda item: None if item is None else _int(item))
+
+
+def _entries(
+    name: str, value: Any, entry: Callable[[Any], Entry]
+) -> Entry | tuple[Entry, ...]:
     try:
-        return _int(value)
+        return entry(value)
     except TypeError:
         pass
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
-        return tuple(_int(item) for item in value)
+        return tuple(entry(item) for item in value)
     except TypeError:
         raise TypeError(
             f"{name} must be an int or a sequence of ints, known when tracing; "
@@ -282,42 +304,29 @@ def _int(value: Any) -> int:
     return operator.index(value)
 
 
-def _per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
+def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
     """One integer per pooled axis; a single one serves them all."""
-    ints = _ints(name, value)
-    if isinstance(ints, int):
-        return (ints,) * rank
-    if len(ints) != rank:
+    return _for_each(name, as_ints(name, value), rank)
+
+
+def _for_each(
+    name: str, entries: Entry | tuple[Entry, ...], rank: int
+) -> tuple[Entry, ...]:
+    if not isinstance(entries, tuple):
+        return (entries,) * rank
+    if len(entries) != rank:
         raise ValueError(
             f"{name} must be an int or have one entry for each of the {rank} pooled "
-            f"axes; got {name}={value}"
+            f"axes; got {name}={entries}"
         )
-    return ints
+    return entries
 
 
-def _check_at_least(name: str, values: Sequence[int], least: int) -> None:
+def check_at_least(name: str, values: Sequence[int], least: int) -> None:
     if any(value < least for value in values):
         raise ValueError(
             f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
-
-
-def _trailing_window(window: Ints, shape: Sequence[int]) -> tuple[int, ...]:
-    """`window` when it counts the spatial axes itself, before the channels axis."""
-    lengths = _ints("window", window)
-    if isinstance(lengths, int):
-        raise ValueError(
-            "window must have one entry for each spatial axis, or axes must be given; "
-            f"got window={window}"
-        )
-    most = len(shape) - 1
-    if not 1 <= len(lengths) <= most:
-        raise ValueError(
-            f"window must have at least 1 and at most {most} entries for an input of "
-            f"{len(shape)} axes, the last of which is channels; "
-            f"got window={lengths}"
-        )
-    return lengths
 
 
 def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
@@ -332,7 +341,7 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
     try:
         pairs = tuple(tuple(_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
     except TypeError:
-        pairs = tuple((n, n) for n in _per_axis("padding", padding, rank))
+        pairs = tuple((n, n) for n in per_axis("padding", padding, rank))
     if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
             f"padding must have one int or one (low, high) pair for each of the {rank} "
@@ -353,11 +362,8 @@ def _axis_window(
     ceil_mode: bool,
 ) -> AxisWindow:
     """The geometry of one axis, with its output size."""
+    check_filled(shape, axis)
     size = shape[axis]
-    if size < 1:
-        raise ValueError(
-            f"x must have at least one cell on each pooled axis; axis {axis} is empty"
-        )
     extent = (window - 1) * dilation + 1
     if isinstance(pad, str):
         low, high = _named_pad(pad, size, extent, stride)

@@ -1,6 +1,6 @@
 """The pools as Flax NNX modules, for `nnx.Sequential` and model definitions.
 
-Each takes the options of its function as fields, and `where` when it is called.
+Each takes the options of its function as fields, and the arrays when it is called.
 """
 
 from typing import Any
@@ -16,7 +16,14 @@ class _Pool(_modules.Pool, nnx.Module):
     """Calls the function of a pool with its options."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
-        return self.pool(x, where)
+        return self.pool(x, where=where)
+
+
+class _BinPool(_modules.Pool, nnx.Module):
+    """The same, of a pool without `where`."""
+
+    def __call__(self, x: ArrayLike) -> Any:
+        return self.pool(x)
 
 
 class MaxPool(_modules.MaxPool, _Pool):
@@ -73,6 +80,18 @@ class GlobalAvgPool(_modules.GlobalAvgPool, _Pool):
 
 class GlobalLpPool(_modules.GlobalLpPool, _Pool):
     """p-norm over whole axes. See `jaxpool.global_lp_pool`."""
+
+
+class AdaptiveMaxPool(_modules.AdaptiveMaxPool, _BinPool):
+    """Maximum over as many bins as wanted. See `jaxpool.adaptive_max_pool`."""
+
+
+class AdaptiveMaxPoolWithIndices(_modules.AdaptiveMaxPoolWithIndices, _BinPool):
+    """Maxima and indices. See `jaxpool.adaptive_max_pool_with_indices`."""
+
+
+class AdaptiveAvgPool(_modules.AdaptiveAvgPool, _BinPool):
+    """Average over as many bins as wanted. See `jaxpool.adaptive_avg_pool`."""
 
 
 class MaxUnpool(_modules.MaxUnpool, nnx.Module):

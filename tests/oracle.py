@@ -147,3 +147,51 @@ def pool(x, kind, window, **kwargs):
 def grad(x, g, kind, window, **kwargs):
     """Exact gradient of `sum(g * pool(x, kind, window, ...))` by `x`."""
     return pool_and_grad(x, g, kind, window, **kwargs)[1]
+
+
+def adaptive_bins(size, out):
+    """PyTorch's bins of one axis, each a range of cells."""
+    return [
+        range(math.floor(o * size / out), math.ceil((o + 1) * size / out))
+        for o in range(out)
+    ]
+
+
+def bins_and_grad(x, g, kind, bins, axes):
+    """Pool bins: the value, the gradient of `sum(g * value)`, each winner's flat index.
+
+    `bins(b)` is a list of ranges of cells for each pooled axis, `b` being an index into
+    the other axes. `kind` is "max" or "avg", which has no winner: its index is -1.
+    """
+    x, axes = np.asarray(x), tuple(a % x.ndim for a in axes)
+    last = range(-len(axes), 0)
+    cells = np.moveaxis(x.astype(np.result_type(x.dtype, np.float64)), axes, last)
+    batch, sizes = cells.shape[: -len(axes)], cells.shape[-len(axes) :]
+    out = tuple(map(len, bins((0,) * len(batch))))
+    y, index = np.zeros(batch + out, cells.dtype), np.full(batch + out, -1)
+    g = np.ones(y.shape) if g is None else np.moveaxis(np.asarray(g), axes, last)
+    dx = np.zeros_like(cells)
+    for b in np.ndindex(*batch):
+        ranges = bins(b)
+        for o in np.ndindex(*out):
+            inside = list(
+                itertools.product(*(r[i] for r, i in zip(ranges, o, strict=True)))
+            )
+            v = np.array([cells[b + i] for i in inside])
+            y[b + o], slope = _reduce(v, kind, len(v), None)
+            for i, slope_i in zip(inside, slope, strict=True):
+                dx[b + i] += slope_i * g[b + o]
+            if kind == "max":
+                index[b + o] = np.ravel_multi_index(inside[v.argmax()], sizes)
+    return tuple(np.moveaxis(a, last, axes) for a in (y, dx, index))
+
+
+def adaptive(x, g, kind, output_shape, axes=None):
+    """Adaptive pool: value, gradient and indices."""
+    axes = _pooled_axes(x.ndim, output_shape, axes)
+    outs = _per_axis(output_shape, len(axes))
+    bins = [
+        adaptive_bins(x.shape[a], x.shape[a] if out is None else out)
+        for a, out in sorted(zip(axes, outs, strict=True))
+    ]
+    return bins_and_grad(x, g, kind, lambda b: bins, sorted(axes))

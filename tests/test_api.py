@@ -24,21 +24,25 @@ POOLS = {
     for name, f in PUBLIC.items()
     if re.search(r"pool(_with_indices)?$", name) and "unpool" not in name
 }
-WINDOWED = {
-    name: f for name, f in POOLS.items() if "global" not in name and name != "pool"
-}
 GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
+ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
+WINDOWED = {
+    name: f
+    for name, f in POOLS.items()
+    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE)
+}
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
     "_window$|_linear|_forward_mode",
-    "_lowering|_steps",
+    "_bins|_lowering|_steps",
     "_stages",
     "_passes",
     "_routes",
     "_reduce_",
     "_pooling",
+    "_binning",
     "_padding",
-    "_windowed|_global|_indices|_unpool|_static",
+    "_windowed|_global|_adaptive|_indices|_unpool|_static",
     "_modules",
     "linen|nnx",
 )
@@ -80,16 +84,16 @@ def test_global_pools_share_their_arguments(name):
 def test_everything_after_padding_is_keyword_only(name):
     for parameter in parameters(POOLS[name]):
         positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        allowed = ("x", "window", "strides", "padding", "init", "op")
+        allowed = ("x", "window", "strides", "padding", "init", "op", "output_shape")
         assert positional == (parameter.name in allowed)
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL])
+@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE])
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, "".join(part.title() for part in name.split("_")))
     expected = {p.name: p.default for p in parameters(POOLS[name])}
-    del expected["x"], expected["where"]
+    expected = {k: v for k, v in expected.items() if k not in ("x", "where")}
     given = {p.name: p.default for p in parameters(module.__init__)}
     for not_ours in ("self", "parent", "name"):
         given.pop(not_ours, None)
@@ -121,13 +125,15 @@ def test_imports_go_one_way():
                     assert imported < rank(path.stem), (path.name, node.module)
 
 
-def test_geometry_imports_no_jax():
-    tree = ast.parse((ROOT / "jaxpool" / "_window.py").read_text())
+@pytest.mark.parametrize("name", ["_window", "_bins"])
+def test_geometry_imports_no_jax(name):
+    tree = ast.parse((ROOT / "jaxpool" / f"{name}.py").read_text())
     modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     modules |= {
         a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
     }
-    assert modules <= {"math", "operator", "collections.abc", "dataclasses", "typing"}
+    known = {"math", "operator", "collections.abc", "dataclasses", "typing"}
+    assert modules <= known | {"jaxpool._window"}
 
 
 def test_package_has_no_assert():

@@ -141,6 +141,14 @@ def test_unpooling_puts_each_maximum_back(geometry):
     np.testing.assert_array_equal(y, np.where(is_winner, x, 0))
 
 
+def test_unpooling_an_empty_batch_or_no_channels():
+    for shape in ((0, 3, 2), (2, 3, 0)):
+        values, indices = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+        y, pull = jax.vjp(lambda v: jaxpool.max_unpool(v, indices, (6,)), values)  # noqa: B023
+        assert y.shape == (shape[0], 6, shape[2])
+        assert pull(y)[0].shape == shape
+
+
 def test_unpooling_on_other_axes():
     x = distinct((2, 3, 6, 4))
     values, indices = jaxpool.max_pool_with_indices(x, 2, axes=(-2, -1))

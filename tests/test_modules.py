@@ -29,6 +29,15 @@ CASES = [
     ("GlobalAvgPool", jaxpool.global_avg_pool, {"empty_value": 7.0}),
     ("GlobalLpPool", jaxpool.global_lp_pool, {"p": 1.0}),
 ]
+ADAPTIVE = [
+    ("AdaptiveMaxPool", jaxpool.adaptive_max_pool, {"output_shape": [4, None]}),
+    (
+        "AdaptiveMaxPoolWithIndices",
+        jaxpool.adaptive_max_pool_with_indices,
+        {"output_shape": (4, 2)},
+    ),
+    ("AdaptiveAvgPool", jaxpool.adaptive_avg_pool, {"output_shape": 4, "axes": (1, 2)}),
+]
 each_pool = pytest.mark.parametrize(
     ("name", "function", "options"), CASES, ids=[case[0] for case in CASES]
 )
@@ -64,6 +73,15 @@ def test_nnx_is_the_function(name, function, options):
         nnx.jit(lambda m, x, where: m(x, where=where))(module, X, MASK),
         jax.jit(lambda x, where: function(x, where=where, **options))(X, MASK),
     )
+
+
+@pytest.mark.parametrize(("name", "function", "options"), ADAPTIVE)
+def test_adaptive_modules_are_the_function(name, function, options):
+    want = function(X, **options)
+    got = getattr(jaxpool.linen, name)(**options).apply({}, X)
+    np.testing.assert_array_equal(got, want)
+    module = getattr(jaxpool.nnx, name)(**options)
+    np.testing.assert_array_equal(nnx.jit(lambda m, x: m(x))(module, X), want)
 
 
 def test_linen_in_sequential_has_no_parameters():

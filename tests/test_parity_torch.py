@@ -62,7 +62,7 @@ def pools():
         )
         sizes = {
             1: [1, 4, (11,), 15],
-            2: [1, 3, (3, 7), (9, 2), (None, 4), (5, None), 0],
+            2: [1, 3, (3, 7), (9, 2), (None, 4), (5, None)],
             3: [1, (2, 3, 4), (4, None, 2), 7],
         }
         yield f"adaptive_avg_pool{rank}d", grid(output_size=sizes[rank])
@@ -308,6 +308,15 @@ def test_what_is_refused_there_is_refused_here(name, args, kwargs):
     }
     assert refused(getattr(F, name), *tensors, **options)
     assert refused(getattr(ours, name), *args, **kwargs)
+
+
+def test_adaptive_pools_to_nothing():
+    x = np.ones((2, 3, 4, 5), np.float32)
+    for size in (0, (None, 0), (3, 0)):
+        theirs = F.adaptive_max_pool2d(torch.tensor(x), size, return_indices=True)
+        mine = ours.adaptive_max_pool2d(x, size, return_indices=True)
+        assert [p.shape for p in mine] == [tuple(p.shape) for p in theirs]
+        assert ours.adaptive_avg_pool2d(x, size).shape == tuple(theirs[0].shape)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

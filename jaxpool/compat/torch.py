@@ -7,7 +7,7 @@ such as bfloat16 in `avg_pool3d`, work.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -22,6 +22,7 @@ from jaxpool._reduce_sum import counts
 from jaxpool._window import resolve
 
 IntOrInts: TypeAlias = int | Sequence[int]
+_Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Pooled: TypeAlias = jax.Array | tuple[jax.Array, jax.Array]
 
 
@@ -146,38 +147,38 @@ def lp_pool3d(
 
 def adaptive_avg_pool1d(input: ArrayLike, output_size: IntOrInts) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool1d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive(1, jaxpool.adaptive_avg_pool, input, output_size)
+    return _adaptive_avg(1, input, output_size)
 
 
 def adaptive_avg_pool2d(input: ArrayLike, output_size: Any) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool2d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive(2, jaxpool.adaptive_avg_pool, input, output_size)
+    return _adaptive_avg(2, input, output_size)
 
 
 def adaptive_avg_pool3d(input: ArrayLike, output_size: Any) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool3d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive(3, jaxpool.adaptive_avg_pool, input, output_size)
+    return _adaptive_avg(3, input, output_size)
 
 
 def adaptive_max_pool1d(
     input: ArrayLike, output_size: IntOrInts, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool1d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive(1, _adaptive_max(return_indices), input, output_size)
+    return _adaptive_max(1, input, output_size, return_indices)
 
 
 def adaptive_max_pool2d(
     input: ArrayLike, output_size: Any, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool2d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive(2, _adaptive_max(return_indices), input, output_size)
+    return _adaptive_max(2, input, output_size, return_indices)
 
 
 def adaptive_max_pool3d(
     input: ArrayLike, output_size: Any, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool3d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive(3, _adaptive_max(return_indices), input, output_size)
+    return _adaptive_max(3, input, output_size, return_indices)
 
 
 def fractional_max_pool2d(
@@ -304,7 +305,7 @@ def _avg_pool(
 
 def _truncated_average(
     x: jax.Array,
-    window: tuple[tuple[int, ...], ...],
+    window: _Geometry,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor: int | None,
@@ -343,31 +344,42 @@ def _lp_pool(
     return jnp.power(sums, np.asarray(1 / norm_type, x.dtype))
 
 
-def _adaptive_max(return_indices: bool) -> Any:
-    if return_indices:
-        return jaxpool.adaptive_max_pool_with_indices
-    return jaxpool.adaptive_max_pool
+def _adaptive_avg(rank: int, input: Any, output_size: Any) -> jax.Array:
+    x, sizes, empty = _bins(rank, input, output_size)
+    if empty is not None:
+        return jnp.zeros(empty, x.dtype)
+    return jaxpool.adaptive_avg_pool(x, sizes, axes=_axes(rank))
 
 
-def _adaptive(rank: int, pool: Callable[..., Any], input: Any, output_size: Any) -> Any:
+def _adaptive_max(
+    rank: int, input: Any, output_size: Any, return_indices: bool
+) -> Pooled:
+    x, sizes, empty = _bins(rank, input, output_size)
+    if empty is not None:
+        values, indices = jnp.zeros(empty, x.dtype), jnp.zeros(empty, np.int32)
+    elif not return_indices:
+        return jaxpool.adaptive_max_pool(x, sizes, axes=_axes(rank))
+    else:
+        found = jaxpool.adaptive_max_pool_with_indices(x, sizes, axes=_axes(rank))
+        values, indices = found
+    return (values, indices) if return_indices else values
+
+
+def _bins(
+    rank: int, input: Any, output_size: Any
+) -> tuple[jax.Array, tuple[int | None, ...], tuple[int, ...] | None]:
+    """Input, output sizes, and the shape of the result if it is empty."""
     x = _input(input, rank, floating=True)
     sizes = output_size if isinstance(output_size, Sequence) else (output_size,) * rank
     if len(sizes) != rank or (None in sizes and (rank == 1 or output_size is None)):
         raise ValueError(
             f"output_size must be an int or {rank} of them; got {output_size}"
         )
-    if 0 in sizes:
-        return _empty(x, sizes, pool is jaxpool.adaptive_max_pool_with_indices)
-    return pool(x, tuple(sizes), axes=_axes(rank))
-
-
-def _empty(x: jax.Array, sizes: Sequence[int | None], indexed: bool) -> Pooled:
-    """What adaptive pooling to a size of 0 gives."""
-    own = x.shape[-len(sizes) :]
+    if 0 not in sizes:
+        return x, tuple(sizes), None
+    own = x.shape[-rank:]
     kept = (n if size is None else size for n, size in zip(own, sizes, strict=True))
-    shape = (*x.shape[: -len(sizes)], *kept)
-    values = jnp.zeros(shape, x.dtype)
-    return (values, jnp.zeros(shape, np.int32)) if indexed else values
+    return x, tuple(sizes), (*x.shape[:-rank], *kept)
 
 
 def _fractional(
@@ -412,10 +424,10 @@ def _fractional(
             )
         samples = samples.reshape(*x.shape[:-rank], rank)
         samples = samples[..., ::-1] if rank == 2 else samples  # it has the width first
-    pool = jaxpool.fractional_max_pool
+    options = {"key": key, "samples": samples, "axes": _axes(rank)}
     if return_indices:
-        pool = jaxpool.fractional_max_pool_with_indices
-    return pool(x, window, sizes, key=key, samples=samples, axes=_axes(rank))
+        return jaxpool.fractional_max_pool_with_indices(x, window, sizes, **options)
+    return jaxpool.fractional_max_pool(x, window, sizes, **options)
 
 
 def _unpool(
@@ -493,7 +505,7 @@ def _geometry(
     kernel_size: IntOrInts,
     stride: IntOrInts | None,
     padding: IntOrInts,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+) -> _Geometry:
     """Window, strides and padding, which is at most half of the window."""
     window = _ints("kernel_size", kernel_size, rank)
     pads = _ints("padding", padding, rank)

@@ -1,0 +1,114 @@
+"""Static geometry of bins: windows whose places and lengths vary along an axis.
+
+Python integers only, like `_window`, and no jax. A bin is a run of cells. Bins that
+are known when tracing have their first and last cells here; of bins that are drawn
+at random there is only what holds for every draw.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from jaxpool._window import (
+    AxisWindow,
+    Ints,
+    Window,
+    as_optional_ints,
+    check_at_least,
+    check_filled,
+    pooled_axes,
+)
+
+OptionalInts: TypeAlias = int | Sequence[int | None] | None
+Extent: TypeAlias = tuple[int, int]  # the least and the most
+
+
+@dataclass(frozen=True)
+class AxisBins:
+    """One pooled axis: bin `o` covers the cells from `starts[o]` to before `stops[o]`.
+
+    Neither decreases. A bin has `cells` cells, and a cell lies in `covers` bins: at
+    least and at most. Bins that are drawn have no `starts` and `stops`.
+    """
+
+    size: int
+    out: int
+    cells: Extent
+    covers: Extent
+    starts: tuple[int, ...] | None = None
+    stops: tuple[int, ...] | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether each bin is exactly the one cell at its own place."""
+        return self.starts == tuple(range(self.size)) and self.cells == (1, 1)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The pooled axes of an array, ascending, and the bins of each."""
+
+    axes: tuple[int, ...]
+    dims: tuple[AxisBins, ...]
+
+    @property
+    def most_cells(self) -> int:
+        """How many cells the largest bin may have."""
+        return math.prod(dim.cells[1] for dim in self.dims)
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """How far apart neighbours on each axis are, in row-major order."""
+        sizes = [dim.size for dim in self.dims]
+        return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
+
+    @property
+    def window(self) -> Window | None:
+        """The same bins as windows, if they tile every axis."""
+        dims = []
+        for dim in self.dims:
+            length, rest = divmod(dim.size, dim.out)
+            if rest or dim.starts is None:
+                return None
+            dims.append(AxisWindow(dim.size, length, length, 1, 0, 0, dim.out))
+        return Window(self.axes, tuple(dims))
+
+
+def adaptive_bins(
+    shape: Sequence[int], output_shape: OptionalInts, axes: Ints | None
+) -> Bins:
+    """PyTorch's bins: `output_shape` equal parts of an axis, rounded outwards to cells.
+
+    As in its `AdaptiveAveragePoolKernel.cpp`. `None` keeps the size of an axis.
+    """
+    wanted = as_optional_ints("output_shape", output_shape)
+    positions, outs = pooled_axes("output_shape", wanted, axes, shape)
+    check_at_least("output_shape", [out for out in outs if out is not None], 1)
+    dims = {}
+    for axis, out in zip(positions, outs, strict=True):
+        check_filled(shape, axis)
+        dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
+    ordered = tuple(sorted(dims))
+    return Bins(ordered, tuple(dims[axis] for axis in ordered))
+
+
+def _split(size: int, out: int) -> AxisBins:
+    """An axis in `out` parts."""
+    starts, stops = _parts(size, out)
+    # Bin o has cell h if o * size / out < h + 1 and h < (o + 1) * size / out: if part h
+    # of as many parts of the bins has bin o.
+    return AxisBins(
+        size, out, _extent(starts, stops), _extent(*_parts(out, size)), starts, stops
+    )
+
+
+def _parts(size: int, out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    starts = tuple(o * size // out for o in range(out))
+    stops = tuple(-(-(o + 1) * size // out) for o in range(out))
+    return starts, stops
+
+
+def _extent(starts: Sequence[int], stops: Sequence[int]) -> Extent:
+    lengths = [stop - start for start, stop in zip(starts, stops, strict=True)]
+    return min(lengths), max(lengths)
