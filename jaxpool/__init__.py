@@ -11,6 +11,11 @@ from jaxpool._adaptive import (
     adaptive_max_pool_with_indices as adaptive_max_pool_with_indices,
 )
 from jaxpool._forward_mode import forward_mode as forward_mode
+from jaxpool._fractional import fractional_avg_pool as fractional_avg_pool
+from jaxpool._fractional import fractional_max_pool as fractional_max_pool
+from jaxpool._fractional import (
+    fractional_max_pool_with_indices as fractional_max_pool_with_indices,
+)
 from jaxpool._global import global_avg_pool as global_avg_pool
 from jaxpool._global import global_lp_pool as global_lp_pool
 from jaxpool._global import global_max_pool as global_max_pool

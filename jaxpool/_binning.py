@@ -210,8 +210,16 @@ def _chain(axis: int, table: Table, cells: Extent, weight: int) -> list[_Step]:
 def _covering(table: Table, size: int) -> Table:
     """For each cell, the first bin that has it, and the one after the last."""
     start, stop = table
-    search = partial(_module(start).searchsorted, v=_cells(size, 1), side="right")
-    return search(stop).astype(np.int32), search(start).astype(np.int32)
+    is_known = isinstance(start, np.ndarray)
+    search = (
+        np.searchsorted
+        if is_known
+        else partial(jnp.searchsorted, method="scan_unrolled")
+    )
+    first, end = (
+        search(edges, _cells(size, 1), side="right") for edges in (stop, start)
+    )
+    return first.astype(np.int32), end.astype(np.int32)
 
 
 def _number(bins: Bins, tables: Tables, rank: int, dtype: np.dtype) -> Any:

@@ -6,7 +6,7 @@ at random there is only what holds for every draw.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,14 +14,20 @@ from jaxpool._window import (
     AxisWindow,
     Ints,
     Window,
+    as_ints,
     as_optional_ints,
     check_at_least,
     check_filled,
+    per_axis,
     pooled_axes,
 )
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
 Extent: TypeAlias = tuple[int, int]  # the least and the most
+
+# Places that are drawn are computed from float32 samples, with 24 bits: twice rounded,
+# they are wrong by less than size / 2**ROUNDING cells.
+ROUNDING = 22
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,60 @@ def adaptive_bins(
     for axis, out in zip(positions, outs, strict=True):
         check_filled(shape, axis)
         dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
-    ordered = tuple(sorted(dims))
-    return Bins(ordered, tuple(dims[axis] for axis in ordered))
+    return _ordered(dims)
+
+
+def window_draws(
+    shape: Sequence[int], window: Ints, output_shape: Ints, axes: Ints | None
+) -> tuple[Bins, tuple[int, ...]]:
+    """Bins of `window` cells that PyTorch's rule draws; also the axes as given."""
+    wanted = as_ints("output_shape", output_shape)
+    positions, outs = pooled_axes("output_shape", wanted, axes, shape)
+    lengths = per_axis("window", window, len(positions))
+    check_at_least("output_shape", outs, 1)
+    check_at_least("window", lengths, 1)
+    dims = {}
+    for axis, length, out in zip(positions, lengths, outs, strict=True):
+        size, room = shape[axis], shape[axis] - length
+        if out - 1 > room:
+            raise ValueError(
+                "output_shape must not be more than x.shape - window + 1 on each axis, "
+                f"so that no two windows are the same; got output_shape={out} with "
+                f"window={length} on axis {axis}"
+            )
+        # Two starts that are o apart are at least o * room / (out - 1) - 1 - error
+        # cells apart, and less than a window, if both windows have the cell.
+        most = 1
+        if room:
+            most += ((length << ROUNDING) + size) * (out - 1) // (room << ROUNDING)
+        dims[axis] = AxisBins(size, out, (length, length), (0, min(most, out)))
+    return _ordered(dims), positions
+
+
+def step_draws(
+    shape: Sequence[int], output_shape: Ints, axes: Ints | None, overlapping: bool
+) -> tuple[Bins, tuple[int, ...]]:
+    """Bins that end where the next one begins, or one cell after; also the axes."""
+    wanted = as_ints("output_shape", output_shape)
+    positions, outs = pooled_axes("output_shape", wanted, axes, shape)
+    check_at_least("output_shape", outs, 1)
+    dims = {}
+    for axis, out in zip(positions, outs, strict=True):
+        size = shape[axis]
+        if out > size:
+            raise ValueError(
+                "output_shape must not be more than x.shape on each axis; "
+                f"got output_shape={out} on axis {axis}"
+            )
+        least, most = size // out, -(-size // out)
+        overlap = overlapping and out > 1
+        dims[axis] = AxisBins(size, out, (least, most + overlap), (1, 1 + overlap))
+    return _ordered(dims), positions
+
+
+def _ordered(dims: Mapping[int, AxisBins]) -> Bins:
+    axes = tuple(sorted(dims))
+    return Bins(axes, tuple(dims[axis] for axis in axes))
 
 
 def _split(size: int, out: int) -> AxisBins:

@@ -75,6 +75,34 @@ output_shape: Places that the result has on each spatial axis, `None` for as man
     allowed. With `axes`, one number (the same for each of them) or one per axis.
 axes: The pooled axes, an int or ints, negative ones from the end, in any order.
     `None`: the `len(output_shape)` axes before the last one.""",
+    "fractional": """
+window: Cells of a bin on each spatial axis, an int or one per axis; `None` unless
+    `rule="window"`.
+output_shape: Places that the result has on each spatial axis; its length is the
+    number of spatial axes. With `axes`, one number or one per axis.
+key: Random key to draw with, in place of `samples`.
+samples: Numbers `u` in [0, 1), float32 or float64, in place of `key`. The last axis
+    has one for each spatial axis, in the order of `output_shape`. The axes before it
+    are those of `x` that are not pooled, `[*batch, channels]`: of size 1, or left
+    out, where all have the same bins.
+axes: The pooled axes, an int or ints, negative ones from the end, in any order.
+    `None`: the `len(output_shape)` axes before the last one.
+rule: "window", as in PyTorch: bins of `window` cells start at
+    `int((o + u) * alpha) - int(u * alpha)`, computed in the dtype of `u`, where
+    `alpha = (size - window) / (out - 1)`; the last one ends with the input. A key
+    draws a `u` for each batch and channel.
+    "pseudorandom", as in TensorFlow: bins start at `ceil(size / out * (o + v)) - 1`,
+    the first one at 0, and end where the next one starts; `v` is `u` times the largest
+    number with which all have `size // out` cells or one more. A key draws one `u`
+    an axis, for all batches and channels.
+    "random", likewise: bins of these lengths in any order. It takes a key.
+overlapping: Whether bins end one cell later, except for the last, if they are not of
+    `window` cells.""",
+    "fractional_raises": """
+ValueError: If `window`, `output_shape`, `axes` or `samples` does not fit the shape of
+    `x`, if not one of `key` and `samples` is given, or one that `rule` does not take.
+TypeError: If `x` is not an array or its dtype cannot be pooled, if `samples` are not
+    float32 or float64, or if an argument that must be static is traced.""",
     "indices": """
 And the index of each maximum, int32: flat, row-major over the pooled axes, in the order
 that they have in `x`.""",

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 import jaxpool
 from jaxpool._bins import OptionalInts
+from jaxpool._fractional import Rule
 from jaxpool._lowering import Implementation
 from jaxpool._padding import PaddingMode
 from jaxpool._window import Ints, Padding
@@ -20,6 +21,7 @@ class Options:
     """Options of a function as fields."""
 
     _function: ClassVar[Callable[..., Any]]
+    _not_options: ClassVar[set[str]] = {"parent", "name"}  # Linen's
 
     def __post_init__(self) -> None:
         """Make the options hashable: Flax keeps them as static data."""
@@ -28,15 +30,15 @@ class Options:
         getattr(super(), "__post_init__", lambda: None)()  # Linen has one
 
     def options(self) -> dict[str, Any]:
-        names = {field.name for field in fields(self)} - {"parent", "name"}  # Linen's
+        names = {field.name for field in fields(self)} - self._not_options
         return {name: getattr(self, name) for name in sorted(names)}
 
 
 class Pool(Options):
     """A pool; the arrays come with the call."""
 
-    def pool(self, x: ArrayLike, **arrays: Any) -> Any:
-        return type(self)._function(x, **arrays, **self.options())
+    def pool(self, x: ArrayLike, **arguments: Any) -> Any:
+        return type(self)._function(x, **self.options() | arguments)
 
 
 @dataclass(eq=False, repr=False)
@@ -71,6 +73,35 @@ class AdaptivePool(Pool):
     output_shape: OptionalInts
     _: KW_ONLY
     axes: Ints | None = None
+
+
+@dataclass(eq=False, repr=False)
+class FractionalPool(Pool):
+    """The options that fractional pools share, and how they draw.
+
+    With `deterministic`, in the object or the call, every sample is 1/2, and
+    "pseudorandom" stands for "random". Else a key of the stream `rng_collection` draws.
+    """
+
+    window: Ints | None
+    output_shape: Ints
+    _: KW_ONLY
+    axes: Ints | None = None
+    rule: Rule = "window"
+    overlapping: bool = False
+    deterministic: bool = False
+    rng_collection: str = "pooling"
+    _not_options = Pool._not_options | {"deterministic", "rng_collection", "rngs"}
+
+    def draw(
+        self, x: ArrayLike, deterministic: bool | None, key: Callable[[], jax.Array]
+    ) -> Any:
+        """Pool by `key()`, unless it is to be deterministic."""
+        if not (self.deterministic if deterministic is None else deterministic):
+            return self.pool(x, key=key())
+        count = np.size(self.output_shape if self.axes is None else self.axes)
+        rule = "window" if self.rule == "window" else "pseudorandom"
+        return self.pool(x, samples=np.full(count, 0.5, np.float32), rule=rule)
 
 
 class MaxPool(WindowedPool):
@@ -169,6 +200,18 @@ class AdaptiveMaxPoolWithIndices(AdaptivePool):
 
 class AdaptiveAvgPool(AdaptivePool):
     _function = jaxpool.adaptive_avg_pool
+
+
+class FractionalMaxPool(FractionalPool):
+    _function = jaxpool.fractional_max_pool
+
+
+class FractionalMaxPoolWithIndices(FractionalPool):
+    _function = jaxpool.fractional_max_pool_with_indices
+
+
+class FractionalAvgPool(FractionalPool):
+    _function = jaxpool.fractional_avg_pool
 
 
 def _frozen(value: Any) -> Any:

@@ -26,6 +26,13 @@ class _BinPool(_modules.Pool, nn.Module):
         return self.pool(x)
 
 
+class _DrawnPool(_modules.FractionalPool, nn.Module):
+    """The same, of a pool that draws."""
+
+    def __call__(self, x: ArrayLike, *, deterministic: bool | None = None) -> Any:
+        return self.draw(x, deterministic, lambda: self.make_rng(self.rng_collection))
+
+
 class MaxPool(_modules.MaxPool, _Pool):
     """Maximum over each window. See `jaxpool.max_pool`."""
 
@@ -92,6 +99,28 @@ class AdaptiveMaxPoolWithIndices(_modules.AdaptiveMaxPoolWithIndices, _BinPool):
 
 class AdaptiveAvgPool(_modules.AdaptiveAvgPool, _BinPool):
     """Average over as many bins as wanted. See `jaxpool.adaptive_avg_pool`."""
+
+
+class FractionalMaxPool(_modules.FractionalMaxPool, _DrawnPool):
+    """Maximum over bins that are drawn. See `jaxpool.fractional_max_pool`.
+
+    In place of `key` and `samples` it has an rng stream, `rng_collection`; where it is
+    `deterministic`, all samples are 1/2, and "pseudorandom" stands for "random".
+    """
+
+
+class FractionalMaxPoolWithIndices(_modules.FractionalMaxPoolWithIndices, _DrawnPool):
+    """Maxima and indices. See `jaxpool.fractional_max_pool_with_indices`.
+
+    It draws as `FractionalMaxPool` does.
+    """
+
+
+class FractionalAvgPool(_modules.FractionalAvgPool, _DrawnPool):
+    """Average over bins that are drawn. See `jaxpool.fractional_avg_pool`.
+
+    It draws as `FractionalMaxPool` does.
+    """
 
 
 class MaxUnpool(_modules.MaxUnpool, nn.Module):

@@ -3,6 +3,7 @@
 Each takes the options of its function as fields, and the arrays when it is called.
 """
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -24,6 +25,39 @@ class _BinPool(_modules.Pool, nnx.Module):
 
     def __call__(self, x: ArrayLike) -> Any:
         return self.pool(x)
+
+
+@dataclass(eq=False, repr=False)
+class _DrawnPool(_modules.FractionalPool, nnx.Module):
+    """The same, of a pool that draws."""
+
+    _: KW_ONLY
+    rngs: nnx.Rngs | nnx.RngStream | None = None
+
+    def __post_init__(self) -> None:
+        """Take a stream of its own, as `nnx.Dropout` does."""
+        super().__post_init__()
+        rngs = self.rngs
+        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        self.rngs = nnx.data(None if stream is None else stream.fork())
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
+    ) -> Any:
+        given = self.rngs if rngs is None else rngs
+        return self.draw(x, deterministic, lambda: self._key(given))
+
+    def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array:
+        if rngs is None:
+            raise ValueError(
+                "rngs must be given, to the module or its call, unless deterministic"
+            )
+        rngs = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        return rngs() if isinstance(rngs, nnx.RngStream) else rngs
 
 
 class MaxPool(_modules.MaxPool, _Pool):
@@ -92,6 +126,32 @@ class AdaptiveMaxPoolWithIndices(_modules.AdaptiveMaxPoolWithIndices, _BinPool):
 
 class AdaptiveAvgPool(_modules.AdaptiveAvgPool, _BinPool):
     """Average over as many bins as wanted. See `jaxpool.adaptive_avg_pool`."""
+
+
+@dataclass(eq=False, repr=False)
+class FractionalMaxPool(_modules.FractionalMaxPool, _DrawnPool):
+    """Maximum over bins that are drawn. See `jaxpool.fractional_max_pool`.
+
+    In place of `key` and `samples` it has `rngs`, and takes a stream of the name
+    `rng_collection`; where it is `deterministic`, as after `model.eval()`, all samples
+    are 1/2, and "pseudorandom" stands for "random".
+    """
+
+
+@dataclass(eq=False, repr=False)
+class FractionalMaxPoolWithIndices(_modules.FractionalMaxPoolWithIndices, _DrawnPool):
+    """Maxima and indices. See `jaxpool.fractional_max_pool_with_indices`.
+
+    It draws as `FractionalMaxPool` does.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class FractionalAvgPool(_modules.FractionalAvgPool, _DrawnPool):
+    """Average over bins that are drawn. See `jaxpool.fractional_avg_pool`.
+
+    It draws as `FractionalMaxPool` does.
+    """
 
 
 class MaxUnpool(_modules.MaxUnpool, nnx.Module):

@@ -9,6 +9,7 @@ of `sum(g * pool(x))`.
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -195,3 +196,56 @@ def adaptive(x, g, kind, output_shape, axes=None):
         for a, out in sorted(zip(axes, outs, strict=True))
     ]
     return bins_and_grad(x, g, kind, lambda b: bins, sorted(axes))
+
+
+def fractional_windows(size, out, window, u):
+    """PyTorch's places for windows of one axis, in the floating-point type of `u`."""
+    number = u.dtype.type
+    starts = []
+    for o in range(out - 1):
+        alpha = number(size - window) / number(out - 1)
+        starts.append(int((number(o) + u) * alpha) - int(u * alpha))
+    return [range(start, start + window) for start in [*starts, size - window]]
+
+
+def fractional_steps(size, out, u, overlapping=False):
+    """TensorFlow's pseudo-random bins of one axis, in exact arithmetic; 0 < u < 1."""
+    alpha, least = Fraction(size, out), size // out
+    most = min((least + 2) / alpha - 1, (size + 1 - least) / alpha - (out - 1))
+    edges = [math.ceil(alpha * (o + Fraction(float(u)) * most)) - 1 for o in range(out)]
+    edges = [0, *edges[1:], size]
+    return [
+        range(start, min(end + overlapping, size))
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
+def fractional(
+    x,
+    g,
+    kind,
+    window,
+    output_shape,
+    *,
+    samples,
+    axes=None,
+    rule="window",
+    overlapping=False,
+):
+    """Fractional pool: value, gradient and indices."""
+    given = _pooled_axes(x.ndim, output_shape, axes)
+    axes, outs = sorted(given), _per_axis(output_shape, len(given))
+    others = [n for a, n in enumerate(x.shape) if a not in axes]
+    samples = np.broadcast_to(samples, (*others, len(axes)))
+    windows = _per_axis(window, len(axes))
+
+    def axis_bins(a, u):
+        i = given.index(a)
+        if rule == "window":
+            return fractional_windows(x.shape[a], outs[i], windows[i], u[i])
+        return fractional_steps(x.shape[a], outs[i], u[i], overlapping)
+
+    def bins(b):
+        return [axis_bins(a, samples[b]) for a in axes]
+
+    return bins_and_grad(x, g, kind, bins, axes)

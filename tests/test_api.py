@@ -26,10 +26,11 @@ POOLS = {
 }
 GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
 ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
+FRACTIONAL = {name: f for name, f in POOLS.items() if "fractional" in name}
 WINDOWED = {
     name: f
     for name, f in POOLS.items()
-    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE)
+    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
 }
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
@@ -42,7 +43,7 @@ ORDER = (
     "_pooling",
     "_binning",
     "_padding",
-    "_windowed|_global|_adaptive|_indices|_unpool|_static",
+    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_static",
     "_modules",
     "linen|nnx",
 )
@@ -89,13 +90,15 @@ def test_everything_after_padding_is_keyword_only(name):
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE])
+@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL])
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, "".join(part.title() for part in name.split("_")))
     expected = {p.name: p.default for p in parameters(POOLS[name])}
-    expected = {k: v for k, v in expected.items() if k not in ("x", "where")}
+    for of_the_call in ("x", "where", "key", "samples"):
+        expected.pop(of_the_call, None)
     given = {p.name: p.default for p in parameters(module.__init__)}
-    for not_ours in ("self", "parent", "name"):
+    drawing = ("deterministic", "rng_collection", "rngs")
+    for not_ours in ("self", "parent", "name", *drawing):
         given.pop(not_ours, None)
     assert given == expected
     assert f"jaxpool.{name}" in module.__doc__

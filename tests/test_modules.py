@@ -84,6 +84,66 @@ def test_adaptive_modules_are_the_function(name, function, options):
     np.testing.assert_array_equal(nnx.jit(lambda m, x: m(x))(module, X), want)
 
 
+DRAWN = [
+    ("FractionalMaxPool", jaxpool.fractional_max_pool, {"window": 2}),
+    ("FractionalAvgPool", jaxpool.fractional_avg_pool, {"window": (2, 3)}),
+    (
+        "FractionalMaxPool",
+        jaxpool.fractional_max_pool,
+        {"window": None, "rule": "pseudorandom", "overlapping": True},
+    ),
+    (
+        "FractionalMaxPool",
+        jaxpool.fractional_max_pool,
+        {"window": None, "rule": "random"},
+    ),
+]
+each_drawn = pytest.mark.parametrize(("name", "function", "options"), DRAWN)
+
+
+@each_drawn
+def test_linen_pools_that_draw(name, function, options):
+    options = options | {"output_shape": [4, 3]}
+    module = getattr(jaxpool.linen, name)(**options)
+    draw = lambda seed: module.apply({}, X, rngs={"pooling": jax.random.key(seed)})  # noqa: E731
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert any((draw(0) != draw(seed)).any() for seed in range(1, 6))
+    check_deterministic(module.apply({}, X, deterministic=True), function, options)
+    still = getattr(jaxpool.linen, name)(**options, deterministic=True)
+    check_deterministic(still.apply({}, X), function, options)
+    other = getattr(jaxpool.linen, name)(**options, rng_collection="mine")
+    assert other.apply({}, X, rngs={"mine": jax.random.key(0)}).shape == (2, 4, 3, 3)
+    with pytest.raises(Exception, match="PRNG"):
+        module.apply({}, X)
+
+
+@each_drawn
+def test_nnx_pools_that_draw(name, function, options):
+    options = options | {"output_shape": [4, 3]}
+    module = getattr(jaxpool.nnx, name)(**options, rngs=nnx.Rngs(pooling=0))
+    draws = [nnx.jit(lambda m, x: m(x))(module, X) for _ in range(6)]
+    assert any((draws[0] != draw).any() for draw in draws[1:])
+    key = jax.random.key(3)
+    want = function(X, **options, key=key)
+    np.testing.assert_allclose(module(X, rngs=key), want, rtol=1e-6)
+    model = nnx.Sequential(module)
+    model.eval()
+    check_deterministic(model(X), function, options)
+    model.train()
+    np.testing.assert_allclose(model.layers[0](X, rngs=key), want, rtol=1e-6)
+    alone = getattr(jaxpool.nnx, name)(**options)
+    check_deterministic(alone(X, deterministic=True), function, options)
+    with pytest.raises(ValueError, match="rngs"):
+        alone(X)
+
+
+def check_deterministic(got, function, options):
+    if options.get("rule") == "random":
+        options = options | {"rule": "pseudorandom"}
+    half = np.full(2, 0.5, np.float32)
+    np.testing.assert_allclose(got, function(X, **options, samples=half), rtol=1e-6)
+
+
 def test_linen_in_sequential_has_no_parameters():
     pools = [jaxpool.linen.MaxPool([2, 2]), jaxpool.linen.GlobalAvgPool()]
     model = nn.Sequential([nn.Conv(4, (3, 3)), *pools])

@@ -211,7 +211,7 @@ def test_unpooling(rank):
 @pytest.mark.parametrize("batched", [True, False])
 def test_fractional(rank, batched):
     name = f"fractional_max_pool{rank}d"
-    shape = {2: (2, 3, 9, 7), 3: (2, 2, 7, 6, 8)}[rank]
+    shape = {2: (2, 3, 9, 7), 3: (2, 2, 9, 7, 8)}[rank]
     rng = np.random.default_rng(4)
     samples = rng.random((*shape[:2], rank)).astype(np.float32)
     x = rng.normal(size=shape).astype(np.float32)

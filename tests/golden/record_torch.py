@@ -4,6 +4,10 @@ Run by hand, with torch installed: `python tests/golden/record_torch.py`. Writes
 `torch_pool.npz` (inputs, values, gradients) and `torch_pool.json`, one record a
 case: its name, the torch function and arguments, and the keys of its arrays. The
 cotangent of case `name` is `arange(size) % 7 - 2` in the shape of its value.
+
+`torch_bins` are the same for adaptive and fractional pools, with the indices of
+maxima. Fractional samples are recorded in the order of the axes; PyTorch takes those
+of images the other way round.
 """
 
 import itertools
@@ -69,16 +73,81 @@ def requests():
             yield "lp_pool", ndim, kwargs
 
 
-def evaluate(stem, ndim, kwargs, x):
-    """Value and gradient of `sum(cotangent * F.<stem><ndim>d(x))`."""
+def bin_requests():
+    """The same for adaptive and fractional pools."""
+    sizes = {
+        1: [4, 11, 15, 1],
+        2: [(3, 2), (None, 3), (11, 7), (4, 1)],
+        3: [(4, 2, 3), (2, None, 7), (3, 5, 1)],
+    }
+    for ndim, outs in sizes.items():
+        for kind, output_size in itertools.product(("max", "avg"), outs):
+            yield f"adaptive_{kind}_pool", ndim, {"output_size": output_size}
+    windows = {
+        2: [(2, (5, 4)), ((3, 2), (4, 6)), (1, (3, 5)), ((2, 3), (1, 1))],
+        3: [(2, (3, 2, 3)), ((3, 1, 2), (2, 4, 1))],
+    }
+    for ndim, pairs in windows.items():
+        for kernel_size, output_size in pairs:
+            kwargs = {"kernel_size": kernel_size, "output_size": output_size}
+            yield "fractional_max_pool", ndim, kwargs
+
+
+def evaluate(stem, ndim, kwargs, x, samples=None):
+    """Value and gradient of `sum(cotangent * F.<stem><ndim>d(x))`; indices, if any."""
     x = torch.tensor(x, requires_grad=True)
+    if samples is not None:
+        samples = samples[..., ::-1].copy() if ndim == 2 else samples
+        kwargs = kwargs | {"_random_samples": torch.tensor(samples)}
     y = getattr(F, f"{stem}{ndim}d")(x, **kwargs)
+    y, *index = y if isinstance(y, tuple) else (y,)
     y.backward((torch.arange(y.numel()) % 7 - 2.0).reshape(y.shape))
-    return y.detach().numpy(), x.grad.numpy()
+    return y.detach().numpy(), x.grad.numpy(), *(i.numpy() for i in index)
 
 
 def main():
-    """Evaluate everything and write both files."""
+    """Evaluate everything and write the files."""
+    record_windows()
+    record_bins()
+
+
+def write(stem, arrays, records):
+    """Write one pair of files."""
+    np.savez_compressed(HERE / f"{stem}.npz", **arrays)
+    lines = ",\n".join(f"  {json.dumps(r)}" for r in records)
+    head = f'{{"torch": "{torch.__version__}", "records": [\n'
+    (HERE / f"{stem}.json").write_text(f"{head}{lines}\n]}}\n")
+
+
+def record_bins():
+    """Adaptive and fractional pools, on distinct and on tied cells."""
+    arrays, records = {}, []
+    for ndim, shape in INPUTS.items():
+        rng = np.random.default_rng(ndim)
+        order = rng.permutation(np.prod(shape)).reshape(shape)
+        arrays[f"x{ndim}_distinct"] = (order - order.size // 2).astype(np.float32)
+        arrays[f"x{ndim}_tied"] = rng.integers(-2, 3, shape).astype(np.float32)
+    for (stem, ndim, kwargs), kind in itertools.product(
+        bin_requests(), ("distinct", "tied")
+    ):
+        name = f"{stem}{ndim}d_{len(records)}"
+        record = {"name": name, "op": stem, "ndim": ndim, "kwargs": kwargs}
+        record["x"], x = f"x{ndim}_{kind}", arrays[f"x{ndim}_{kind}"]
+        samples = None
+        if "fractional" in stem:
+            rng = np.random.default_rng(len(records))
+            samples = rng.random((*x.shape[:2], ndim), np.float32)
+            arrays[f"{name}/samples"] = samples
+        options = {"return_indices": True} if "max" in stem else {}
+        found = evaluate(stem, ndim, kwargs | options, x, samples)
+        for key, array in zip(("y", "dx", "index"), found, strict=False):
+            arrays[f"{name}/{key}"] = array
+        records.append(record)
+    write("torch_bins", arrays, records)
+
+
+def record_windows():
+    """Windowed pools."""
     arrays, records = {}, []
 
     def record(name, stem, ndim, kwargs, x_key):
@@ -101,10 +170,7 @@ def main():
         kwargs = {"kernel_size": kernel, "stride": stride, "padding": padding}
         record(f"special_{name}", "max_pool", 1, kwargs, name)
 
-    np.savez_compressed(HERE / "torch_pool.npz", **arrays)
-    lines = ",\n".join(f"  {json.dumps(r)}" for r in records)
-    head = f'{{"torch": "{torch.__version__}", "records": [\n'
-    (HERE / "torch_pool.json").write_text(f"{head}{lines}\n]}}\n")
+    write("torch_pool", arrays, records)
 
 
 if __name__ == "__main__":
