@@ -36,9 +36,10 @@ ORDER = (
     "_passes",
     "_routes",
     "_reduce_",
+    "_sharding",
     "_pooling",
     "_padding",
-    "_windowed|_global|_indices|_unpool|_static",
+    "_windowed|_global|_indices|_unpool|_static|_halo",
     "_modules",
     "linen|nnx",
 )
