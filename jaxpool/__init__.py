@@ -21,6 +21,7 @@ from jaxpool._global import global_lp_pool as global_lp_pool
 from jaxpool._global import global_max_pool as global_max_pool
 from jaxpool._global import global_min_pool as global_min_pool
 from jaxpool._global import global_sum_pool as global_sum_pool
+from jaxpool._halo import halo_exchange as halo_exchange
 from jaxpool._indices import (
     global_max_pool_with_indices as global_max_pool_with_indices,
 )

@@ -49,7 +49,7 @@ def global_max_pool(
         [[5.]]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = _pooling.extreme("max", *call)
+    pooled = _pooling.extreme(*call, "max")
     return _finish(pooled, call, keepdims)
 
 
@@ -88,7 +88,7 @@ def global_min_pool(
         [1. 2.]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = _pooling.extreme("min", *call)
+    pooled = _pooling.extreme(*call, "min")
     return _finish(pooled, call, keepdims)
 
 

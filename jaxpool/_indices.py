@@ -61,7 +61,7 @@ def max_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return _pooling.extreme_with_indices("max", *call)
+    return _pooling.extreme_with_indices(*call, "max")
 
 
 @documented(padding="it never wins", dtype="that of `x`")
@@ -108,7 +108,7 @@ def min_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return _pooling.extreme_with_indices("min", *call)
+    return _pooling.extreme_with_indices(*call, "min")
 
 
 @documented(extreme="maximum", dtype="that of `x`")
@@ -147,7 +147,7 @@ def global_max_pool_with_indices(
         (Array([[9.]], dtype=float32), Array([[1]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(_pooling.extreme_with_indices("max", *call), call, keepdims)
+    return _finish(_pooling.extreme_with_indices(*call, "max"), call, keepdims)
 
 
 @documented(extreme="minimum", dtype="that of `x`")
@@ -186,7 +186,7 @@ def global_min_pool_with_indices(
         (Array([[1.]], dtype=float32), Array([[0]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(_pooling.extreme_with_indices("min", *call), call, keepdims)
+    return _finish(_pooling.extreme_with_indices(*call, "min"), call, keepdims)
 
 
 def _check(*arguments: Any, keepdims: bool = True) -> Call:

@@ -1,22 +1,36 @@
 """Padding that is data: the input's own cells, repeated around it."""
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
 
 from jaxpool._arguments import Call, about
+from jaxpool._sharding import in_auto_mode
 from jaxpool._window import Window
 
 PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
 
 
-def extended(call: Call, mode: PaddingMode | None) -> Call:
-    """The same windows over an input that holds the padding."""
+def pooled(
+    pool: Callable[..., jax.Array], call: Call, mode: PaddingMode | None, *options: Any
+) -> jax.Array:
+    """The pool of an input that holds its padding, if there is a mode."""
     if mode is None:
-        return call
+        return pool(*call, *options)
+    with about(call.x.shape):
+        _check_mode(mode, call.window)
+
+    def of_extended(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        return pool(*_extended(call._replace(x=x, mask=mask), mode), *options)
+
+    return in_auto_mode(of_extended, call.window, call.x, call.mask)
+
+
+def _extended(call: Call, mode: PaddingMode) -> Call:
+    """The same windows over an input that holds the padding."""
     x, window, mask, empty, implementation = call
-    with about(x.shape):
-        _check_mode(mode, window)
     widths = [(0, 0)] * x.ndim
     for axis, dim in zip(window.axes, window.dims, strict=True):
         widths[axis] = dim.low, dim.high

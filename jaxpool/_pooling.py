@@ -21,29 +21,32 @@ from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import Kind, extremum, indexed_extremum
 from jaxpool._reduce_sum import counts, window_sum
+from jaxpool._sharding import sharded
 from jaxpool._window import Window
 
 
+@sharded
 def extreme(
-    kind: Kind,
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
     empty: np.ndarray,
     implementation: Implementation | None,
+    kind: Kind,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
     values = extremum(kind, x, mask, window, empty.item(), implementation)
     return _fill_empty(values, window, None, empty)
 
 
+@sharded
 def extreme_with_indices(
-    kind: Kind,
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
     empty: np.ndarray,
     implementation: Implementation | None,
+    kind: Kind,
 ) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
     found = indexed_extremum(kind, x, mask, window, empty.item(), implementation)
@@ -55,6 +58,7 @@ def extreme_with_indices(
     )
 
 
+@sharded
 def total(
     x: jax.Array,
     window: Window,
@@ -70,6 +74,7 @@ def total(
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
 
 
+@sharded
 def mean(
     x: jax.Array,
     window: Window,
@@ -103,6 +108,7 @@ def mean(
     return _fill_empty(averages, window, valid, empty)
 
 
+@sharded
 def norm(
     x: jax.Array,
     window: Window,

@@ -245,10 +245,10 @@ def _is_sparse(step: Step) -> bool:
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     """The step over windows that are moved apart, and what moves them."""
     (axis,), (dim,) = step.axes, step.dims
-    out = (dim.out - 1) * dim.stride + 1
+    out = dim.out * dim.stride
 
     def move(array: jax.Array) -> Arrays:
-        return (pad(array, _ZERO, {axis: (0, 0)}, dim.stride - 1),)
+        return (pad(array, _ZERO, {axis: (0, dim.stride - 1)}, dim.stride - 1),)
 
     return replace(step, dims=(replace(dim, stride=1, out=out),)), move
 

@@ -21,8 +21,9 @@ from jaxpool._arguments import (
 )
 from jaxpool._docs import documented
 from jaxpool._lowering import Implementation, check_implementation
-from jaxpool._padding import PaddingMode, extended
+from jaxpool._padding import PaddingMode, pooled
 from jaxpool._reduce_any import check_op, reduce_any
+from jaxpool._sharding import in_auto_mode
 from jaxpool._window import Ints, Padding, resolve
 
 
@@ -72,7 +73,7 @@ def max_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return _pooling.extreme("max", *call)
+    return _pooling.extreme(*call, "max")
 
 
 @documented(padding="it never wins", dtype="that of `x`", extreme="minimum")
@@ -119,7 +120,7 @@ def min_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return _pooling.extreme("min", *call)
+    return _pooling.extreme(*call, "min")
 
 
 @documented(
@@ -175,7 +176,7 @@ def sum_pool(
     call = as_call(
         x, resolve, geometry, where, empty_value, implementation, kinds="number"
     )
-    return _pooling.total(*extended(call, padding_mode))
+    return pooled(_pooling.total, call, padding_mode)
 
 
 @documented(
@@ -247,7 +248,7 @@ def avg_pool(
     with about(call.x.shape):
         check_flag("count_include_pad", count_include_pad)
         number = as_divisor(divisor)
-    return _pooling.mean(*extended(call, padding_mode), count_include_pad, number)
+    return pooled(_pooling.mean, call, padding_mode, count_include_pad, number)
 
 
 @documented(padding="it adds nothing", dtype="that of `x`, of integers float32")
@@ -308,7 +309,7 @@ def lp_pool(
     )
     with about(call.x.shape):
         order = as_order(p)
-    return _pooling.norm(*extended(call, padding_mode), order)
+    return pooled(_pooling.norm, call, padding_mode, order)
 
 
 @documented(padding="it holds `init`", dtype="that of `x`")
@@ -362,4 +363,8 @@ def pool(
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
         identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
     check_op(op, x)
-    return reduce_any(x, identity, op, resolved, implementation)
+
+    def reduced(x: jax.Array, identity: jax.Array) -> jax.Array:
+        return reduce_any(x, identity, op, resolved, implementation)
+
+    return in_auto_mode(reduced, resolved, x, identity)

@@ -1,4 +1,4 @@
-"""Strict JAX configuration, four host devices, and the hypothesis profile."""
+"""Strict JAX configuration, eight host devices, and the hypothesis profile."""
 
 import os
 
@@ -7,7 +7,7 @@ import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 4)  # the sharding tests need several
+jax.config.update("jax_num_cpu_devices", 8)  # the sharding tests need several
 
 hypothesis.settings.register_profile(
     "jaxpool",

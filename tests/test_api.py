@@ -40,10 +40,11 @@ ORDER = (
     "_passes",
     "_routes",
     "_reduce_",
+    "_sharding",
     "_pooling",
     "_binning",
     "_padding",
-    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_static",
+    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_static|_halo",
     "_modules",
     "linen|nnx",
 )

@@ -1,0 +1,477 @@
+"""More than one device: values and gradients as on one, and what is exchanged.
+
+Collectives are counted in the compiled program of value and gradient, for cotangents
+that are given, so that nothing but the pool is in it.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxpool
+from tests.cases import cotangent, distinct, mask
+
+AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
+ROWS = {"h": 8}
+TILES = {"h": 2, "w": 4}
+KINDS = ("max", "min", "sum", "avg", "lp")
+COLLECTIVES = r" ((?:all|reduce|collective|ragged)-[a-z-]+?)(?:-start)?\("
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_split = pytest.mark.parametrize("split", [ROWS, TILES], ids=["rows", "tiles"])
+
+
+def mesh_of(split, kind=AUTO):
+    return jax.make_mesh(tuple(split.values()), tuple(split), (kind,) * len(split))
+
+
+def over(mesh, *spec):
+    return NamedSharding(mesh, P(*spec))
+
+
+def value_and_vjp(pool):
+    """The value, as without a gradient, and the value and gradient with one."""
+
+    def run(x, g, *masks):
+        wanted = functools.partial(pool, **dict(zip(["where"], masks, strict=False)))
+        y, vjp = jax.vjp(wanted, x)
+        return wanted(x), y, vjp(g)[0]
+
+    # What is exchanged does not hang on how well the kernels are compiled.
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def collectives(run, *arrays):
+    """The collectives in the compiled program, by name."""
+    return re.findall(COLLECTIVES, run.lower(*arrays).compile().as_text())
+
+
+def check(pool, arrays, shardings):
+    """Compare the pool of sharded arrays with that of whole ones; say what it sent."""
+    run = value_and_vjp(pool)
+    sharded = [jax.device_put(a, s) for a, s in zip(arrays, shardings, strict=True)]
+    compiled = run.lower(*sharded).compile()
+    for got, want in zip(compiled(*sharded), run(*arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    return re.findall(COLLECTIVES, compiled.as_text())
+
+
+def image_and_cotangent(pool, shape=(1, 64, 32, 1)):
+    x = distinct(shape) / 8 + np.float32(1 / 16)
+    y = jax.eval_shape(pool, x)
+    return x, cotangent(y.shape).astype(y.dtype)
+
+
+# --- batch and channels ---
+
+WINDOWED = {
+    f"{kind}_pool": functools.partial(
+        getattr(jaxpool, f"{kind}_pool"), window=(3, 3), strides=2, padding="SAME"
+    )
+    for kind in KINDS
+}
+GLOBAL = {
+    f"global_{kind}_pool": functools.partial(
+        getattr(jaxpool, f"global_{kind}_pool"), keepdims=True
+    )
+    for kind in KINDS
+}
+ANY = functools.partial(
+    jaxpool.pool, init=0.0, op=jnp.add, window=(3, 3), strides=2, padding="SAME"
+)
+
+
+@pytest.mark.parametrize("where", [None, 4], ids=["all", "mask"])
+@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, "pool"])
+def test_batch_and_channels_need_no_exchange(name, where):
+    if name == "pool" and where:
+        pytest.skip("pool takes no mask")
+    pool = {**WINDOWED, **GLOBAL, "pool": ANY}[name]
+    by_both = over(mesh_of({"b": 4, "c": 2}), "b", None, None, "c")
+    arrays = list(image_and_cotangent(pool, (8, 5, 4, 4)))
+    shardings = [by_both, by_both]
+    if where:
+        arrays.append(mask((8, 5, 4, where)))
+        shardings.append(by_both)
+    assert check(pool, arrays, shardings) == []
+
+
+def test_shard_map_over_the_batch_is_as_it_is():
+    pool = WINDOWED["max_pool"]
+    by_batch = over(mesh_of({"b": 8}), "b")
+    local = jax.shard_map(
+        pool, mesh=by_batch.mesh, in_specs=by_batch.spec, out_specs=by_batch.spec
+    )
+    x, g = image_and_cotangent(pool, (8, 5, 4, 2))
+    run = value_and_vjp(local)
+    for got, want in zip(run(x, g), value_and_vjp(pool)(x, g), strict=True):
+        np.testing.assert_allclose(got, want)
+    assert collectives(run, *jax.device_put((x, g), by_batch)) == []
+
+
+# --- space, by jit alone ---
+
+GEOMETRIES = {
+    "2/2": {"window": (2, 2)},
+    "3/2": {"window": (3, 3), "strides": 2, "padding": "SAME"},
+    "3/1": {"window": (3, 3), "strides": 1, "padding": "SAME"},
+    "5/1": {"window": (5, 5), "strides": 1, "padding": "SAME"},
+    "5/2": {"window": (5, 5), "strides": 2, "padding": "SAME"},
+    "3/2 padded": {"window": (3, 3), "strides": 2, "padding": 1},
+    "3/1 dilated": {
+        "window": (3, 3),
+        "strides": 1,
+        "padding": "SAME",
+        "dilation": 2,
+    },
+    "3/2 dilated": {
+        "window": (3, 3),
+        "strides": 2,
+        "padding": "SAME",
+        "dilation": 2,
+    },
+    "9/2": {"window": (9, 9), "strides": 2, "padding": "SAME"},
+    "15/1": {
+        "window": (15, 2),
+        "strides": (1, 2),
+        "padding": "SAME",
+        "implementation": "slices",
+    },
+}
+HALOS = {  # on how many sides of a shard windows read, for each axis
+    "2/2": (0, 0),
+    "3/2": (1, 1),
+    "3/1": (2, 2),
+    "5/2": (2, 2),
+    "3/2 padded": (1, 1),
+    "3/2 dilated": (2, 2),
+    "15/1": (2, 0),
+}
+every_geometry = pytest.mark.parametrize("name", GEOMETRIES)
+
+
+def windowed(kind, name, **options):
+    return functools.partial(
+        getattr(jaxpool, f"{kind}_pool"), **GEOMETRIES[name], **options
+    )
+
+
+@every_split
+@every_geometry
+@pytest.mark.parametrize("kind", ["max", "sum", "avg"])
+def test_space_exchanges_only_halos(kind, name, split):
+    pool = windowed(kind, name)
+    spatial = over(mesh_of(split), None, *split)
+    sent = check(pool, image_and_cotangent(pool), [spatial, spatial])
+    assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
+
+
+@pytest.mark.parametrize("name", ["2/2", "3/2", "3/1", "3/1 dilated"])
+def test_norms_over_space_exchange_only_halos(name):
+    pool = windowed("lp", name)
+    rows = over(mesh_of(ROWS), None, "h")
+    sent = check(pool, image_and_cotangent(pool), [rows, rows])
+    assert set(sent) <= {"collective-permute"}
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_masks_over_space_exchange_only_halos(kind):
+    pool = windowed(kind, "3/1")
+    rows = over(mesh_of(ROWS), None, "h")
+    arrays = *image_and_cotangent(pool), mask((1, 64, 32, 1))
+    assert set(check(pool, arrays, [rows] * 3)) == {"collective-permute"}
+
+
+@every_kind
+def test_long_windows_over_space_are_right_by_default(kind):
+    pool = functools.partial(
+        getattr(jaxpool, f"{kind}_pool"), window=15, strides=1, padding="SAME", axes=1
+    )
+    rows = over(mesh_of(ROWS), None, "h")
+    check(pool, image_and_cotangent(pool), [rows, rows])
+
+
+@every_kind
+def test_sizes_that_do_not_divide_are_right(kind):
+    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), window=(3, 3), strides=2)
+    mesh = mesh_of(ROWS)
+    shardings = [over(mesh, None, "h"), over(mesh)]
+    check(pool, image_and_cotangent(pool), shardings)
+
+
+@every_kind
+def test_global_pools_over_space(kind):
+    pool = GLOBAL[f"global_{kind}_pool"]
+    mesh = mesh_of(ROWS)
+    arrays = image_and_cotangent(pool, (2, 16, 2, 2))
+    check(pool, arrays, [over(mesh, None, "h"), over(mesh)])
+
+
+# --- explicit sharding ---
+
+
+def spec_of(array):
+    return jax.typeof(array).sharding.spec
+
+
+def check_explicit(pool, spec, split, shape=(2, 64, 32, 2), where=()):
+    """Value and gradient, which is sharded as the input; the value's spec."""
+    x, g = image_and_cotangent(pool, shape)
+    run = value_and_vjp(pool)
+    wanted = run(x, g, *where)
+    mesh = mesh_of(split, EXPLICIT)
+    with jax.set_mesh(mesh):
+        x, *where = jax.device_put([x, *where], over(mesh, *spec))
+        y = jax.jit(pool)(x)
+        arrays = x, jax.device_put(g, y.sharding), *where
+        got = run(*arrays)
+        sent = collectives(run, *arrays)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert spec_of(got[-1]) == spec_of(x)
+    assert spec_of(got[0]) == spec_of(got[1]) == spec_of(y)
+    return spec_of(y), set(sent)
+
+
+@every_split
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("max", "avg") for name in HALOS]
+    + [(kind, "3/2") for kind in ("min", "sum", "lp")],
+)
+def test_explicit_space(kind, name, split):
+    spec, sent = check_explicit(windowed(kind, name), (None, *split), split)
+    assert spec == P(None, *split, *[None] * (3 - len(split)))
+    assert sent == ({"collective-permute"} if name != "2/2" else set())
+
+
+@pytest.mark.parametrize(("rows", "stays"), [(8, "h"), (10, None)])
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_explicit_batch_rows_and_channels_at_once(kind, rows, stays):
+    split, spec = {"b": 2, "h": 2, "c": 2}, ("b", "h", None, "c")
+    got, _ = check_explicit(windowed(kind, "3/2"), spec, split, (2, rows, 6, 2))
+    assert got == P("b", stays, None, "c")
+
+
+def test_explicit_axis_split_over_two_mesh_axes():
+    spec, sent = check_explicit(windowed("max", "3/1"), (None, ("h", "w")), TILES)
+    assert spec == P(None, ("h", "w"), None, None)
+    assert sent == {"collective-permute"}
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_explicit_mask(kind):
+    where = (mask((2, 64, 32, 2)),)
+    pool = windowed(kind, "3/1")
+    _, sent = check_explicit(pool, (None, "h"), ROWS, where=where)
+    assert sent == {"collective-permute"}
+
+
+@pytest.mark.parametrize("name", [*GLOBAL, "pool"])
+def test_explicit_space_of_other_pools(name):
+    pool = ANY if name == "pool" else GLOBAL[name]
+    spec, _ = check_explicit(pool, (None, "h", None, "w"), TILES, (2, 4, 2, 4))
+    assert spec == P(None, "h" if name == "pool" else None, None, "w")
+
+
+@every_kind
+def test_explicit_space_without_jit(kind):
+    pool = windowed(kind, "3/2")
+    x, g = image_and_cotangent(pool, (1, 16, 2, 1))
+    mesh = mesh_of(ROWS, EXPLICIT)
+    with jax.set_mesh(mesh):
+        y, vjp = jax.vjp(pool, jax.device_put(x, over(mesh, None, "h")))
+        (dx,) = vjp(jax.device_put(g, y.sharding))
+    for got, want in zip((y, dx), value_and_vjp(pool)(x, g)[1:], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert spec_of(y) == spec_of(dx) == P(None, "h", None, None)
+
+
+@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+def test_explicit_space_in_forward_mode(kind):
+    pool = windowed(kind, "3/1")
+    x, t = distinct((1, 16, 4, 1)), cotangent((1, 16, 4, 1)).astype(np.float32)
+    mesh = mesh_of(ROWS, EXPLICIT)
+    run = jax.jit(lambda x, t: jax.jvp(pool, (x,), (t,)))
+    with jax.set_mesh(mesh):
+        got = run(*jax.device_put((x, t), over(mesh, None, "h")))
+    for a, b in zip(got, run(x, t), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+# --- space, in shard_map ---
+
+
+def shard_mapped(split, local):
+    """Run `local` on the shards of images, split over rows and columns, or rows."""
+    spec = P(None, *split)
+    return jax.shard_map(local, mesh=mesh_of(split), in_specs=spec, out_specs=spec)
+
+
+def by_halo(kind, split, padding="VALID", mask_padding=True, **geometry):
+    """The pool of what a halo exchange returns, on shards."""
+    names = (*split, None)[:2]
+    pool = getattr(jaxpool, f"{kind}_pool")
+    options = {} if mask_padding else {"count_include_pad": True}
+    if kind in ("sum", "lp"):
+        mask_padding = False
+
+    def local(x):
+        x, inside = jaxpool.halo_exchange(
+            x, padding=padding, axis_names=names, **geometry
+        )
+        where = inside if mask_padding else None
+        return pool(x, where=where, **geometry, **options)
+
+    return shard_mapped(split, local)
+
+
+def check_halo(whole, local, split, forward, both, shape=(1, 64, 32, 1)):
+    """Compare the two, and count permutes: of the value, and of the gradient alone."""
+    x, g = image_and_cotangent(whole, shape)
+    sharded = jax.device_put((x, g), over(mesh_of(split), None, *split))
+    run = value_and_vjp(local)
+    for got, want in zip(run(*sharded), value_and_vjp(whole)(x, g), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    sent = collectives(jax.jit(local), sharded[0])
+    assert sent == ["collective-permute"] * forward
+    sent = collectives(jax.jit(lambda x, g: jax.vjp(local, x)[1](g)), *sharded)
+    assert sent == ["collective-permute"] * both
+
+
+@every_split
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("max", "avg") for name in HALOS]
+    + [(kind, "3/1") for kind in ("min", "sum", "lp")],
+)
+def test_halo_exchange_then_a_local_pool(kind, name, split):
+    geometry = {k: v for k, v in GEOMETRIES[name].items() if k != "implementation"}
+    permutes = sum(HALOS[name][: len(split)])
+    reads_input = kind not in ("sum", "avg")
+    check_halo(
+        functools.partial(getattr(jaxpool, f"{kind}_pool"), **geometry),
+        by_halo(kind, split, **geometry),
+        split,
+        permutes,
+        permutes * (1 + reads_input),
+    )
+
+
+@pytest.mark.parametrize("name", ["3/1", "3/2 padded"])
+def test_halo_exchange_counting_the_padding(name):
+    whole = windowed("avg", name, count_include_pad=True)
+    local = by_halo("avg", TILES, mask_padding=False, **GEOMETRIES[name])
+    check_halo(whole, local, TILES, sum(HALOS[name]), sum(HALOS[name]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "include"), [("max", False), ("avg", False), ("avg", True)]
+)
+def test_halo_exchange_of_a_mask(kind, include):
+    options = {"count_include_pad": include} if kind == "avg" else {}
+    geometry = {"window": (3, 3), "strides": 1}
+    exchange = functools.partial(
+        jaxpool.halo_exchange, padding="SAME", axis_names=("h", "w"), **geometry
+    )
+    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), **geometry, **options)
+
+    def local(x, where):
+        x, inside = exchange(x)
+        where, _ = exchange(where)
+        if include:
+            where = where | ~inside
+        return pool(x, where=where)
+
+    spec = P(None, "h", "w")
+    mapped = jax.shard_map(
+        local, mesh=mesh_of(TILES), in_specs=(spec, spec), out_specs=spec
+    )
+    whole = functools.partial(pool, padding="SAME")
+    x, g = image_and_cotangent(whole, (1, 8, 8, 2))
+    where = mask(x.shape)
+    sharded = value_and_vjp(lambda x, where: mapped(x, where))(x, g, where)
+    for got, want in zip(sharded, value_and_vjp(whole)(x, g, where), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_halo_exchange_for_any_operation():
+    geometry = {"window": 3, "strides": 1, "axes": 0}
+    x = np.array([2, 3, 5, 7, 1, 2, 3, 4], np.float32)
+
+    def local(x):
+        x, inside = jaxpool.halo_exchange(
+            x, padding="CAUSAL", axis_names="h", **geometry
+        )
+        x = jnp.where(inside, x, jnp.ones_like(x))
+        return jaxpool.pool(x, 1.0, jnp.multiply, **geometry)
+
+    mapped = jax.shard_map(
+        local, mesh=mesh_of({"h": 4}), in_specs=P("h"), out_specs=P("h")
+    )
+    whole = jaxpool.pool(x, 1.0, jnp.multiply, padding="CAUSAL", **geometry)
+    np.testing.assert_array_equal(mapped(x), whole)
+
+
+def test_halo_exchange_of_an_axis_split_over_two_mesh_axes():
+    geometry = {"window": 3, "strides": 1, "axes": 1}
+    x = distinct((2, 16))
+
+    def local(x):
+        x, inside = jaxpool.halo_exchange(
+            x, padding="SAME", axis_names=[("h", "w")], **geometry
+        )
+        return jaxpool.max_pool(x, where=inside, **geometry)
+
+    spec = P(None, ("h", "w"))
+    mapped = jax.shard_map(local, mesh=mesh_of(TILES), in_specs=spec, out_specs=spec)
+    whole = jaxpool.max_pool(x, padding="SAME", **geometry)
+    np.testing.assert_array_equal(mapped(x), whole)
+
+
+def test_gradient_inside_shard_map():
+    """The loss of one shard knows the cells that came from its neighbours."""
+    geometry = {"window": 3, "strides": 1, "axes": 0}
+
+    def loss(x):
+        x, _ = jaxpool.halo_exchange(x, padding="SAME", axis_names="h", **geometry)
+        return (jaxpool.sum_pool(x, **geometry) ** 2).sum()
+
+    rows = {"mesh": mesh_of({"h": 4}), "in_specs": P("h"), "out_specs": P("h")}
+    x = distinct((8,))
+    got = jax.jit(jax.shard_map(jax.grad(loss), **rows))(x)
+    whole = lambda x: (jaxpool.sum_pool(x, padding="SAME", **geometry) ** 2).sum()  # noqa: E731
+    np.testing.assert_array_equal(got, jax.grad(whole)(x))
+
+
+@pytest.mark.parametrize(
+    ("match", "kwargs"),
+    [
+        ("window must not reach beyond the next shard", {"window": (7, 1)}),
+        ("window must not reach", {"window": (3, 1), "dilation": (3, 1)}),
+        ("strides must divide", {"window": (3, 1), "strides": (4, 1)}),
+        ("padding must give", {"window": (3, 1), "padding": "VALID"}),
+        ("axis_names must have one entry", {"axis_names": "h"}),
+        ("axis_names must name axes", {"axis_names": ("z", None)}),
+        ("window must be at least 1", {"window": (0, 1)}),
+    ],
+)
+def test_halo_exchange_refuses(match, kwargs):
+    given = {"window": (3, 1), "strides": 1, "padding": "SAME"} | kwargs
+    given.setdefault("axis_names", ("h", None))
+    local = functools.partial(jaxpool.halo_exchange, **given)
+    mapped = shard_mapped(ROWS, lambda x: local(x)[0])
+    with pytest.raises(ValueError, match=match) as error:
+        jax.eval_shape(mapped, jnp.zeros((1, 16, 3, 1)))
+    assert "x.shape=(1, 2, 3, 1)" in str(error.value)
+
+
+def test_halo_exchange_refuses_names_that_are_none():
+    with pytest.raises(TypeError, match="axis_names must be"):
+        jaxpool.halo_exchange(np.zeros((4, 1)), (3,), axis_names=1)
