@@ -295,7 +295,8 @@ def _winners(
         values = values.astype(x.dtype)
         if valid:
             values = jnp.where(valid[0], values, np.asarray(empty, x.dtype))
-            position = jnp.where(valid[0], position, np.iinfo(dtype).max)
+            none = np.asarray(np.iinfo(dtype).max, dtype)
+            position = jnp.where(valid[0], position, none)
         return values, position
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
