@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import zero_from_primal
 
 from jaxpool import _dtypes
 from jaxpool._forward_mode import is_forward_mode
@@ -256,7 +257,7 @@ def _winners_jvp(
     values, position = winners(config, *primals)
     named = checkpoint_name(position, POSITION)
     tangent = _at_winners(config, named, tangents[0])
-    no_tangent = np.zeros(position.shape, jax.dtypes.float0)
+    no_tangent = zero_from_primal(position)
     return (values, position), (tangent, no_tangent)
 
 

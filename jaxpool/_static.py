@@ -107,6 +107,6 @@ def _as_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as sizes that an array can have, some of which may be symbolic."""
     if not isinstance(shape, (tuple, list)):
         return as_shape(shape)
-    known = as_shape([0 if is_symbolic_dim(size) else size for size in shape])
-    pairs = zip(shape, known, strict=True)
-    return tuple(size if is_symbolic_dim(size) else n for size, n in pairs)
+    symbolic = [bool(is_symbolic_dim(size)) for size in shape]
+    as_shape([0 if symbol else n for n, symbol in zip(shape, symbolic, strict=True)])
+    return tuple(shape)
