@@ -45,8 +45,8 @@ def as_call(
     """Check what all pools have in common."""
     x = as_array(x, kinds)
     with about(x.shape):
-        check_implementation(implementation)
         window = resolve_window(x.shape, *geometry)
+        check_implementation(implementation, window)
         mask = as_mask(where, x)
         dtype = _dtypes.averaged(x.dtype) if averaged else x.dtype
         empty = as_empty_value(empty_value, dtype)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpool._sizes import is_symbolic
+
 FLOAT32 = np.dtype(np.float32)
 INT32 = np.dtype(np.int32)
 
@@ -41,5 +43,7 @@ def averaging(dtype: np.dtype, cells: int) -> np.dtype:
     if jnp.issubdtype(dtype, jnp.inexact):
         return summed(dtype)
     info = jnp.iinfo(dtype)
+    if is_symbolic(cells):
+        return FLOAT32
     largest = max(-int(info.min), int(info.max)) * cells
     return INT32 if largest <= np.iinfo(INT32).max else FLOAT32

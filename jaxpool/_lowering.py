@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 from jax import lax
 
+from jaxpool._sizes import is_symbolic
+from jaxpool._symbolic import reduce_whole
 from jaxpool._window import AxisWindow, Window
 
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
@@ -36,7 +38,7 @@ def doubles(dim: AxisWindow) -> bool:
 
 def choose(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
-    if platform in NATIVE:
+    if platform in NATIVE or window.is_symbolic:
         return "reduce_window"
     if any(map(doubles, window.dims)):
         return "doubling"
@@ -51,13 +53,18 @@ def is_doubling(window: Window, implementation: Implementation | None) -> bool:
     return implementation == "doubling"
 
 
-def check_implementation(implementation: str | None) -> None:
-    """Refuse a name that no kernel has."""
+def check_implementation(implementation: str | None, window: Window) -> None:
+    """Refuse a name that no kernel has, or none for these sizes."""
     known = isinstance(implementation, str) and implementation in IMPLEMENTATIONS
     if implementation is not None and not known:
         raise ValueError(
             f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
             f"got implementation={implementation!r}"
+        )
+    if window.is_symbolic and implementation not in (None, "reduce_window"):
+        raise ValueError(
+            "implementation must be None or 'reduce_window' where the size of a pooled "
+            f"axis is symbolic; got implementation={implementation!r}"
         )
 
 
@@ -95,13 +102,15 @@ def xla_reduce_window(
     arrays: Any, fills: Any, computation: Callable[..., Any], window: Window
 ) -> Any:
     """`lax.reduce_window` of one array or several, by a resolved window."""
+    if is_symbolic(window.cells):
+        return reduce_whole(arrays, fills, computation, window)
     rank = jax.tree.leaves(arrays)[0].ndim
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     for axis, dim in zip(window.axes, window.dims, strict=True):
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
-        padding[axis] = (dim.low, max(0, dim.span - dim.low - dim.size))
+        padding[axis] = dim.low, dim.behind
     reduced = lax.reduce_window(
         arrays,
         fills,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxpool._arguments import Call, about
 from jaxpool._sharding import in_auto_mode
+from jaxpool._sizes import is_below, is_symbolic
 from jaxpool._window import Window
 
 PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
@@ -37,7 +38,7 @@ def _extended(call: Call, mode: PaddingMode) -> Call:
     x = jnp.pad(x, widths, mode)
     if mask is not None:
         of_all = [
-            pad if n > 1 else (0, 0) for pad, n in zip(widths, mask.shape, strict=True)
+            pad if n != 1 else (0, 0) for pad, n in zip(widths, mask.shape, strict=True)
         ]
         mask = jnp.pad(mask, of_all, mode)
     return Call(x, window.filled(), mask, empty, implementation)
@@ -52,7 +53,13 @@ def _check_mode(mode: str, window: Window) -> None:
         )
     beside = {"reflect": 1}.get(mode, 0)
     for axis, dim in zip(window.axes, window.dims, strict=True):
-        if mode != "edge" and max(dim.low, dim.high) > dim.size - beside:
+        most = max(dim.low, dim.high)
+        if mode == "wrap" and most and is_symbolic(dim.size):
+            raise ValueError(
+                "padding_mode must not be 'wrap' where there is padding for the "
+                f"symbolic size {dim.size} of axis {axis}"
+            )
+        if mode != "edge" and is_below(dim.size, most + beside, axis):
             raise ValueError(
                 f"padding must be at most {dim.size - beside} on axis {axis} with "
                 f"padding_mode={mode!r}; got padding={(dim.low, dim.high)}"

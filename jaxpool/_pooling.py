@@ -6,7 +6,8 @@ without a valid cell are handled here, the same for windowed and global pools.
 """
 
 import math
-from functools import partial
+import operator
+from functools import partial, reduce
 from typing import Any
 
 import chex
@@ -22,6 +23,7 @@ from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import Kind, extremum, indexed_extremum
 from jaxpool._reduce_sum import counts, window_sum
 from jaxpool._sharding import sharded
+from jaxpool._sizes import is_symbolic
 from jaxpool._window import Window
 
 
@@ -92,7 +94,7 @@ def mean(
         numbers: tuple[Any, ...] = (np.full((1,) * x.ndim, divisor, wide),)
     elif valid is None:
         factors = counts(window, x.ndim, count_include_pad)
-        numbers = tuple(np.maximum(factor, 1).astype(wide) for factor in factors)
+        numbers = tuple(factor.clip(1).astype(wide) for factor in factors)
     else:
         some = valid.astype(jnp.finfo(wide).dtype)
         if count_include_pad:
@@ -136,6 +138,8 @@ def _joined_windows(
     p: float, sizes: jax.Array, window: Window, implementation: Implementation | None
 ) -> jax.Array:
     """p-norm of non-negative sizes, joining two at a time."""
+    if is_symbolic(window.cells):
+        return _whole_norm(p, window, sizes)
     join = partial(_join, p)
     none = jnp.zeros((), sizes.dtype)
 
@@ -155,6 +159,22 @@ def _joined_windows(
     return norms
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _whole_norm(p: float, window: Window, sizes: jax.Array) -> jax.Array:
+    """p-norm of one window that has no known number of cells to join."""
+    none = jnp.zeros((), sizes.dtype)
+    return reduce_any(sizes, none, partial(_join, p), window, "reduce_window")
+
+
+@_whole_norm.defjvp
+def _whole_norm_jvp(
+    p: float, window: Window, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    norm = _whole_norm(p, window, *primals)
+    shares = _share(p, primals[0], norm) * tangents[0]
+    return norm, shares.sum(window.axes, keepdims=True, dtype=norm.dtype)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
     """p-norm of two sizes, from their ratio: no power of a size can overflow."""
@@ -172,15 +192,17 @@ def _join_jvp(
     tangents: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
     norm = _join(p, *primals)
-
-    def share(size: jax.Array) -> jax.Array:
-        apart = (size != 0) & (size != norm)
-        one = jnp.ones_like(size)
-        ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
-        return jnp.where(size == 0, jnp.zeros_like(size), ratio ** (p - 1))
-
-    one, other = (share(x) * t for x, t in zip(primals, tangents, strict=True))
+    pairs = zip(primals, tangents, strict=True)
+    one, other = (_share(p, x, norm) * t for x, t in pairs)
     return norm, one + other
+
+
+def _share(p: float, size: jax.Array, norm: jax.Array) -> jax.Array:
+    """The derivative of a norm by one of its sizes."""
+    apart = (size != 0) & (size != norm)
+    one = jnp.ones_like(size)
+    ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
+    return jnp.where(size == 0, jnp.zeros_like(size), ratio ** (p - 1))
 
 
 def _zero_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -209,7 +231,8 @@ def _fill_empty(
     if valid is not None:
         return jnp.where(valid > 0, pooled, empty)
     factors = counts(window, pooled.ndim, False)
-    if all(factor.all() for factor in factors):
+    pairs = zip(factors, window.dims, strict=True)
+    filled = [factor > 0 for factor, dim in pairs if dim.may_miss]
+    if all(isinstance(some, np.ndarray) and some.all() for some in filled):
         return pooled
-    filled = math.prod(factors[1:], start=factors[0] > 0) > 0
-    return jnp.where(filled, pooled, empty)
+    return jnp.where(reduce(operator.and_, filled), pooled, empty)

@@ -9,6 +9,7 @@ from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
 from jaxpool._passes import reduce_steps
 from jaxpool._stages import ready
 from jaxpool._steps import forward_steps
+from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
 
 
@@ -26,6 +27,8 @@ def reduce_any(
     elementwise = op
     for _ in range(x.ndim):
         elementwise = jax.vmap(elementwise)
+    if window.is_symbolic:
+        return reduce_cells(elementwise, x, init, window)
     doubling = is_doubling(window, implementation)
     steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(elementwise, ready(x), init, steps).now()

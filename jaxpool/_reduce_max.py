@@ -44,6 +44,7 @@ from jaxpool._passes import (
     widened,
 )
 from jaxpool._routes import read, route
+from jaxpool._sizes import is_symbolic
 from jaxpool._stages import Arrays, Deferred, ready, stage
 from jaxpool._steps import (
     PADS_A_LOOP,
@@ -51,6 +52,7 @@ from jaxpool._steps import (
     forward_steps,
     pads_of,
 )
+from jaxpool._symbolic import as_number
 from jaxpool._window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
@@ -103,7 +105,7 @@ def indexed_extremum(
     values, position = winners(config, x, mask)
     indices = _index_of(position, window)
     if mask is not None:
-        some = position < np.asarray(window.cells, position.dtype)
+        some = position < as_number(window.cells, position.dtype)
         indices = jnp.where(some, indices, np.int32(-1))
     return values, indices
 
@@ -296,7 +298,8 @@ def _winners(
         values = values.astype(x.dtype)
         if valid:
             values = jnp.where(valid[0], values, np.asarray(empty, x.dtype))
-            position = jnp.where(valid[0], position, np.iinfo(dtype).max)
+            none = np.asarray(np.iinfo(dtype).max, dtype)
+            position = jnp.where(valid[0], position, none)
         return values, position
 
     def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
@@ -341,6 +344,8 @@ def position_dtype(window: Window, masked: bool) -> np.dtype:
 
     And, where a mask may keep no cell of it, one more number that is beyond it.
     """
+    if is_symbolic(window.cells):
+        return np.dtype(np.uint32)
     return np.min_scalar_type(window.cells - 1 + masked)
 
 
@@ -478,20 +483,22 @@ def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
     """The flat row-major index over the pooled axes of each cell of the input."""
     indices, cells = jnp.zeros(shape, np.int32), 1
     for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        indices += lax.broadcasted_iota(np.int32, shape, axis) * cells
+        indices += lax.broadcasted_iota(np.int32, shape, axis) * as_number(cells)
         cells *= dim.size
     return indices
 
 
 def _index_of(position: jax.Array, window: Window) -> jax.Array:
-    """The flat row-major index over the pooled axes of the input of each winner."""
-    rest, cells = position.astype(np.int32), window.cells
-    index = jnp.zeros_like(rest)
-    for axis, dim in zip(window.axes, window.dims, strict=True):
-        cells //= dim.window
-        start = lax.broadcasted_iota(np.int32, rest.shape, axis) * dim.stride - dim.low
-        index = index * dim.size + start + rest // cells * dim.dilation
-        rest = rest % cells
+    """The index in the input of each winner, from its position inside its window."""
+    rest = position.astype(np.int32)
+    index, cells = jnp.zeros_like(rest), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = lax.broadcasted_iota(np.int32, rest.shape, axis)
+        start = start * as_number(dim.stride) - dim.low
+        inside = rest % as_number(dim.window)
+        index += (start + inside * dim.dilation) * as_number(cells)
+        rest //= as_number(dim.window)
+        cells *= dim.size
     return index
 
 
@@ -499,8 +506,10 @@ def _position_of(index: jax.Array, window: Window) -> jax.Array:
     """The position inside its window of each winner, from its index in the input."""
     position, cells = jnp.zeros_like(index), 1
     for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        start = lax.broadcasted_iota(np.int32, index.shape, axis) * dim.stride - dim.low
-        position += (index % dim.size - start) // dim.dilation * cells
-        index //= dim.size
+        start = lax.broadcasted_iota(np.int32, index.shape, axis)
+        start = start * as_number(dim.stride) - dim.low
+        inside = (index % as_number(dim.size) - start) // dim.dilation
+        position += inside * as_number(cells)
+        index //= as_number(dim.size)
         cells *= dim.window
-    return jnp.clip(position, 0, window.cells - 1)
+    return jnp.clip(position, np.int32(0), as_number(window.cells - 1))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool import _symbolic
 from jaxpool._linear import linear
 from jaxpool._lowering import (
     Implementation,
@@ -21,6 +22,7 @@ from jaxpool._lowering import (
 )
 from jaxpool._passes import reduce_steps, widened
 from jaxpool._routes import spread
+from jaxpool._sizes import is_symbolic
 from jaxpool._stages import Arrays, Deferred, ready
 from jaxpool._steps import forward_steps
 from jaxpool._window import Window
@@ -124,7 +126,7 @@ def _kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
 
-def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
+def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
     """Cells in each window as one factor per pooled axis, of a shape that broadcasts.
 
     So the constants in a program are as long as its axes, not as large as its arrays.
@@ -132,8 +134,11 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[np.ndarray]:
     With `include_pad`, the padding that was asked for counts too. An axis on which
     all windows hold the same number of cells has a factor of size 1.
     """
-    factors = []
+    factors: list[Any] = []
     for axis, dim in zip(window.axes, window.dims, strict=True):
+        if is_symbolic(dim.size):
+            factors.append(_symbolic.counts(axis, dim, rank, include_pad))
+            continue
         cells = np.asarray(dim.padded_counts() if include_pad else dim.valid_counts())
         cells = cells[:1] if (cells == cells[0]).all() else cells
         others = [other for other in range(rank) if other != axis]

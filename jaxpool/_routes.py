@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool import _symbolic
 from jaxpool._lowering import doubles
 from jaxpool._passes import (
     Cell,
@@ -43,6 +44,8 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     position must be that of a unique winner: two windows that pick cells of one row
     pick the same cell of it. A window whose position is beyond its cells has none.
     """
+    if window.is_symbolic:
+        return g.beside(ready(position)).then(_alone(_symbolic.route, window))
     # Each step but the last is one stage, for the order in which XLA takes them.
     known, lift = (*g.arrays, position), g.function
     # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
@@ -57,6 +60,11 @@ def route(g: Deferred, position: jax.Array, window: Window, doubling: bool) -> D
     else:
         g = g.beside(places).then(_first)
     return g.then(partial(_uncropped, window))
+
+
+def _alone(function: Callable[..., jax.Array], window: Window) -> Callable[..., Arrays]:
+    """One of the ways through symbolic sizes, as a step that has one result."""
+    return lambda *arrays: (function(window, *arrays),)
 
 
 def _routed(step: Step, lift: Callable[..., Arrays], *known: jax.Array) -> Arrays:
@@ -81,6 +89,8 @@ def _inner_places(step: Step, places: Deferred) -> Deferred:
 
 def read(t: Deferred, position: jax.Array, window: Window, doubling: bool) -> Deferred:
     """Read the cell at `position` inside each window: the transpose of `route`."""
+    if window.is_symbolic:
+        return t.beside(ready(position)).then(_alone(_symbolic.read, window))
     steps = backward_steps(window, doubling, alone=position.ndim - 1)
     places = [position]
     for step in steps[:-1]:
@@ -117,6 +127,8 @@ def _read_step(step: Step, t: Deferred, places: Deferred) -> Deferred:
 
 def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
     """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
+    if window.is_symbolic:
+        return g.then(_alone(_symbolic.spread, window))
     for number, step in enumerate(backward_steps(window, doubling=False)):
         g = g.stored() if number else g
         is_long = doubling and any(map(doubles, step.dims))

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from jax.export import is_symbolic_dim
+
 from jaxpool._arguments import about
 from jaxpool._docs import documented
 from jaxpool._lowering import PLATFORMS, Implementation, choose
@@ -45,7 +47,7 @@ def output_shape(
         >>> output_shape((8, 112, 112, 64), (3, 3), 2, "SAME")
         (8, 56, 56, 64)
     """
-    sizes = as_shape(shape)
+    sizes = _as_shape(shape)
     with about(sizes):
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
     return resolved.output_shape(sizes)
@@ -90,7 +92,7 @@ def implementation_for(
         >>> implementation_for("cpu", (8, 112, 112, 64), (3, 3), 2, "SAME")
         'slices'
     """
-    sizes = as_shape(shape)
+    sizes = _as_shape(shape)
     with about(sizes):
         if platform not in PLATFORMS:
             raise ValueError(
@@ -99,3 +101,12 @@ def implementation_for(
             )
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
     return choose(platform, resolved)
+
+
+def _as_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as sizes that an array can have, some of which may be symbolic."""
+    if not isinstance(shape, (tuple, list)):
+        return as_shape(shape)
+    symbolic = [bool(is_symbolic_dim(size)) for size in shape]
+    as_shape([0 if symbol else n for n, symbol in zip(shape, symbolic, strict=True)])
+    return tuple(shape)

@@ -7,6 +7,8 @@ or rounded. The output size and the divisors follow PyTorch (`aten/native/Pool.h
 
 Invariants of a resolved `AxisWindow`: sizes, window, stride, dilation and out are at
 least 1, and padding on either side is smaller than the extent of the window.
+
+Where a size is symbolic (`_sizes`), so are `out` and a window that covers the axis.
 """
 
 import math
@@ -14,6 +16,8 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
+
+from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
 
 Ints: TypeAlias = int | Sequence[int]
 Entry = TypeVar("Entry", int, int | None)
@@ -52,6 +56,24 @@ class AxisWindow:
     def is_identity(self) -> bool:
         """Whether each window is exactly the one cell at its own place."""
         return self.window == 1 and self.out == self.size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one window, and it is the whole axis."""
+        is_one = self.out == 1 and self.low == 0 and self.dilation == 1
+        return is_one and self.window == self.size
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether a window may lie in the padding alone."""
+        return self.low > 0 and self.dilation > 1
+
+    @property
+    def behind(self) -> int:
+        """Padded cells behind the input that windows reach."""
+        if is_symbolic(self.size):  # at most
+            return self.high
+        return max(0, self.span - self.low - self.size)
 
     def _covered(self, o: int, low: int, high: int) -> range:
         """The `j` whose cell lies in `range(low, high)`, for window `o`."""
@@ -129,6 +151,11 @@ class Window:
     dims: tuple[AxisWindow, ...]
 
     @property
+    def is_symbolic(self) -> bool:
+        """Whether a pooled axis has a symbolic size."""
+        return any(is_symbolic(dim.size) for dim in self.dims)
+
+    @property
     def cells(self) -> int:
         """Number of cells in one window."""
         return math.prod(dim.window for dim in self.dims)
@@ -204,14 +231,16 @@ def whole(shape: Sequence[int], axes: Ints | None) -> Window:
             )
         axes = range(1, len(shape) - 1)
     positions = tuple(sorted(resolve_axes(axes, shape)))
-    return resolve(
-        shape, [shape[axis] for axis in positions], 1, 0, 1, positions, False
+    dims = (
+        _axis_window(axis, shape, shape[axis], 1, 1, (0, 0), False)
+        for axis in positions
     )
+    return Window(positions, tuple(dims))
 
 
 def check_filled(shape: Sequence[int], axis: int) -> None:
     """Refuse to pool an axis of size 0."""
-    if shape[axis] < 1:
+    if is_below(shape[axis], 1, axis):
         raise ValueError(
             f"x must have at least one cell on each pooled axis; axis {axis} is empty"
         )
@@ -264,7 +293,7 @@ def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
 def check_indexable(sizes: Iterable[int]) -> None:
     """Refuse more cells than int32 can count."""
     cells = math.prod(sizes)
-    if cells > 2**31 - 1:
+    if not is_symbolic(cells) and cells > 2**31 - 1:
         raise ValueError(
             f"indices must be below 2**31, which is int32; got {cells} cells to index"
         )
@@ -366,7 +395,7 @@ def _axis_window(
     size = shape[axis]
     extent = (window - 1) * dilation + 1
     if isinstance(pad, str):
-        low, high = _named_pad(pad, size, extent, stride)
+        low, high = _named_pad(pad, size, extent, stride, axis)
     else:
         low, high = pad
     if max(low, high) >= extent:
@@ -377,11 +406,17 @@ def _axis_window(
         )
     slack = size + low + high - extent
     out = slack // stride + 1
-    if ceil_mode:
-        out = -(-slack // stride) + 1
-        if (out - 1) * stride >= size + low:  # the last window starts in the padding
-            out -= 1
-    if out < 1:
+    if is_symbolic(size):
+        if ceil_mode:
+            check_no_rest(slack, stride, size, axis)
+        fits = not is_below(size, extent - low - high, axis)
+    else:
+        if ceil_mode:
+            out = -(-slack // stride) + 1
+            if (out - 1) * stride >= size + low:  # the last starts in the padding
+                out -= 1
+        fits = out >= 1
+    if not fits:
         raise ValueError(
             f"window must not be larger than the padded input; got window={window} "
             f"with dilation={dilation} and padding={(low, high)} on axis {axis}"
@@ -393,13 +428,15 @@ def _axis_window(
     return AxisWindow(size, window, stride, dilation, low, high, out)
 
 
-def _named_pad(name: str, size: int, extent: int, stride: int) -> tuple[int, int]:
+def _named_pad(
+    name: str, size: int, extent: int, stride: int, axis: int
+) -> tuple[int, int]:
     """`(low, high)` of a padding rule."""
     if name == "VALID":
         return 0, 0
     if name == "CAUSAL":
         return extent - 1, 0
     out = -(-size // stride)
-    total = max((out - 1) * stride + extent - size, 0)
+    total = as_pads((out - 1) * stride + extent - size, size, axis)
     less, more = total // 2, total - total // 2
     return (less, more) if name == "SAME" else (more, less)

@@ -359,8 +359,8 @@ def pool(
     """
     x = as_array(x, kinds="any")
     with about(x.shape):
-        check_implementation(implementation)
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
+        check_implementation(implementation, resolved)
         identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
     check_op(op, x)
 

@@ -149,3 +149,16 @@ def test_average_of_a_large_half_precision_input():
         y = jaxpool.global_avg_pool(x)
         assert y.dtype == dtype
         np.testing.assert_array_equal(y.astype(jnp.float32), [[3, 3]])
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_masked_gradient_of_a_window_whose_positions_need_32_bits(kind):
+    x = tied((1, 260, 260, 2), seed=3)
+    where = x < 1 if kind == "max" else x > -1
+    where[..., 1] = False
+    dx = jax.jit(jax.grad(lambda x: op_of(kind)(x, where=where).sum()))(x)
+    first = np.flatnonzero(where[..., 0] & (x[..., 0] == 0))
+    expected = np.zeros(260 * 260)
+    expected[first[0]] = 1
+    np.testing.assert_array_equal(dx[..., 0].ravel(), expected)
+    np.testing.assert_array_equal(dx[..., 1], 0)

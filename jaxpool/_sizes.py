@@ -1,0 +1,45 @@
+"""Sizes of arrays, which may be symbols of `jax.export` that stand for any number.
+
+A symbol adds, multiplies and divides like an integer, and so do expressions of some. A
+comparison raises where it hangs on what a symbol stands for, and there is no `range`.
+Like the geometry that is made of sizes, this module imports no jax.
+"""
+
+
+def is_symbolic(size: int) -> bool:
+    """Whether a size is a symbol, or an expression of some."""
+    return not isinstance(size, int)
+
+
+def is_below(size: int, least: int, axis: int) -> bool:
+    """Whether a size is; it is an error if that hangs on what a symbol stands for."""
+    if not is_symbolic(size):
+        return size < least
+    try:
+        return bool(size < least)
+    except Exception:  # of a class of jax's own
+        raise ValueError(
+            f"x must have at least {least} cells on axis {axis}, whatever its symbolic "
+            f"size {size} stands for: add the constraint '{size} >= {least}' to "
+            "jax.export.symbolic_shape"
+        ) from None
+
+
+def as_pads(total: int, size: int, axis: int) -> int:
+    """The cells of padding that a rule asks for; it is an error if they are unknown."""
+    if is_symbolic(total):
+        raise ValueError(
+            "padding must be 'VALID' or ints where 'SAME' hangs on what the symbolic "
+            f"size {size} of axis {axis} stands for; it does not with strides=1, or if "
+            "the size is a multiple of them, like '2*n'"
+        )
+    return max(total, 0)
+
+
+def check_no_rest(slack: int, stride: int, size: int, axis: int) -> None:
+    """Refuse a symbolic size that may leave a rest behind the last window."""
+    if -(-slack // stride) != slack // stride:
+        raise ValueError(
+            f"ceil_mode must be False for the symbolic size {size} of axis {axis}, "
+            f"which may leave a rest with strides={stride}; got ceil_mode=True"
+        )
