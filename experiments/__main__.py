@@ -6,11 +6,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments import benchmark, digits, report, sequences, targets, thresholds, tour
+from experiments import (
+    benchmark,
+    devices,
+    digits,
+    report,
+    sequences,
+    targets,
+    thresholds,
+    tour,
+)
 
 PARTS = {"tour": tour, "digits": digits, "sequences": sequences}
 SPEED = {"benchmark": benchmark, "targets": targets, "thresholds": thresholds}
-BY_NAME = PARTS | SPEED  # SPEED only when asked for
+BY_NAME = PARTS | SPEED | {"devices": devices}  # others than PARTS only by name
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,10 +63,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                 action="store_true",
                 help="leave freed memory to malloc's rules: calls meet page faults",
             )
+        if name == "devices":
+            command.add_argument(
+                "--gpu-target",
+                type=Path,
+                metavar="FILE",
+                help="a GpuTargetConfigProto as text, of an H100; else it is skipped",
+            )
     arguments = parser.parse_args(argv)
     arguments.quick = getattr(arguments, "quick", False)
     arguments.seeds = getattr(arguments, "seeds", 1 if arguments.quick else 5)
     arguments.fresh_memory = getattr(arguments, "fresh_memory", False)
+    arguments.gpu_target = getattr(arguments, "gpu_target", None)
     arguments.out = getattr(arguments, "out", Path("results"))
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1; got {arguments.seeds}")
@@ -75,13 +92,16 @@ def main(argv: list[str] | None = None) -> None:
     with report.progress_bar(console) as bar:
         settings = arguments.quick, arguments.seeds, arguments.out
         task = bar.add_task("", total=None)
-        job = report.Job(*settings, bar, task, arguments.fresh_memory)
+        options = arguments.fresh_memory, arguments.gpu_target
+        job = report.Job(*settings, bar, task, *options)
         job.expect(sum(BY_NAME[name].ticks(job) for name in names))
         found = {n: report.run_part(n, BY_NAME[n].run, job, command) for n in names}
         job.say("done")
     for name in names:
         report.print_finding(console, name, found[name])
     report.print_closing(console, job, found)
+    if any(finding.failures for finding, _ in found.values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Job:
     bar: Progress
     task: TaskID
     fresh_memory: bool = False
+    gpu_target: Path | None = None
 
     def expect(self, ticks: int) -> None:
         """Set how many steps of work the bar stands for."""
@@ -61,12 +62,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a part found: numbers, tables to print, conclusion and files."""
+    """What a part found: numbers, tables to print, conclusion and files.
+
+    And what failed, where the part checks anything: then the command fails.
+    """
 
     results: Mapping[str, Any]
     tables: Sequence[RenderableType]
     conclusion: Sequence[str]
     files: Sequence[Path]
+    failures: Sequence[str] = ()
 
 
 def progress_bar(console: Console) -> Progress:
@@ -96,6 +101,7 @@ def run_part(
         **environment(),
         "figures": [path.name for path in finding.files],
         "conclusion": finding.conclusion,
+        "failures": finding.failures,
         "results": finding.results,
     }
     text = json.dumps(record, indent=1, default=_plain)
@@ -178,6 +184,8 @@ def print_finding(console: Console, name: str, found: tuple[Finding, float]) -> 
         console.print(item)
     for line in finding.conclusion:
         console.print(f"[bold green]-[/] {line}", highlight=False)
+    for line in finding.failures:
+        console.print(f"[bold red]failed:[/] {line}", highlight=False)
     console.print()
 
 

@@ -20,13 +20,15 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import zero_from_primal
 
-from jaxpool import _dtypes
+from jaxpool import _dtypes, _native
 from jaxpool._forward_mode import is_forward_mode
 from jaxpool._linear import linear
 from jaxpool._lowering import (
+    AT_ONCE,
     Implementation,
     Lowerings,
     dispatch,
+    dispatch_back,
     is_doubling,
     on_cpu_else,
     xla_reduce_window,
@@ -274,7 +276,16 @@ def _read(config: _Config, position: jax.Array, t: jax.Array) -> jax.Array:
 
 def _route(config: _Config, position: jax.Array, g: jax.Array) -> jax.Array:
     """Send each cotangent to its winner."""
-    return _along(route, config, position, g)
+    window, name = config.window, config.implementation
+    in_steps = partial(_along, route, config)
+
+    def at_once(position: jax.Array, g: jax.Array) -> jax.Array:
+        routed = _native.route(window, _dtypes.summed(g.dtype), position, g)
+        return routed.astype(g.dtype)
+
+    pays = not window.is_symbolic and _native.selects(window) <= AT_ONCE
+    routed: jax.Array = dispatch_back(pays, name, in_steps, at_once, position, g)
+    return routed
 
 
 def _along(
@@ -312,21 +323,17 @@ def _winners(
         return found.then(finished).now()
 
     def reduce_window(*arrays: jax.Array) -> Arrays:
-        # XLA combines in an order of its own, so that the earliest of equal cells
-        # must be told by their indices in the input.
         wide = _dtypes.infinite(x.dtype)
-        competing, *valid = _cells(kind, wide, *arrays)
-        values, index, *some = xla_reduce_window(
-            (competing, _cell_indices(window, x.shape), *valid),
-            (
-                worst(kind, wide),
-                np.int32(np.iinfo(np.int32).max),
-                *(np.False_ for _ in valid),
-            ),
-            _earliest_winner(kind),
-            window,
-        )
-        return finished(values, _position_of(index, window).astype(dtype), *some)
+        cells = _cells(kind, wide, *arrays)
+        fill, beats = worst(kind, wide), partial(_beats, kind)
+        if window.is_symbolic:
+            found = _native.symbolic_winners(beats, fill, window, *cells)
+            values, position, *some = found
+        else:
+            found = _native.first_winners(beats, fill, window, *cells)
+            values, position, *some = found
+            (position,) = _never_padding(window, position)
+        return finished(values, position.astype(dtype), *some)
 
     lowerings: Lowerings = {
         "reduce_window": reduce_window,
@@ -447,20 +454,6 @@ def _step_valid(step: Step, runs: Deferred) -> Deferred:
     return fold(lax.bitwise_or, ok, np.False_, dims, runs)
 
 
-def _earliest_winner(kind: Kind) -> Callable[[Arrays, Arrays], Arrays]:
-    """Combine `(value, index[, valid])` of cells in any order."""
-
-    def combine(one: Arrays, other: Arrays) -> Arrays:
-        (m, i, *ok), (v, j, *other_ok) = one, other
-        takes = _beats(kind, v, m) | ~_beats(kind, m, v) & (j < i)
-        if ok:
-            takes = other_ok[0] & (takes | ~ok[0])
-            ok = [ok[0] | other_ok[0]]
-        return jnp.where(takes, v, m), jnp.where(takes, j, i), *ok
-
-    return combine
-
-
 def _never_padding(window: Window, position: jax.Array) -> Arrays:
     """Move winners off the padding, where nothing in the window beats it.
 
@@ -479,15 +472,6 @@ def _never_padding(window: Window, position: jax.Array) -> Arrays:
     return (jnp.maximum(position, first.astype(position.dtype)),)
 
 
-def _cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
-    """The flat row-major index over the pooled axes of each cell of the input."""
-    indices, cells = jnp.zeros(shape, np.int32), 1
-    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        indices += lax.broadcasted_iota(np.int32, shape, axis) * as_number(cells)
-        cells *= dim.size
-    return indices
-
-
 def _index_of(position: jax.Array, window: Window) -> jax.Array:
     """The index in the input of each winner, from its position inside its window."""
     rest = position.astype(np.int32)
@@ -500,16 +484,3 @@ def _index_of(position: jax.Array, window: Window) -> jax.Array:
         rest //= as_number(dim.window)
         cells *= dim.size
     return index
-
-
-def _position_of(index: jax.Array, window: Window) -> jax.Array:
-    """The position inside its window of each winner, from its index in the input."""
-    position, cells = jnp.zeros_like(index), 1
-    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        start = lax.broadcasted_iota(np.int32, index.shape, axis)
-        start = start * as_number(dim.stride) - dim.low
-        inside = (index % as_number(dim.size) - start) // dim.dilation
-        position += inside * as_number(cells)
-        index //= as_number(dim.size)
-        cells *= dim.window
-    return jnp.clip(position, np.int32(0), as_number(window.cells - 1))

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool import _symbolic
+from jaxpool import _native, _symbolic
 from jaxpool._linear import linear
 from jaxpool._lowering import (
     Implementation,
     Lowerings,
     dispatch,
+    dispatch_back,
     is_doubling,
     xla_reduce_window,
 )
@@ -105,7 +106,8 @@ def _spread_out(
 ) -> jax.Array:
     """The cotangent of the input, of `dtype`, from that of the result."""
     mask, divisors = known
-    doubling = is_doubling(config.window, config.implementation)
+    window, implementation = config.window, config.implementation
+    doubling = is_doubling(window, implementation)
 
     def shares(g: jax.Array, *divisors: jax.Array) -> Arrays:
         wide = g.astype(config.accumulator)
@@ -114,11 +116,24 @@ def _spread_out(
     def kept(cells: jax.Array, mask: jax.Array | None) -> Arrays:
         return (_kept(cells.astype(dtype), mask),)
 
-    each = Deferred(shares, (g, *divisors))
-    each = each.stored() if g.dtype.itemsize < 4 else each
-    arrived = spread(each, config.window, doubling)
-    (result,) = arrived.beside(ready(mask)).then(kept).now()
-    return result  # type: ignore[no-any-return]
+    def in_steps(g: jax.Array, mask: Any, *divisors: jax.Array) -> jax.Array:
+        each = Deferred(shares, (g, *divisors))
+        each = each.stored() if g.dtype.itemsize < 4 else each
+        arrived = spread(each, window, doubling)
+        (result,) = arrived.beside(ready(mask)).then(kept).now()
+        return result  # type: ignore[no-any-return]
+
+    def at_once(g: jax.Array, mask: Any, *divisors: jax.Array) -> jax.Array:
+        arrived = _native.spread(window, *shares(g, *divisors))
+        (result,) = kept(arrived, mask)
+        return result  # type: ignore[no-any-return]
+
+    pays = not window.is_symbolic and any(
+        dim.extent > dim.stride for dim in window.dims
+    )
+    arrays = g, mask, *divisors
+    result: jax.Array = dispatch_back(pays, implementation, in_steps, at_once, *arrays)
+    return result
 
 
 def _kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:

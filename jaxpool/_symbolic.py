@@ -58,6 +58,27 @@ def counts(axis: int, dim: AxisWindow, rank: int, include_pad: bool) -> Any:
     return jnp.clip(last, 0, dim.window) - jnp.clip(first, 0, dim.window)
 
 
+def cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
+    """The flat row-major index over the pooled axes of each cell of the input."""
+    indices, cells = jnp.zeros(shape, np.int32), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        indices += _numbers(shape, axis) * as_number(cells)
+        cells *= dim.size
+    return indices
+
+
+def position_of(index: jax.Array, window: Window) -> jax.Array:
+    """The position inside its window of each winner, from its index in the input."""
+    position, cells = jnp.zeros_like(index), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = _numbers(index.shape, axis) * as_number(dim.stride) - dim.low
+        inside = (index % as_number(dim.size) - start) // dim.dilation
+        position += inside * as_number(cells)
+        index //= as_number(dim.size)
+        cells *= dim.window
+    return jnp.clip(position, np.int32(0), as_number(window.cells - 1))
+
+
 def route(window: Window, g: jax.Array, position: jax.Array) -> jax.Array:
     """Send the cotangent of each window to the cell at `position` inside it."""
     places = _places(window, position)

@@ -40,7 +40,7 @@ ORDER = (
     "_bins|_lowering|_steps",
     "_stages",
     "_passes",
-    "_routes",
+    "_routes|_native",
     "_reduce_",
     "_sharding",
     "_pooling",

@@ -1,0 +1,345 @@
+"""Devices: what the programs for TPUs and a GPU move, without having either.
+
+Every operator is compiled, values alone and with the gradient, for each device, beside
+plain `lax`. Nothing is run, so nothing here says how fast anything is.
+"""
+
+import itertools
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from rich.table import Table
+
+import jaxpool
+from experiments import report
+from experiments.compiling import (
+    H100,
+    V5E,
+    V6E,
+    Program,
+    Target,
+    compiled,
+    missing,
+    prepare,
+)
+
+TARGETS, QUICK_TARGETS = (V5E, V6E, H100), (V5E, H100)
+DTYPES = ("float32", "bfloat16")
+PASSES = ("forward", "both")  # both: values and gradient
+MAPS, STEM, VOLUME = (8, 56, 56, 128), (8, 112, 112, 64), (2, 16, 56, 56, 128)
+
+# On a GPU, the most kernels for both passes of a common window; atomics of any program.
+# On a TPU, the most bytes of both passes, as a multiple of those of plain lax.
+MOST_KERNELS, MOST_ATOMICS, MOST_BYTES = 4, 0, 1.1
+
+
+class Case(NamedTuple):
+    """One geometry, with "SAME" padding; each number is that of all axes."""
+
+    shape: tuple[int, ...]
+    window: int
+    strides: int
+    dilation: int = 1
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The window, for each pooled axis."""
+        return (self.window,) * (len(self.shape) - 2)
+
+    def full(self, number: int) -> tuple[int, ...]:
+        """A number of the geometry, for each axis of the array."""
+        return (1, *(number,) * (len(self.shape) - 2), 1)
+
+
+COMMON = {"2/2": Case(MAPS, 2, 2), "3/2": Case(MAPS, 3, 2), "3/1": Case(MAPS, 3, 1)}
+WINDOWED = COMMON | {
+    "3/2, 64 channels": Case(STEM, 3, 2),
+    "3/2, 3-D": Case(VOLUME, 3, 2),
+    "3/1, dilated by 2": Case(MAPS, 3, 1, 2),
+    "15/1": Case(MAPS, 15, 1),
+}
+WHOLE = {"whole": Case(MAPS, 56, 56)}
+
+Pool = Callable[[jax.Array], jax.Array]
+Maker = Callable[[Case], Pool]
+
+
+class Operator(NamedTuple):
+    """A pool; the same of plain `lax`, if it has one; and whether that has a gradient.
+
+    lax has no gradient for the extremes of dilated windows. Its gradient for those of
+    long windows takes a TPU's compiler minutes, and is left out.
+    """
+
+    ours: Maker
+    lax: Maker | None = None
+    of_lax: str = "any"  # which gradients lax has: any, short, none
+    cases: Mapping[str, Case] = WINDOWED
+
+    def has_rival(self, name: str, passes: str, target: Target) -> bool:
+        """Whether plain lax is compiled for comparison."""
+        case = self.cases[name]
+        if self.lax is None or passes == "forward" or self.of_lax == "any":
+            return self.lax is not None
+        is_short = case.window < 9 or target.platform != "tpu"
+        return self.of_lax == "short" and case.dilation == 1 and is_short
+
+
+def _windowed(name: str, **options: Any) -> Maker:
+    """A windowed pool of the library."""
+
+    def make(case: Case) -> Pool:
+        pool = getattr(jaxpool, name)
+        window, strides, dilation = case.lengths, case.strides, case.dilation
+        options.update(window=window, padding="SAME")
+        return lambda x: pool(x, strides=strides, dilation=dilation, **options)
+
+    return make
+
+
+def _global(name: str) -> Maker:
+    """A global pool of the library."""
+    return lambda case: getattr(jaxpool, name)
+
+
+def _reduced(op: Callable[..., Any], identity: float) -> Maker:
+    """`lax.reduce_window`."""
+
+    def make(case: Case) -> Pool:
+        return lambda x: lax.reduce_window(
+            x,
+            np.asarray(identity, x.dtype),
+            op,
+            case.full(case.window),
+            case.full(case.strides),
+            "SAME",
+            window_dilation=case.full(case.dilation),
+        )
+
+    return make
+
+
+def _averaged(case: Case) -> Pool:
+    """An average of `lax.reduce_window`, which counts the padding, as Flax does."""
+    return lambda x: _sum(case)(x) / math.prod(case.lengths)
+
+
+def _normed(case: Case) -> Pool:
+    """The usual 2-norm, whose squares overflow and whose gradient at 0 is NaN."""
+    return lambda x: jnp.sqrt(_sum(case)(x * x))
+
+
+_max, _min = _reduced(lax.max, -math.inf), _reduced(lax.min, math.inf)
+_sum, _any = _reduced(lax.add, 0), _reduced(jnp.logaddexp, -math.inf)
+# A row for each operator; it is compiled for every case, device, dtype and pass.
+OPERATORS = {
+    "max_pool": Operator(_windowed("max_pool"), _max, "short"),
+    "min_pool": Operator(_windowed("min_pool"), _min, "short"),
+    "sum_pool": Operator(_windowed("sum_pool"), _sum),
+    "avg_pool": Operator(_windowed("avg_pool"), _averaged),
+    "lp_pool": Operator(_windowed("lp_pool"), _normed),
+    "pool": Operator(_windowed("pool", init=-math.inf, op=jnp.logaddexp), _any, "none"),
+    "global_max_pool": Operator(_global("global_max_pool"), _max, "none", WHOLE),
+    "global_min_pool": Operator(_global("global_min_pool"), _min, "none", WHOLE),
+    "global_sum_pool": Operator(_global("global_sum_pool"), _sum, cases=WHOLE),
+    "global_avg_pool": Operator(_global("global_avg_pool"), _averaged, cases=WHOLE),
+    "global_lp_pool": Operator(_global("global_lp_pool"), _normed, cases=WHOLE),
+}
+QUICK = {
+    "max_pool": (*COMMON, "3/1, dilated by 2"),
+    "avg_pool": tuple(COMMON),
+    "lp_pool": ("3/2",),
+    "pool": ("3/2",),
+    "global_max_pool": tuple(WHOLE),
+    "global_avg_pool": tuple(WHOLE),
+}
+
+
+class Request(NamedTuple):
+    """One program to compile."""
+
+    target: Target
+    operator: str
+    case: str
+    dtype: str
+    passes: str
+    side: str = "jaxpool"
+    deterministic: bool = False
+
+    def __str__(self) -> str:
+        """Name the program."""
+        names = self.target.name, self.operator, self.case, self.dtype, self.passes
+        return " ".join(names) + " deterministic" * self.deterministic
+
+
+Found = Mapping[Request, Program | str]
+
+
+def ticks(job: report.Job) -> int:
+    """One tick per program."""
+    return len(_requests(job))
+
+
+def run(job: report.Job) -> report.Finding:
+    """Compile everything, and hold it against the limits."""
+    prepare()
+    requests = _requests(job)
+    found: dict[Request, Program | str] = {}
+    workers = ProcessPoolExecutor(
+        os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+    )
+    with workers:
+        futures = {workers.submit(measure, r, job.gpu_target): r for r in requests}
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            job.say(f"devices: {futures[future].target.name}")
+            job.tick()
+    wanted = {t: missing(t, job.gpu_target) for t in _targets(job)}
+    failures = [line for request in requests for line in _failures(request, found)]
+    skipped = [f"{t.name} skipped: {why}" for t, why in wanted.items() if why]
+    return report.Finding(
+        results=[_record(request, found[request]) for request in requests],
+        tables=[_table(t, found) for t, why in wanted.items() if not why],
+        conclusion=[*skipped, f"{len(requests)} programs, {len(failures)} failures"],
+        files=[],
+        failures=failures,
+    )
+
+
+def measure(request: Request, gpu_target: Path | None) -> Program | str:
+    """Compile one program and count, or say why it does not compile."""
+    operator = OPERATORS[request.operator]
+    make = operator.ours if request.side == "jaxpool" else operator.lax or operator.ours
+    case = operator.cases[request.case]
+    pool, x = make(case), jax.ShapeDtypeStruct(case.shape, request.dtype)
+    function, arrays = (
+        (pool, [x])
+        if request.passes == "forward"
+        else (values_and_gradient(pool), [x, jax.eval_shape(pool, x)])
+    )
+    try:
+        return compiled(
+            request.target, gpu_target, function, arrays, request.deterministic
+        )
+    except Exception as error:  # of whatever type a compiler raises
+        return f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def values_and_gradient(pool: Pool) -> Callable[..., Any]:
+    """Both passes of a pool in one program."""
+
+    def both(x: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y, back = jax.vjp(pool, x)
+        return y, back(g)[0]
+
+    return both
+
+
+def _targets(job: report.Job) -> tuple[Target, ...]:
+    return QUICK_TARGETS if job.quick else TARGETS
+
+
+def _requests(job: report.Job) -> list[Request]:
+    """Every program of this run, for the targets that can be compiled for."""
+    found = []
+    targets = [t for t in _targets(job) if not missing(t, job.gpu_target)]
+    passes = PASSES[1:] if job.quick else PASSES
+    for target, (name, operator) in itertools.product(targets, OPERATORS.items()):
+        cases = QUICK.get(name, ()) if job.quick else tuple(operator.cases)
+        for case, dtype, which in itertools.product(cases, DTYPES, passes):
+            request = Request(target, name, case, dtype, which)
+            found.append(request)
+            if target.platform == "cuda" and which == "both":
+                found.append(request._replace(deterministic=True))
+            if operator.has_rival(case, which, target):
+                found.append(request._replace(side="lax"))
+    return found
+
+
+def _failures(request: Request, found: Found) -> Iterator[str]:
+    """Which limits a program of the library breaks."""
+    program = found[request]
+    if request.side == "lax":
+        return
+    if isinstance(program, str):
+        yield f"{request} does not compile: {program}"
+        return
+    if program.atomics is not None and program.atomics > MOST_ATOMICS:
+        yield f"{request}: {program.atomics} atomics"
+    kernels = 0 if program.kernels is None else program.kernels
+    if request.case in COMMON and kernels > MOST_KERNELS:
+        yield f"{request}: {kernels} kernels, at most {MOST_KERNELS}"
+    ratio = _ratio(request, found)
+    if request.target.platform == "tpu" and request.passes == "both" and ratio:
+        most = MOST_BYTES
+        if ratio > most:
+            yield f"{request}: {ratio:.2f} times the bytes of lax, at most {most}"
+
+
+def _ratio(request: Request, found: Found) -> float | None:
+    """The bytes of the library's program over those of plain lax."""
+    ours = found[request]
+    lax = found.get(request._replace(side="lax", deterministic=False))
+    if isinstance(ours, Program) and isinstance(lax, Program):
+        return ours.bytes / lax.bytes
+    return None
+
+
+def _record(request: Request, program: Program | str) -> dict[str, Any]:
+    """What is written of a program."""
+    counted = program._asdict() if isinstance(program, Program) else {"error": program}
+    return request._asdict() | {"target": request.target.name} | counted
+
+
+def _table(target: Target, found: Found) -> Table:
+    """The programs of one target; those of plain lax in brackets."""
+    columns = ["(plain lax)", "seconds", "MB accessed", "ratio", "MB of temporaries"]
+    columns += ["kernels", "deterministic", "atomics"] * (target.platform == "cuda")
+    rows = []
+    for request, program in sorted(found.items(), key=lambda pair: str(pair[0])):
+        if request.target != target or request.side == "lax" or request.deterministic:
+            continue
+        lax, ratio = found.get(request._replace(side="lax")), _ratio(request, found)
+        fixed = found.get(request._replace(deterministic=True))
+        cells = {
+            "seconds": _cell(program, lax, "seconds"),
+            "MB accessed": _cell(program, lax, "bytes", 1e6),
+            "ratio": "" if ratio is None else f"{ratio:.2f}",
+            "MB of temporaries": _cell(program, lax, "temporaries", 1e6),
+            "kernels": _cell(program, lax, "kernels"),
+            "deterministic": _cell(fixed, None, "kernels"),
+            "atomics": _cell(program, lax, "atomics"),
+        }
+        name = f"{request.operator} {request.case} {request.dtype} {request.passes}"
+        rows.append([name, *(cells[column] for column in columns[1:])])
+    return report.table(target.name, columns, rows)
+
+
+def _cell(
+    program: Program | str | None,
+    lax: Program | str | None,
+    field: str,
+    unit: float = 1,
+) -> str:
+    """One count of a program and in brackets of that of lax, if there are such."""
+
+    def count(counted: Program | str | None) -> str:
+        if isinstance(counted, Program):
+            number = getattr(counted, field)
+            return (
+                f"{number}"
+                if isinstance(number, int) and unit == 1
+                else (f"{number / unit:.1f}")
+            )
+        return "" if counted is None else "fails"
+
+    return count(program) + (f" ({count(lax)})" if lax is not None else "")

@@ -1,0 +1,218 @@
+"""Windows in one piece, by XLA's own windowed reduction: winners, and the ways back.
+
+Where a device reduces windows itself, steps are detours. On the way back every window
+is repeated over the `stride` cells that begin with it; then the windows that cover a
+cell are whole strides away, and all cells look for theirs in one loop.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import reduce
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool._lowering import xla_reduce_window
+from jaxpool._passes import Dims, Op, cut, pad, select
+from jaxpool._stages import Arrays
+from jaxpool._symbolic import cell_indices, position_of
+from jaxpool._window import AxisWindow, Window
+
+_ZERO = np.zeros(())
+
+
+def first_winners(
+    beats: Callable[[jax.Array, jax.Array], jax.Array],
+    worst: np.ndarray,
+    window: Window,
+    cells: jax.Array,
+    *valid: jax.Array,
+) -> Arrays:
+    """The value and the position of each winner, and whether any cell is valid.
+
+    XLA combines cells in an order of its own, so the earliest of equal cells is told by
+    their places. Those are numbers that wrap around, of the smallest type in which the
+    difference of two cells of one window is right: most windows need one byte.
+    """
+    places = _places(window, cells.ndim, lambda dim: np.arange(dim.size))
+    combine = _earliest(beats)
+    arrays = cells, jnp.broadcast_to(places, cells.shape), *valid
+    fills = worst, np.zeros((), places.dtype), *(np.False_ for _ in valid)
+    values, place, *some = xla_reduce_window(arrays, fills, combine, window)
+    position = _position(window, place)
+    if not valid:  # what XLA begins with has no place, and wins where all are worst
+        position = select(values != worst, position, 0)
+    return values, position, *some
+
+
+def symbolic_winners(
+    beats: Callable[[jax.Array, jax.Array], jax.Array],
+    worst: np.ndarray,
+    window: Window,
+    cells: jax.Array,
+    *valid: jax.Array,
+) -> Arrays:
+    """The same over symbolic sizes, with the index of each cell for its place."""
+    last = np.int32(np.iinfo(np.int32).max)
+    arrays = cells, cell_indices(window, cells.shape), *valid
+    fills = worst, last, *(np.False_ for _ in valid)
+    combine = _earliest(beats)
+    values, index, *some = xla_reduce_window(arrays, fills, combine, window)
+    return values, position_of(index, window), *some
+
+
+def _earliest(
+    beats: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Callable[[Arrays, Arrays], Arrays]:
+    """Combine `(value, place[, valid])` of cells in any order."""
+
+    def combine(one: Arrays, other: Arrays) -> Arrays:
+        (m, i, *ok), (v, j, *other_ok) = one, other
+        takes = beats(v, m) | ~beats(m, v) & (j - i < 0)
+        if ok:
+            takes = other_ok[0] & (takes | ~ok[0])
+            ok = [ok[0] | other_ok[0]]
+        return jnp.where(takes, v, m), jnp.where(takes, j, i), *ok
+
+    return combine
+
+
+def _places(
+    window: Window, rank: int, along: Callable[[AxisWindow], np.ndarray]
+) -> jax.Array:
+    """Places, row-major in the extent of a window, of what lies `along` each axis."""
+    reach = math.prod(dim.extent for _, dim in window.pairs())
+    dtype = np.min_scalar_type(-reach)
+    places, pitch = jnp.zeros((1,) * rank, dtype), 1
+    for axis, dim in reversed(window.pairs()):
+        steps = (along(dim) * pitch).astype(dtype)
+        others = [other for other in range(rank) if other != axis]
+        places += jnp.asarray(np.expand_dims(steps, others))
+        pitch *= dim.extent
+    return places
+
+
+def _position(window: Window, place: jax.Array) -> jax.Array:
+    """The position inside its window of each winner, from its place."""
+    starts = _places(
+        window, place.ndim, lambda dim: np.arange(dim.out) * dim.stride - dim.low
+    )
+    unsigned = np.dtype(f"uint{8 * place.dtype.itemsize}")
+    offset = (place - starts).astype(unsigned).astype(np.int32)
+    if all(dim.dilation == 1 for dim in window.dims):
+        return offset
+    position, cells = jnp.zeros_like(offset), 1
+    for _, dim in reversed(window.pairs()):
+        position += offset % dim.extent // dim.dilation * cells
+        offset //= dim.extent
+        cells *= dim.window
+    return position
+
+
+def route(
+    window: Window, dtype: np.dtype, position: jax.Array, g: jax.Array
+) -> jax.Array:
+    """Send the cotangent of each window to the cell at `position` inside it.
+
+    They are added up in `dtype`. A position beyond the window has no cell.
+    """
+    around = {}
+    for axis, dim in window.pairs():
+        before = (_most_covers(dim) - 1) * dim.stride - dim.low
+        around[axis] = before, dim.low + dim.size - dim.out * dim.stride
+    position = pad(_repeated(window, lax.max, position), _ZERO, around)
+    g = pad(_repeated(window, lax.add, g), _ZERO, around)
+
+    def won(covers: tuple[_Cover, ...]) -> jax.Array:
+        places = {cover.axis: cover.place for cover in covers}
+        inner, arrived = cut(position, places), cut(g, places)
+        for cover in covers:
+            inner -= jnp.asarray(cover.start, inner.dtype)
+        wins = inner == 0
+        for cover in covers:
+            if not cover.is_in.all():
+                wins &= cover.is_in
+        return select(wins, arrived.astype(dtype), 0)
+
+    weights = itertools.accumulate(
+        (dim.window for _, dim in reversed(window.pairs())),
+        initial=1,
+        func=operator.mul,
+    )
+    each = [
+        list(_covers(axis, dim, weight, g.ndim))
+        for (axis, dim), weight in zip(reversed(window.pairs()), weights, strict=False)
+    ]
+    return reduce(lax.add, map(won, itertools.product(*each)))
+
+
+def selects(window: Window) -> int:
+    """How many windows `route` looks at for each cell."""
+    return math.prod(_most_covers(dim) for _, dim in window.pairs())
+
+
+def spread(window: Window, g: jax.Array) -> jax.Array:
+    """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
+    dims = {}
+    for axis, dim in window.pairs():
+        g = pad(g, _ZERO, {axis: (0, 0)}, dim.stride - 1)
+        dims[axis] = replace(dim, stride=1, out=g.shape[axis]).covering()[0]
+    return _reduced(lax.add, g, dims)
+
+
+class _Cover(NamedTuple):
+    """Of the windows that cover the cells of an axis, one for each cell.
+
+    Where they are among the repeated ones; and of each cell, in shapes that broadcast,
+    whether it is in its window, and how much of the position this axis accounts for.
+    """
+
+    axis: int
+    place: tuple[int, int, int]
+    is_in: np.ndarray
+    start: np.ndarray
+
+
+def _covers(axis: int, dim: AxisWindow, weight: int, rank: int) -> Iterator[_Cover]:
+    """For each cell of an axis all windows that cover it, the latest ones first."""
+    shape = [-1 if other == axis else 1 for other in range(rank)]
+    most = _most_covers(dim)
+    for back in range(most):
+        offset = (np.arange(dim.size) + dim.low) % dim.stride + back * dim.stride
+        number, rest = np.divmod(offset, dim.dilation)
+        is_in = (rest == 0) & (number < dim.window)
+        if is_in.any() or not back:  # an empty axis has none
+            start = np.where(is_in, number, 0) * weight
+            place = (most - 1 - back) * dim.stride, dim.size, 1
+            yield _Cover(axis, place, is_in.reshape(shape), start.reshape(shape))
+
+
+def _most_covers(dim: AxisWindow) -> int:
+    """How many strides a window extends over."""
+    return -(-dim.extent // dim.stride)
+
+
+def _repeated(window: Window, op: Op, array: jax.Array) -> jax.Array:
+    """Each cell `stride` times along each pooled axis."""
+    dims = {}
+    for axis, dim in window.pairs():
+        if dim.stride > 1:
+            array = pad(array, _ZERO, {axis: (0, 0)}, dim.stride - 1)
+            size, more = array.shape[axis], dim.stride - 1
+            dims[axis] = AxisWindow(size, dim.stride, 1, 1, more, more, size + more)
+    return _reduced(op, array, dims)
+
+
+def _reduced(op: Op, array: jax.Array, dims: Dims) -> jax.Array:
+    """Reduce some axes by an operation whose identity is 0."""
+    if not dims:
+        return array
+    window = Window(tuple(dims), tuple(dims.values()))
+    reduced: jax.Array = xla_reduce_window(array, np.zeros((), array.dtype), op, window)
+    return reduced
