@@ -207,6 +207,16 @@ def test_unpooling(rank):
         np.testing.assert_array_equal(dx, gradient, str(kwargs))
 
 
+def test_where_unpooling_differs():
+    """The value that another one overwrites has no influence, and no gradient."""
+    y, i = np.asarray([[[5.0, 5.0]]], np.float32), np.asarray([[[1, 1]]])
+    theirs, gradient = both_of(lambda y: F.max_unpool1d(y, torch.tensor(i), 2), y)
+    mine, dy = of_ours(lambda y: ours.max_unpool1d(y, i, 2), y)
+    np.testing.assert_array_equal(mine[0], theirs[0])
+    np.testing.assert_array_equal(gradient, [[[-1, -1]]])
+    np.testing.assert_array_equal(dy, [[[0, -1]]])
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("batched", [True, False])
 def test_fractional(rank, batched):

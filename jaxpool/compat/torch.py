@@ -1,9 +1,10 @@
 """The pools of `torch.nn.functional`: same arguments, `[N, C, *spatial]` or unbatched.
 
 Values, gradients and indices are PyTorch's (2.13, CPU), and what it refuses is refused.
-Three things differ. Indices are int32. Of several NaN in one window, the first has the
-index and the gradient, in PyTorch the last. And dtypes that only its CPU kernels lack,
-such as bfloat16 in `avg_pool3d`, work.
+Four things differ. Indices are int32. Of several NaN in one window, the first has the
+index and the gradient, in PyTorch the last. Where indices name one cell twice,
+unpooling sends its cotangent to the value that it holds, in PyTorch to both. And dtypes
+that only its CPU kernels lack, such as bfloat16 in `avg_pool3d`, work.
 """
 
 import math

@@ -1,0 +1,94 @@
+"""The pools of `flax.linen` and `flax.nnx`: same arguments, default stride 1.
+
+Values and gradients are Flax's where it is right. These are, where it is not: averages
+of bfloat16, float16 and integers and their dtypes; several batch axes with explicit
+padding; NaN, which wins its window and takes the gradient. An int serves as any of the
+arguments. What has no result but -inf, NaN or an empty array is refused: a window larger
+than the padded input, or padding as wide as a window.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+import jaxpool
+from jaxpool._window import Ints, Padding, as_ints
+
+
+def max_pool(
+    inputs: ArrayLike,
+    window_shape: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """`flax.linen.max_pool`; see `jaxpool.max_pool`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(max_pool(jnp.asarray([[[3.0], [1.0], [2.0]]]), (2,)).ravel())
+        [3. 2.]
+    """
+    geometry = _geometry(inputs, window_shape, strides, padding)
+    return jaxpool.max_pool(inputs, *geometry)
+
+
+def min_pool(
+    inputs: ArrayLike,
+    window_shape: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """`flax.nnx.min_pool`; see `jaxpool.min_pool`."""
+    geometry = _geometry(inputs, window_shape, strides, padding)
+    return jaxpool.min_pool(inputs, *geometry)
+
+
+def avg_pool(
+    inputs: ArrayLike,
+    window_shape: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """`flax.linen.avg_pool`; see `jaxpool.avg_pool`."""
+    geometry = _geometry(inputs, window_shape, strides, padding)
+    return jaxpool.avg_pool(inputs, *geometry, count_include_pad=count_include_pad)
+
+
+def pool(
+    inputs: ArrayLike,
+    init: ArrayLike,
+    reduce_fn: Callable[[Any, Any], Any],
+    window_shape: Ints,
+    strides: Ints | None,
+    padding: Padding,
+) -> jax.Array:
+    """`flax.linen.pool`, differentiable if `reduce_fn` is; see `jaxpool.pool`.
+
+    `init` must be an identity of `reduce_fn`, of the dtype of `inputs`.
+    """
+    geometry = _geometry(inputs, window_shape, strides, padding)
+    return jaxpool.pool(inputs, init, reduce_fn, *geometry)
+
+
+def _geometry(
+    inputs: Any, window_shape: Ints, strides: Ints | None, padding: Padding
+) -> tuple[Ints, Ints, Padding]:
+    """Window, strides and padding as the native pools take them.
+
+    An int as the window means all axes but the first, batch, and the last, channels.
+    """
+    window, ndim = as_ints("window_shape", window_shape), np.ndim(inputs)
+    if isinstance(window, int):
+        if ndim < 3:
+            raise ValueError(
+                f"window_shape must have one int for each spatial axis where inputs "
+                f"have no batch axis; got window_shape={window} for inputs of "
+                f"{ndim} axes"
+            )
+        window = (window,) * (ndim - 2)
+    padding = padding.upper() if isinstance(padding, str) else padding
+    return window, 1 if strides is None else strides, padding
