@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from jaxpool._sizes import check_known
 from jaxpool._window import (
     AxisWindow,
     Ints,
@@ -93,6 +94,7 @@ def adaptive_bins(
     check_at_least("output_shape", [out for out in outs if out is not None], 1)
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
+        check_known(shape[axis], axis)
         check_filled(shape, axis)
         dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
     return _ordered(dims)
@@ -109,6 +111,7 @@ def window_draws(
     check_at_least("window", lengths, 1)
     dims = {}
     for axis, length, out in zip(positions, lengths, outs, strict=True):
+        check_known(shape[axis], axis)
         size, room = shape[axis], shape[axis] - length
         if out - 1 > room:
             raise ValueError(
@@ -135,6 +138,7 @@ def step_draws(
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
         size = shape[axis]
+        check_known(size, axis)
         if out > size:
             raise ValueError(
                 "output_shape must not be more than x.shape on each axis; "
