@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from jaxpool._sizes import check_known
-from jaxpool._window import (
-    AxisWindow,
+from jaxpool._axes import (
     Ints,
-    Window,
     as_ints,
     as_optional_ints,
     check_at_least,
-    check_filled,
     per_axis,
     pooled_axes,
 )
+from jaxpool._sizes import check_known
+from jaxpool._window import AxisWindow, Window, check_filled
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
 Extent: TypeAlias = tuple[int, int]  # the least and the most
