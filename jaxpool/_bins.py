@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from jaxpool._window import (
-    AxisWindow,
+from jaxpool._axes import (
     Ints,
-    Window,
     as_ints,
     as_optional_ints,
     check_at_least,
-    check_filled,
     per_axis,
     pooled_axes,
 )
+from jaxpool._sizes import check_known
+from jaxpool._window import AxisWindow, Window, check_filled
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
 Extent: TypeAlias = tuple[int, int]  # the least and the most
@@ -93,6 +92,7 @@ def adaptive_bins(
     check_at_least("output_shape", [out for out in outs if out is not None], 1)
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
+        check_known(shape[axis], axis)
         check_filled(shape, axis)
         dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
     return _ordered(dims)
@@ -109,6 +109,7 @@ def window_draws(
     check_at_least("window", lengths, 1)
     dims = {}
     for axis, length, out in zip(positions, lengths, outs, strict=True):
+        check_known(shape[axis], axis)
         size, room = shape[axis], shape[axis] - length
         if out - 1 > room:
             raise ValueError(
@@ -135,6 +136,7 @@ def step_draws(
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
         size = shape[axis]
+        check_known(size, axis)
         if out > size:
             raise ValueError(
                 "output_shape must not be more than x.shape on each axis; "

@@ -10,8 +10,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool._arguments import about, as_array
+from jaxpool._axes import Ints, resolve_axes
 from jaxpool._passes import pad
-from jaxpool._window import AxisWindow, Ints, Padding, resolve, resolve_axes
+from jaxpool._window import AxisWindow, Padding, resolve
 
 MeshAxis: TypeAlias = str | tuple[str, ...]  # one that splits an axis, or several
 

@@ -1,15 +1,17 @@
 """Padding that is data: the input's own cells, repeated around it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxpool._arguments import Call, about
 from jaxpool._sharding import in_auto_mode
-from jaxpool._sizes import is_below, is_symbolic
-from jaxpool._window import Window
+from jaxpool._sizes import is_below
+from jaxpool._window import AxisWindow, Window
 
 PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
 
@@ -32,16 +34,33 @@ def pooled(
 def _extended(call: Call, mode: PaddingMode) -> Call:
     """The same windows over an input that holds the padding."""
     x, window, mask, empty, implementation = call
-    widths = [(0, 0)] * x.ndim
     for axis, dim in zip(window.axes, window.dims, strict=True):
-        widths[axis] = dim.low, dim.high
-    x = jnp.pad(x, widths, mode)
-    if mask is not None:
-        of_all = [
-            pad if n != 1 else (0, 0) for pad, n in zip(widths, mask.shape, strict=True)
-        ]
-        mask = jnp.pad(mask, of_all, mode)
+        x = _with_sides(x, axis, dim, mode)
+        if mask is not None and mask.shape[axis] != 1:
+            mask = _with_sides(mask, axis, dim, mode)
     return Call(x, window.filled(), mask, empty, implementation)
+
+
+def _with_sides(
+    array: jax.Array, axis: int, dim: AxisWindow, mode: PaddingMode
+) -> jax.Array:
+    """The array with the padding of one axis around it.
+
+    Some versions of `jnp.pad` refuse symbolic sizes even of axes without padding.
+    """
+    if not (dim.low or dim.high):
+        return array
+    size, low, high = dim.size, dim.low, dim.high
+    cells = partial(lax.slice_in_dim, array, axis=axis)
+    if mode == "reflect":
+        before = lax.rev(cells(1, low + 1), [axis])
+        behind = lax.rev(cells(size - 1 - high, size - 1), [axis])
+    elif mode == "wrap":
+        before, behind = cells(size - low, size), cells(0, high)
+    else:
+        before = jnp.repeat(cells(0, 1), low, axis)
+        behind = jnp.repeat(cells(size - 1, size), high, axis)
+    return lax.concatenate([before, array, behind], axis)
 
 
 def _check_mode(mode: str, window: Window) -> None:
@@ -53,13 +72,8 @@ def _check_mode(mode: str, window: Window) -> None:
         )
     beside = {"reflect": 1}.get(mode, 0)
     for axis, dim in zip(window.axes, window.dims, strict=True):
-        most = max(dim.low, dim.high)
-        if mode == "wrap" and most and is_symbolic(dim.size):
-            raise ValueError(
-                "padding_mode must not be 'wrap' where there is padding for the "
-                f"symbolic size {dim.size} of axis {axis}"
-            )
-        if mode != "edge" and is_below(dim.size, most + beside, axis):
+        least = max(dim.low, dim.high) + beside
+        if mode != "edge" and is_below(dim.size, least, axis):
             raise ValueError(
                 f"padding must be at most {dim.size - beside} on axis {axis} with "
                 f"padding_mode={mode!r}; got padding={(dim.low, dim.high)}"

@@ -43,3 +43,13 @@ def check_no_rest(slack: int, stride: int, size: int, axis: int) -> None:
             f"ceil_mode must be False for the symbolic size {size} of axis {axis}, "
             f"which may leave a rest with strides={stride}; got ceil_mode=True"
         )
+
+
+def check_known(size: int, axis: int) -> None:
+    """Refuse a symbolic size of an axis that is cut into bins."""
+    if is_symbolic(size):
+        raise ValueError(
+            "x must have sizes that are known when tracing on axes that are cut into "
+            f"bins; got the symbolic size {size} of axis {axis}, which a global pool "
+            "or a window takes"
+        )

@@ -12,16 +12,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool._arguments import about, as_array, as_indices
+from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._linear import linear
-from jaxpool._window import (
-    Ints,
-    as_ints,
-    as_shape,
-    check_at_least,
-    check_indexable,
-    pooled_axes,
-    resolve_axes,
-)
+from jaxpool._window import as_shape, check_indexable
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"

@@ -12,15 +12,21 @@ Where a size is symbolic (`_sizes`), so are `out` and a window that covers the a
 """
 
 import math
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
+from jaxpool._axes import Ints as Ints
+from jaxpool._axes import (
+    as_int,
+    as_ints,
+    check_at_least,
+    per_axis,
+    pooled_axes,
+    resolve_axes,
+)
 from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
 
-Ints: TypeAlias = int | Sequence[int]
-Entry = TypeVar("Entry", int, int | None)
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
@@ -246,115 +252,12 @@ def check_filled(shape: Sequence[int], axis: int) -> None:
         )
 
 
-def pooled_axes(
-    name: str,
-    entries: Entry | tuple[Entry, ...],
-    axes: Ints | None,
-    shape: Sequence[int],
-) -> tuple[tuple[int, ...], tuple[Entry, ...]]:
-    """The pooled axes, and the entry that an argument has for each.
-
-    Without `axes`, they are as many as the entries, before the last axis: channels.
-    """
-    if axes is not None:
-        positions = resolve_axes(axes, shape)
-        return positions, _for_each(name, entries, len(positions))
-    if not isinstance(entries, tuple):
-        raise ValueError(
-            f"{name} must have one entry for each spatial axis, or axes must be given; "
-            f"got {name}={entries}"
-        )
-    most = len(shape) - 1
-    if not 1 <= len(entries) <= most:
-        raise ValueError(
-            f"{name} must have at least 1 and at most {most} entries for an input of "
-            f"{len(shape)} axes, the last of which is channels; "
-            f"got {name}={entries}"
-        )
-    return tuple(range(most - len(entries), most)), entries
-
-
-def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
-    """`axes` as distinct non-negative integers, in the order given."""
-    rank = len(shape)
-    given = as_ints("axes", axes)
-    given = (given,) if isinstance(given, int) else given
-    if not given or any(not -rank <= axis < rank for axis in given):
-        raise ValueError(
-            f"axes must name at least one axis, each in [{-rank}, {rank}); "
-            f"got axes={axes}"
-        )
-    positions = tuple(axis % rank for axis in given)
-    if len(set(positions)) != len(positions):
-        raise ValueError(f"axes must be distinct; got axes={axes}")
-    return positions
-
-
 def check_indexable(sizes: Iterable[int]) -> None:
     """Refuse more cells than int32 can count."""
     cells = math.prod(sizes)
     if not is_symbolic(cells) and cells > 2**31 - 1:
         raise ValueError(
             f"indices must be below 2**31, which is int32; got {cells} cells to index"
-        )
-
-
-def as_ints(name: str, value: Any) -> int | tuple[int, ...]:
-    """An integer, or a tuple of integers, from anything that holds such."""
-    return _entries(name, value, _int)
-
-
-def as_optional_ints(name: str, value: Any) -> int | tuple[int | None, ...] | None:
-    """The same, where any of them may be `None`."""
-    return _entries(name, value, lambda item: None if item is None else _int(item))
-
-
-def _entries(
-    name: str, value: Any, entry: Callable[[Any], Entry]
-) -> Entry | tuple[Entry, ...]:
-    try:
-        return entry(value)
-    except TypeError:
-        pass
-    try:
-        if isinstance(value, (str, bytes)):
-            raise TypeError
-        return tuple(entry(item) for item in value)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be an int or a sequence of ints, known when tracing; "
-            f"got {name}={value!r}"
-        ) from None
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError
-    return operator.index(value)
-
-
-def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
-    """One integer per pooled axis; a single one serves them all."""
-    return _for_each(name, as_ints(name, value), rank)
-
-
-def _for_each(
-    name: str, entries: Entry | tuple[Entry, ...], rank: int
-) -> tuple[Entry, ...]:
-    if not isinstance(entries, tuple):
-        return (entries,) * rank
-    if len(entries) != rank:
-        raise ValueError(
-            f"{name} must be an int or have one entry for each of the {rank} pooled "
-            f"axes; got {name}={entries}"
-        )
-    return entries
-
-
-def check_at_least(name: str, values: Sequence[int], least: int) -> None:
-    if any(value < least for value in values):
-        raise ValueError(
-            f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
 
 
@@ -368,7 +271,7 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
             )
         return padding
     try:
-        pairs = tuple(tuple(_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
+        pairs = tuple(tuple(as_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
     except TypeError:
         pairs = tuple((n, n) for n in per_axis("padding", padding, rank))
     if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):

@@ -34,7 +34,7 @@ WINDOWED = {
 }
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
-    "_sizes",
+    "_axes|_sizes",
     "_window$|_linear|_forward_mode",
     "_symbolic",
     "_bins|_lowering|_steps",
@@ -131,7 +131,7 @@ def test_imports_go_one_way():
                     assert imported < rank(path.stem), (path.name, node.module)
 
 
-@pytest.mark.parametrize("name", ["_sizes", "_window", "_bins"])
+@pytest.mark.parametrize("name", ["_axes", "_sizes", "_window", "_bins"])
 def test_geometry_imports_no_jax(name):
     tree = ast.parse((ROOT / "jaxpool" / f"{name}.py").read_text())
     modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
@@ -139,7 +139,7 @@ def test_geometry_imports_no_jax(name):
         a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
     }
     known = {"math", "operator", "collections.abc", "dataclasses", "typing"}
-    assert modules <= known | {"jaxpool._sizes", "jaxpool._window"}
+    assert modules <= known | {f"jaxpool.{n}" for n in ("_axes", "_sizes", "_window")}
 
 
 def test_package_has_no_assert():

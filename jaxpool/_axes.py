@@ -1,0 +1,116 @@
+"""The pooled axes, and the integers that users give for them: one, or one for each.
+
+Like the geometry that is made of them, this module imports no jax.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+Ints: TypeAlias = int | Sequence[int]
+Entry = TypeVar("Entry", int, int | None)
+
+
+def pooled_axes(
+    name: str,
+    entries: Entry | tuple[Entry, ...],
+    axes: Ints | None,
+    shape: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[Entry, ...]]:
+    """The pooled axes, and the entry that an argument has for each.
+
+    Without `axes`, they are as many as the entries, before the last axis: channels.
+    """
+    if axes is not None:
+        positions = resolve_axes(axes, shape)
+        return positions, _for_each(name, entries, len(positions))
+    if not isinstance(entries, tuple):
+        raise ValueError(
+            f"{name} must have one entry for each spatial axis, or axes must be given; "
+            f"got {name}={entries}"
+        )
+    most = len(shape) - 1
+    if not 1 <= len(entries) <= most:
+        raise ValueError(
+            f"{name} must have at least 1 and at most {most} entries for an input of "
+            f"{len(shape)} axes, the last of which is channels; "
+            f"got {name}={entries}"
+        )
+    return tuple(range(most - len(entries), most)), entries
+
+
+def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
+    """`axes` as distinct non-negative integers, in the order given."""
+    rank = len(shape)
+    given = as_ints("axes", axes)
+    given = (given,) if isinstance(given, int) else given
+    if not given or any(not -rank <= axis < rank for axis in given):
+        raise ValueError(
+            f"axes must name at least one axis, each in [{-rank}, {rank}); "
+            f"got axes={axes}"
+        )
+    positions = tuple(axis % rank for axis in given)
+    if len(set(positions)) != len(positions):
+        raise ValueError(f"axes must be distinct; got axes={axes}")
+    return positions
+
+
+def as_ints(name: str, value: Any) -> int | tuple[int, ...]:
+    """An integer, or a tuple of integers, from anything that holds such."""
+    return _entries(name, value, as_int)
+
+
+def as_optional_ints(name: str, value: Any) -> int | tuple[int | None, ...] | None:
+    """The same, where any of them may be `None`."""
+    return _entries(name, value, lambda item: None if item is None else as_int(item))
+
+
+def _entries(
+    name: str, value: Any, entry: Callable[[Any], Entry]
+) -> Entry | tuple[Entry, ...]:
+    try:
+        return entry(value)
+    except TypeError:
+        pass
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return tuple(entry(item) for item in value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an int or a sequence of ints, known when tracing; "
+            f"got {name}={value!r}"
+        ) from None
+
+
+def as_int(value: Any) -> int:
+    """An integer, from anything that is one; a boolean is not."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
+    """One integer per pooled axis; a single one serves them all."""
+    return _for_each(name, as_ints(name, value), rank)
+
+
+def _for_each(
+    name: str, entries: Entry | tuple[Entry, ...], rank: int
+) -> tuple[Entry, ...]:
+    if not isinstance(entries, tuple):
+        return (entries,) * rank
+    if len(entries) != rank:
+        raise ValueError(
+            f"{name} must be an int or have one entry for each of the {rank} pooled "
+            f"axes; got {name}={entries}"
+        )
+    return entries
+
+
+def check_at_least(name: str, values: Sequence[int], least: int) -> None:
+    """Refuse smaller integers."""
+    if any(value < least for value in values):
+        raise ValueError(
+            f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
+        )
