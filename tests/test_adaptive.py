@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from tests import oracle
-from tests.cases import cotangent, distinct, tied, value_and_vjp
+from tests.cases import cotangent, distinct, quick_jit, tied, value_and_vjp
 
 SPECIALS = (np.nan, np.inf, -np.inf)
 CLOSE = {"rtol": 2e-6, "atol": 1e-6}
@@ -86,7 +86,7 @@ def test_indices(shape, output_shape, axes):
     pool = functools.partial(
         jaxpool.adaptive_max_pool_with_indices, output_shape=output_shape, axes=axes
     )
-    y, index = jax.jit(pool)(x)
+    y, index = quick_jit(pool)(x)
     want, _, places = oracle.adaptive(x, None, "max", output_shape, axes)
     assert index.dtype == np.int32
     np.testing.assert_array_equal(y, want)
@@ -278,7 +278,8 @@ def test_derivatives_of_maxima_are_those_of_a_gather(out):
 def test_check_grads(kind, out):
     x = distinct(SHAPE) if kind == "max" else distinct(SHAPE) / 20
     pool = jax.jit(lambda x: OPS[kind](x, out))
-    jax.test_util.check_grads(pool, (x,), 2, rtol=2e-2, atol=2e-2, eps=0.1)
+    order = 1 if kind == "max" else 2  # the second of maxima: the test above
+    jax.test_util.check_grads(pool, (x,), order, rtol=2e-2, atol=2e-2, eps=0.1)
 
 
 @SIZES
@@ -406,7 +407,7 @@ def test_torch(dims):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(dims)
     calls, wants, runs = [], [], []
-    for _ in range((10, 8, 3)[dims - 1]):
+    for _ in range((8, 6, 3)[dims - 1]):
         sizes = rng.integers(1, (30, 12, 7)[dims - 1], dims).tolist()
         outs = rng.integers(1, (40, 14, 8)[dims - 1], dims).tolist()
         x = rng.integers(-9, 9, (2, 3, *sizes)).astype(np.float32)
@@ -425,6 +426,8 @@ def test_torch(dims):
     for got, want in zip(value_and_vjp(calls), wants, strict=True):
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, **CLOSE)
-    for x, kwargs, index in runs:
-        got = jaxpool.adaptive_max_pool_with_indices(x, **kwargs)[1]
+    indices = quick_jit(
+        lambda: [jaxpool.adaptive_max_pool_with_indices(x, **k)[1] for x, k, _ in runs]
+    )()
+    for got, (*_, index) in zip(indices, runs, strict=True):
         np.testing.assert_array_equal(got, index)
