@@ -66,7 +66,7 @@ def test_against_oracle(shape, arguments):
     for got, want in zip(value_and_vjp(checks), wants, strict=True):
         for a, b in zip(got, want[:2], strict=True):
             np.testing.assert_allclose(a, b, **CLOSE)
-    y, index = jax.jit(functools.partial(INDICES, **kwargs))(checks[0][2])
+    y, index = quick_jit(functools.partial(INDICES, **kwargs))(checks[0][2])
     assert index.dtype == np.int32
     np.testing.assert_array_equal(y, wants[0][0])
     np.testing.assert_array_equal(index, wants[0][2])
@@ -265,7 +265,7 @@ def test_derivatives_of_maxima_are_those_of_a_gather(kwargs):
             jax.grad(lambda x: (grad(x) * v).sum())(x),
         )
 
-    got = jax.jit(lambda: derivatives(pooling("max", kwargs)))()
+    got = quick_jit(lambda: derivatives(pooling("max", kwargs)))()
     want = derivatives(lambda x: jnp.take_along_axis(x.reshape(2, 42, 3), index, 1))
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
@@ -286,8 +286,9 @@ def test_vmap_over_keys(kind):
     pool = lambda key, x: OPS[kind](x, 2, (4, 3), key=key)  # noqa: E731
     grad = lambda key, x: jax.grad(lambda x: (pool(key, x) ** 2).sum())(x)  # noqa: E731
     for f in (pool, grad):
-        got = jax.jit(jax.vmap(f, (0, None)))(keys, x)
-        want = jnp.stack([f(key, x) for key in keys])
+        got = quick_jit(jax.vmap(f, (0, None)))(keys, x)
+        each = quick_jit(f)
+        want = jnp.stack([each(key, x) for key in keys])
         np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
