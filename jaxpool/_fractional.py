@@ -274,12 +274,11 @@ def _as_key(key: Any) -> jax.Array:
 def _windows(dim: AxisBins, u: jax.Array) -> Table:
     """PyTorch's places, in the arithmetic of the sample, as PyTorch computes them."""
     length, last = dim.cells[0], dim.size - dim.cells[0]
-    starts = jnp.asarray([last], np.int32)
-    if dim.out > 1:
-        alpha = np.asarray(last, u.dtype) / np.asarray(dim.out - 1, u.dtype)
-        ends = (np.arange(dim.out - 1).astype(u.dtype) + u) * alpha
-        before = ends.astype(np.int32) - (u * alpha).astype(np.int32)
-        starts = jnp.append(jnp.clip(before, 0, last), starts)
+    o = np.arange(dim.out)
+    alpha = np.asarray(last, u.dtype) / np.asarray(max(dim.out - 1, 1), u.dtype)
+    places = ((o.astype(u.dtype) + u) * alpha).astype(np.int32)
+    starts = jnp.clip(places - (u * alpha).astype(np.int32), 0, last)
+    starts = jnp.where(o == dim.out - 1, np.int32(last), starts)
     return starts, starts + np.int32(length)
 
 
@@ -292,25 +291,28 @@ def _pseudorandom(overlapping: bool, dim: AxisBins, u: jax.Array) -> Table:
     shifts = min(2 * dim.out - more, dim.out + more)  # size * v, at most
     shift = jnp.ceil(u * np.asarray(shifts, u.dtype)).astype(np.int32) - 1
     shift = jnp.clip(shift, 0, shifts - 1)
-    o = np.arange(dim.out)
-    rests = (o * more % dim.out).astype(np.int32)
+    o = np.arange(dim.out + 1)
     wholes = (o * least + o * more // dim.out).astype(np.int32)
-    starts = jnp.asarray(wholes) + (rests + shift) // dim.out
-    return _to_the_next(overlapping, dim, starts.at[0].set(0))
+    rests = (o * more % dim.out).astype(np.int32)
+    edges = jnp.where(o == 0, np.int32(0), wholes + (rests + shift) // dim.out)
+    edges = jnp.where(o == dim.out, np.int32(dim.size), edges)
+    return _reaching(overlapping, dim, edges[:-1], edges[1:])
 
 
 def _random(overlapping: bool, dim: AxisBins, key: jax.Array) -> Table:
     """Bins of `size // out` cells, and as many of one more as are left, shuffled."""
     least, more = divmod(dim.size, dim.out)
-    lengths = least + (np.arange(dim.out) < more)
-    steps = jax.random.permutation(key, lengths.astype(np.int32))
-    return _to_the_next(overlapping, dim, jnp.cumsum(steps) - steps)
+    ordered = (least + (np.arange(dim.out) < more)).astype(np.int32)
+    lengths = jax.random.permutation(key, ordered)
+    ends = jnp.cumsum(lengths)
+    return _reaching(overlapping, dim, ends - lengths, ends)
 
 
-def _to_the_next(overlapping: bool, dim: AxisBins, starts: jax.Array) -> Table:
-    """Bins that end where the next one begins, or with the first cell of that."""
-    ends = jnp.append(starts[1:] + np.int32(overlapping), np.int32(dim.size))
-    return starts, ends
+def _reaching(
+    overlapping: bool, dim: AxisBins, starts: jax.Array, ends: jax.Array
+) -> Table:
+    """The bins themselves, or each with the first cell of the next one."""
+    return starts, jnp.minimum(ends + np.int32(overlapping), np.int32(dim.size))
 
 
 def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:

@@ -180,6 +180,12 @@ def cotangent(shape):
     return (np.arange(np.prod(shape, dtype=int)) % 7 - 2.0).reshape(shape)
 
 
+# A third of the time of many small programs; other tests run at full level.
+quick_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
 def value_and_vjp(calls):
     """Run every `(op, kwargs, x, g)` in one jitted program: a list of (y, dx).
 
@@ -190,8 +196,7 @@ def value_and_vjp(calls):
         for op, kwargs, _, _ in calls
     ]
 
-    # A third of the time of these many small programs; other tests run at full level.
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(arrays):
         results = []
         for (op, kwargs), (x, g, where) in zip(statics, arrays, strict=True):

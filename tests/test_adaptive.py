@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from tests import oracle
-from tests.cases import cotangent, distinct, tied, value_and_vjp
+from tests.cases import cotangent, distinct, quick_jit, tied, value_and_vjp
 
 SPECIALS = (np.nan, np.inf, -np.inf)
 CLOSE = {"rtol": 2e-6, "atol": 1e-6}
@@ -72,12 +72,12 @@ def test_against_oracle(shape, output_shape, axes):
     )
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("size", [1, 3, 5, 12])
 def test_every_number_of_bins(size):
     x = tied((size, 2), seed=size, specials=(np.nan,))
-    check([("max", x, out, 0) for out in range(1, 15)])
+    check([("max", x, out, 0) for out in (1, 2, 3, 4, 5, 7, 8, 14)])
     x = distinct((size, 2))
-    check([("avg", x, out, 0) for out in range(1, 15)])
+    check([("avg", x, out, 0) for out in (1, 2, 3, 4, 5, 7, 8, 14)])
 
 
 @pytest.mark.parametrize(("shape", "output_shape", "axes"), CASES)
@@ -86,7 +86,7 @@ def test_indices(shape, output_shape, axes):
     pool = functools.partial(
         jaxpool.adaptive_max_pool_with_indices, output_shape=output_shape, axes=axes
     )
-    y, index = jax.jit(pool)(x)
+    y, index = quick_jit(pool)(x)
     want, _, places = oracle.adaptive(x, None, "max", output_shape, axes)
     assert index.dtype == np.int32
     np.testing.assert_array_equal(y, want)
@@ -96,7 +96,7 @@ def test_indices(shape, output_shape, axes):
 @SIZES
 def test_values_beside_indices_have_the_gradient_of_maxima(out):
     x, g = tied(SHAPE), cotangent((2, *out, 3))
-    alone, beside = jax.jit(
+    alone, beside = quick_jit(
         lambda x: [
             jax.grad(lambda x, f=f: (f(x) * g).sum())(x)
             for f in (
@@ -208,12 +208,9 @@ def test_averages_of_half_floats_accumulate_in_float32(dtype, out):
 def test_many_bins_of_one_cell_add_their_cotangents_in_float32():
     x = jnp.ones((1, 2, 1), jnp.bfloat16)
     for op in (MAX, AVG):
-        _, vjp = jax.vjp(lambda x, op=op: op(x, (1000,)), x)
-        (dx,) = vjp(jnp.ones((1, 1000, 1), jnp.bfloat16))
-        assert (
-            dx.astype(np.float32).sum() == 1000 // 8 * 8
-            or abs(dx.astype(np.float32).sum() - 1000) < 8
-        )
+        _, vjp = jax.vjp(lambda x, op=op: op(x, (600,)), x)
+        (dx,) = vjp(jnp.ones((1, 600, 1), jnp.bfloat16))
+        np.testing.assert_array_equal(dx.ravel().astype(np.float32), [300, 300])
 
 
 def test_complex():
@@ -243,8 +240,8 @@ def test_vmap(kind, out, in_axis):
         jax.grad(cubes(kind, out)),
     )
     for f in (pool, grad):
-        got = jax.jit(jax.vmap(f, in_axis, in_axis))(moved)
-        want = f(batch)
+        got = quick_jit(jax.vmap(f, in_axis, in_axis))(moved)
+        want = quick_jit(f)(batch)
         np.testing.assert_allclose(jnp.moveaxis(got, in_axis, 0), want, rtol=1e-5)
 
 
@@ -267,7 +264,7 @@ def test_derivatives_of_maxima_are_those_of_a_gather(out):
             jax.hessian(f)(x),
         )
 
-    got = jax.jit(functools.partial(derivatives, cubes("max", out)))(x)
+    got = quick_jit(functools.partial(derivatives, cubes("max", out)))(x)
     want = derivatives(lambda x: (x.ravel()[index] ** 3).sum() / 100, x)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
@@ -278,7 +275,8 @@ def test_derivatives_of_maxima_are_those_of_a_gather(out):
 def test_check_grads(kind, out):
     x = distinct(SHAPE) if kind == "max" else distinct(SHAPE) / 20
     pool = jax.jit(lambda x: OPS[kind](x, out))
-    jax.test_util.check_grads(pool, (x,), 2, rtol=2e-2, atol=2e-2, eps=0.1)
+    order = 1 if kind == "max" else 2  # the second of maxima: the test above
+    jax.test_util.check_grads(pool, (x,), order, rtol=2e-2, atol=2e-2, eps=0.1)
 
 
 @SIZES
@@ -295,8 +293,6 @@ def test_an_average_is_its_own_jvp(out):
 def test_the_way_back_does_not_scatter(kind, out):
     lowered = jax.jit(jax.grad(cubes(kind, out))).lower(distinct(SHAPE))
     assert "scatter" not in lowered.as_text()
-    twice = jax.jit(jax.grad(lambda x: jax.grad(cubes(kind, out))(x).sum()))
-    assert twice(distinct(SHAPE)).shape == SHAPE
 
 
 @SIZES
@@ -406,7 +402,7 @@ def test_torch(dims):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(dims)
     calls, wants, runs = [], [], []
-    for _ in range((10, 8, 3)[dims - 1]):
+    for _ in range((6, 5, 3)[dims - 1]):
         sizes = rng.integers(1, (30, 12, 7)[dims - 1], dims).tolist()
         outs = rng.integers(1, (40, 14, 8)[dims - 1], dims).tolist()
         x = rng.integers(-9, 9, (2, 3, *sizes)).astype(np.float32)
@@ -425,6 +421,8 @@ def test_torch(dims):
     for got, want in zip(value_and_vjp(calls), wants, strict=True):
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, **CLOSE)
-    for x, kwargs, index in runs:
-        got = jaxpool.adaptive_max_pool_with_indices(x, **kwargs)[1]
+    indices = quick_jit(
+        lambda: [jaxpool.adaptive_max_pool_with_indices(x, **k)[1] for x, k, _ in runs]
+    )()
+    for got, (*_, index) in zip(indices, runs, strict=True):
         np.testing.assert_array_equal(got, index)
