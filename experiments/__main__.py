@@ -11,6 +11,7 @@ from experiments import (
     devices,
     digits,
     report,
+    scaling,
     sequences,
     targets,
     thresholds,
@@ -19,7 +20,8 @@ from experiments import (
 
 PARTS = {"tour": tour, "digits": digits, "sequences": sequences}
 SPEED = {"benchmark": benchmark, "targets": targets, "thresholds": thresholds}
-BY_NAME = PARTS | SPEED | {"devices": devices}  # others than PARTS only by name
+DEVICES = {"devices": devices, "scaling": scaling}
+BY_NAME = PARTS | SPEED | DEVICES  # others than PARTS only by name
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 Each checks its arguments, resolves its bins, and says what to compute.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxpool import _binning
 from jaxpool._arguments import Kinds, about, as_array
 from jaxpool._bins import Bins, OptionalInts, adaptive_bins
 from jaxpool._docs import documented
+from jaxpool._sharding import in_auto_mode
 from jaxpool._window import Ints
 
 
@@ -48,7 +50,7 @@ def adaptive_max_pool(
         [2. 4. 7. 9.]
     """
     x, bins = _check(x, output_shape, axes)
-    return _binning.maxima(bins, x)
+    return in_auto_mode(partial(_binning.maxima, bins), bins, x)
 
 
 @documented(extreme="maximum", dtype="that of `x`")
@@ -86,7 +88,7 @@ def adaptive_max_pool_with_indices(
         [3. 4.] [0 3]
     """
     x, bins = _check(x, output_shape, axes)
-    return _binning.winners(bins, x)
+    return in_auto_mode(partial(_binning.winners, bins), bins, x)
 
 
 @documented(
@@ -126,7 +128,7 @@ def adaptive_avg_pool(
         [1. 3. 6. 8.]
     """
     x, bins = _check(x, output_shape, axes, "number")
-    return _binning.averages(bins, x)
+    return in_auto_mode(partial(_binning.averages, bins), bins, x)
 
 
 def _check(

@@ -63,6 +63,11 @@ class Bins:
         return math.prod(dim.cells[1] for dim in self.dims)
 
     @property
+    def outs(self) -> tuple[int, ...]:
+        """The size of the result on each pooled axis."""
+        return tuple(dim.out for dim in self.dims)
+
+    @property
     def weights(self) -> tuple[int, ...]:
         """How far apart neighbours on each axis are, in row-major order."""
         sizes = [dim.size for dim in self.dims]

@@ -17,6 +17,7 @@ from jaxpool import _binning
 from jaxpool._arguments import Kinds, about, as_array, check_flag
 from jaxpool._bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool._docs import documented
+from jaxpool._sharding import Sizes, in_auto_mode
 from jaxpool._window import Ints
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
@@ -334,6 +335,11 @@ def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> R
     front = range(len(mapped))
     for _ in mapped:
         pooled = jax.vmap(pooled)
-    result = pooled(jnp.moveaxis(x, mapped, front), draws)
-    back: Result = jax.tree.map(lambda a: jnp.moveaxis(a, front, mapped), result)
-    return back
+
+    def drawn(x: jax.Array, draws: jax.Array) -> Result:
+        result = pooled(jnp.moveaxis(x, mapped, front), draws)
+        back: Result = jax.tree.map(lambda a: jnp.moveaxis(a, front, mapped), result)
+        return back
+
+    sizes = dict(enumerate(x.shape)) | dict(zip(bins.axes, bins.outs, strict=True))
+    return in_auto_mode(drawn, Sizes(tuple(sizes), tuple(sizes.values())), x, draws)

@@ -8,9 +8,9 @@ is decided here. Anywhere else nothing is done.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
@@ -20,34 +20,49 @@ from jaxpool._window import Window
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
 
+class Geometry(Protocol):
+    """What is asked of a `Window`, or of `Bins`: sizes of the result on pooled axes."""
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The pooled axes."""
+
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """The size of the result on each of them."""
+
+
+class Sizes(NamedTuple):
+    """The same as numbers."""
+
+    axes: tuple[int, ...]
+    outs: tuple[int, ...]
+
+
 def in_auto_mode(
-    function: Callable[..., T],
-    window: Window,
-    x: jax.Array,
-    *others: jax.Array | None,
+    function: Callable[..., T], geometry: Geometry, x: jax.Array, *others: Any
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
-    arrays = [a for a in (x, *others) if a is not None and a.ndim == x.ndim]
-    split = [array for array in arrays if _splitting(array, window)]
+    arrays = [a for a in jax.tree.leaves((x, others)) if a.ndim == x.ndim]
+    split = [array for array in arrays if _splitting(array, geometry.axes)]
     if not split:
         return function(x, *others)
-    names = set[str]().union(*(_splitting(array, window) for array in split))
+    names = set[str]().union(*(_splitting(array, geometry.axes) for array in split))
     mesh = jax.typeof(split[0]).sharding.mesh
     spec = list(_spec(x))
-    for axis, dim in zip(window.axes, window.dims, strict=True):
+    for axis, out in zip(geometry.axes, geometry.outs, strict=True):
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
-        spec[axis] = None if dim.out % shards else spec[axis]
+        spec[axis] = None if out % shards else spec[axis]
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
-    pooled: T = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)(
-        x, *others
-    )
+    automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
+    pooled: T = automatic(x, *others)
     return pooled
 
 
-def _splitting(array: jax.Array, window: Window) -> set[str]:
-    """The mesh axes that split pooled axes."""
+def _splitting(array: jax.Array, axes: Iterable[int]) -> set[str]:
+    """The mesh axes that split some axes."""
     spec = _spec(array)
-    return {name for axis in window.axes for name in _names(spec[axis])}
+    return {name for axis in axes for name in _names(spec[axis])}
 
 
 def _spec(array: jax.Array) -> PartitionSpec:

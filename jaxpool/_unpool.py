@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxpool._arguments import about, as_array, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._linear import linear
+from jaxpool._sharding import Sizes, in_auto_mode
 from jaxpool._window import as_shape, check_indexable
 
 Convention: TypeAlias = Literal[
@@ -87,9 +88,14 @@ def max_unpool(
     def flat(array: jax.Array) -> jax.Array:
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
-    known = _placement(flat(indices), cells)
-    placed = linear(_placed, _picked, known, flat(values))
-    return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
+    def unpooled(values: jax.Array, indices: jax.Array) -> jax.Array:
+        known = _placement(flat(indices), cells)
+        placed = linear(_placed, _picked, known, flat(values))
+        return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
+
+    outs = dict(enumerate(values.shape)) | dict(zip(positions, sizes, strict=True))
+    geometry = Sizes(tuple(outs), tuple(outs.values()))
+    return in_auto_mode(unpooled, geometry, values, indices)
 
 
 class _Placement(NamedTuple):

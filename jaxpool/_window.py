@@ -166,6 +166,11 @@ class Window:
         """Number of cells in one window."""
         return math.prod(dim.window for dim in self.dims)
 
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """The size of the result on each pooled axis."""
+        return tuple(dim.out for dim in self.dims)
+
     def pairs(self) -> tuple[tuple[int, AxisWindow], ...]:
         """`(axis, geometry)` of the axes on which there is something to do."""
         pairs = zip(self.axes, self.dims, strict=True)

@@ -21,7 +21,9 @@ AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 ROWS = {"h": 8}
 TILES = {"h": 2, "w": 4}
 KINDS = ("max", "min", "sum", "avg", "lp")
-COLLECTIVES = r" ((?:all|reduce|collective|ragged)-[a-z-]+?)(?:-start)?\("
+COLLECTIVES = (
+    r" (all-[a-z-]+?|collective-[a-z-]+?|reduce-scatter|ragged-all-to-all)(?:-start)?\("
+)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_split = pytest.mark.parametrize("split", [ROWS, TILES], ids=["rows", "tiles"])
@@ -35,6 +37,7 @@ def over(mesh, *spec):
     return NamedSharding(mesh, P(*spec))
 
 
+@functools.cache
 def value_and_vjp(pool):
     """The value, as without a gradient, and the value and gradient with one."""
 
@@ -153,9 +156,9 @@ HALOS = {  # on how many sides of a shard windows read, for each axis
     "3/2 dilated": (2, 2),
     "15/1": (2, 0),
 }
-every_geometry = pytest.mark.parametrize("name", GEOMETRIES)
 
 
+@functools.cache
 def windowed(kind, name, **options):
     return functools.partial(
         getattr(jaxpool, f"{kind}_pool"), **GEOMETRIES[name], **options
@@ -163,8 +166,11 @@ def windowed(kind, name, **options):
 
 
 @every_split
-@every_geometry
-@pytest.mark.parametrize("kind", ["max", "sum", "avg"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("max", "avg") for name in GEOMETRIES]
+    + [("sum", "3/2"), ("sum", "5/1"), ("min", "5/1")],
+)
 def test_space_exchanges_only_halos(kind, name, split):
     pool = windowed(kind, name)
     spatial = over(mesh_of(split), None, *split)
@@ -280,6 +286,36 @@ def test_explicit_space_of_other_pools(name):
     assert spec == P(None, "h" if name == "pool" else None, None, "w")
 
 
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_explicit_space_with_indices(kind):
+    pool = getattr(jaxpool, f"{kind}_pool_with_indices")
+    pool = jax.jit(functools.partial(pool, **GEOMETRIES["3/1"]))
+    x = distinct((1, 16, 4, 1))
+    mesh = mesh_of(ROWS, EXPLICIT)
+    with jax.set_mesh(mesh):
+        got = pool(jax.device_put(x, over(mesh, None, "h")))
+    for a, b in zip(got, pool(x), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert spec_of(a) == P(None, "h", None, None)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_explicit_space_with_padding_that_is_data(mode):
+    geometry = {"window": (3, 3), "strides": 2, "padding": 1, "padding_mode": mode}
+    pool = functools.partial(jaxpool.avg_pool, **geometry)
+    spec, _ = check_explicit(pool, (None, "h"), ROWS, (1, 16, 4, 1))
+    assert spec == P(None, "h", None, None)
+
+
+def test_explicit_mask_alone():
+    x, where = distinct((1, 16, 4, 1)), mask((1, 16, 4, 1))
+    pool = jax.jit(windowed("avg", "3/1"))
+    mesh = mesh_of(ROWS, EXPLICIT)
+    with jax.set_mesh(mesh):
+        got = pool(x, where=jax.device_put(where, over(mesh, None, "h")))
+    np.testing.assert_allclose(got, pool(x, where=where), rtol=1e-5)
+
+
 @every_kind
 def test_explicit_space_without_jit(kind):
     pool = windowed(kind, "3/2")
@@ -293,15 +329,17 @@ def test_explicit_space_without_jit(kind):
     assert spec_of(y) == spec_of(dx) == P(None, "h", None, None)
 
 
-@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+@pytest.mark.parametrize("kind", ["max", "sum", "avg", "lp"])
 def test_explicit_space_in_forward_mode(kind):
     pool = windowed(kind, "3/1")
     x, t = distinct((1, 16, 4, 1)), cotangent((1, 16, 4, 1)).astype(np.float32)
     mesh = mesh_of(ROWS, EXPLICIT)
     run = jax.jit(lambda x, t: jax.jvp(pool, (x,), (t,)))
-    with jax.set_mesh(mesh):
-        got = run(*jax.device_put((x, t), over(mesh, None, "h")))
-    for a, b in zip(got, run(x, t), strict=True):
+    with jaxpool.forward_mode():
+        with jax.set_mesh(mesh):
+            got = run(*jax.device_put((x, t), over(mesh, None, "h")))
+        wanted = run(x, t)
+    for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -356,7 +394,7 @@ def test_halo_exchange_then_a_local_pool(kind, name, split):
     permutes = sum(HALOS[name][: len(split)])
     reads_input = kind not in ("sum", "avg")
     check_halo(
-        functools.partial(getattr(jaxpool, f"{kind}_pool"), **geometry),
+        windowed(kind, name),
         by_halo(kind, split, **geometry),
         split,
         permutes,
