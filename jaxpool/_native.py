@@ -104,9 +104,10 @@ def _position(window: Window, place: jax.Array) -> jax.Array:
         window, place.ndim, lambda dim: np.arange(dim.out) * dim.stride - dim.low
     )
     unsigned = np.dtype(f"uint{8 * place.dtype.itemsize}")
-    offset = (place - starts).astype(unsigned).astype(np.int32)
+    offset = (place - starts).astype(unsigned)
     if all(dim.dilation == 1 for dim in window.dims):
         return offset
+    offset = offset.astype(np.int32)
     position, cells = jnp.zeros_like(offset), 1
     for _, dim in reversed(window.pairs()):
         position += offset % dim.extent // dim.dilation * cells

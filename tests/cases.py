@@ -93,6 +93,8 @@ NAMED_CASES = (
     _named("long_windows_tiling", (1, 100, 2), (33,), (33,), 5, ceil_mode=True),
     _named("long_dilated", (1, 80, 1), (19,), (5,), ((3, 40),), (4,)),
     _named("long_dilated_stride_one", (1, 60, 1), (17,), (1,), ((10, 5),), (3,)),
+    _named("places_that_wrap", (1, 140, 9, 1), (3, 3), (2, 1), "SAME"),
+    _named("places_of_two_bytes", (1, 30, 30, 1), (6, 3), (1, 2), 1, (3, 4)),
     _named("cells_above_256_one_axis", (1, 330, 1), (300,), (15,)),
 )
 
@@ -106,6 +108,8 @@ HARDEST = (
     "ceil_pad_overhang",
     "axes_apart",
     "cells_256",
+    "places_that_wrap",
+    "places_of_two_bytes",
     "long_window_with_stride",
     "long_windows_tiling",
     "long_dilated",

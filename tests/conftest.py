@@ -1,9 +1,10 @@
-"""Strict JAX configuration, eight host devices, and the hypothesis profile."""
+"""Strict JAX configuration, eight host devices, accelerators, hypothesis profile."""
 
 import os
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,3 +18,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("jaxpool")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU or a TPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("accelerator")]
+    if marked and jax.default_backend() == "cpu":
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU or a TPU"))

@@ -53,6 +53,22 @@ def test_a_program_is_lowered_for_the_platform_it_is_exported_to(platform):
     assert ("stablehlo.reduce_window" in text) == (platform != "cpu")
 
 
+@pytest.mark.parametrize(("platform", "at_once"), [("cpu", 0), ("cuda", 0), ("tpu", 1)])
+@pytest.mark.parametrize(("kind", "repeats"), [("max", 2), ("sum", 1)])
+def test_a_tpu_goes_back_at_once(kind, repeats, platform, at_once):
+    """By windows over what is repeated: cotangents, and for a maximum positions."""
+    pool = getattr(jaxpool, f"{kind}_pool")
+
+    def back(x, g):
+        return jax.vjp(lambda x: pool(x, (3, 3), 2), x)[1](g)[0]
+
+    program = jax.export.export(jax.jit(back), platforms=[platform])
+    text = program(X, pool(X, (3, 3), 2)).mlir_module()
+    spread_by = re.findall(r"window_dimensions = array<i64: 1, (\d), \d, 1>", text)
+    forward = spread_by.count("3") if kind == "max" else 0
+    assert len(spread_by) - forward == at_once * repeats
+
+
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_a_name_forces_its_lowering(name):
     pool = jax.jit(lambda x: jaxpool.max_pool(x, (3, 3), 1, implementation=name))
@@ -63,7 +79,7 @@ def test_a_name_forces_its_lowering(name):
 def test_passes_stay_apart_on_the_cpu():
     """Inlined, the first pass would be computed again for each slice of the second."""
     pool = jax.jit(lambda x: jaxpool.max_pool(x, (3, 3), 1))
-    text = pool.lower(X).compile().as_text()
+    text = pool.lower(jax.device_put(X, jax.devices("cpu")[0])).compile().as_text()
     entry = text[text.index("\nENTRY") :]
     assert len(re.findall(r" call\(", entry)) == 2
 
