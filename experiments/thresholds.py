@@ -15,10 +15,10 @@ from experiments import report
 from experiments.peers import PASSES, Pass, prepare_jax
 from experiments.targets import COMMON, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
 from experiments.timing import interleaved, keep_memory
-from jaxpool import _lowering, _reduce_max, _routes, _steps
+from jaxpool import _extremes, _lowering, _routes, _steps
 
 Geometry = tuple[tuple[int, ...], int, int, int]
-MODULES = (_lowering, _steps, _reduce_max, _routes)
+MODULES = (_lowering, _steps, _extremes, _routes)
 LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
 

@@ -18,9 +18,10 @@ from jax import lax
 
 from jaxpool import _dtypes
 from jaxpool._dtypes import FLOAT32
+from jaxpool._extremes import Kind
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_any import reduce_any
-from jaxpool._reduce_max import Kind, extremum, indexed_extremum
+from jaxpool._reduce_max import extremum, indexed_extremum
 from jaxpool._reduce_sum import counts, window_sum
 from jaxpool._sharding import sharded
 from jaxpool._sizes import is_symbolic

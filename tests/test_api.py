@@ -41,6 +41,7 @@ ORDER = (
     "_stages",
     "_passes",
     "_routes|_native",
+    "_extremes",
     "_reduce_",
     "_sharding",
     "_pooling",
