@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
@@ -25,7 +24,7 @@ from experiments import figures, report
 
 SHAPE = (2, 256, 32, 8)
 DEVICES = (1, 2, 4, 8)
-KINDS = ("max", "avg")
+KINDS = ("max", "sum")
 PASSES = ("value", "gradient")
 WAYS = ("jit", "halo", "lax")
 # A program's collectives do not hang on how well its kernels are compiled.
@@ -36,7 +35,9 @@ COLLECTIVE = re.compile(
     r"(?P<name>all-[a-z-]+?|collective-[a-z-]+?|reduce-scatter|ragged-all-to-all)"
     r"(?:-start)?\((?P<rest>.*)"
 )
-GROUP = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<one>[\d,]+)\})")
+GROUP = re.compile(
+    r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<one>[\d,]+)\}|mesh\[[^=]*=(?P<all>\d+)\])"
+)
 
 
 class Geometry(NamedTuple):
@@ -189,12 +190,8 @@ def _by_halo(
 def _by_lax(kind: str, geometry: Geometry, x: jax.Array) -> jax.Array:
     """The same with `lax.reduce_window`, as Flax has it."""
     box = (1, geometry.window, geometry.window, 1), (1, *[geometry.stride] * 2, 1)
-    if kind == "max":
-        return lax.reduce_window(x, -np.inf, lax.max, *box, "SAME")
-    sums = (
-        lax.reduce_window(a, 0.0, lax.add, *box, "SAME") for a in (x, jnp.ones_like(x))
-    )
-    return lax.div(*sums)
+    fill, op = {"max": (-np.inf, lax.max), "sum": (0.0, lax.add)}[kind]
+    return lax.reduce_window(x, fill, op, *box, "SAME")
 
 
 def _collectives(text: str) -> dict[str, list[int]]:
@@ -206,7 +203,8 @@ def _collectives(text: str) -> dict[str, list[int]]:
         size = width * math.prod(int(n) for n in match["dims"].split(",") if n)
         group = GROUP.search(match["rest"])
         if group:
-            members = int(group["size"] or len(group["one"].split(",")))
+            one = group["one"] or ""
+            members = int(group["size"] or group["all"] or one.count(",") + 1)
             size = size * (members - 1) // members  # the rest was there
         found.setdefault(match["name"], []).append(size)
     return found

@@ -114,8 +114,9 @@ def _placement(indices: jax.Array, cells: int) -> _Placement:
         number = lax.iota(np.int32, count) + 1
         return jnp.zeros(cells, np.int32).at[cell].max(number, mode="drop")
 
-    rows = inside.reshape(math.prod(batch), count)
-    return _Placement(inside, jax.vmap(claims)(rows).reshape(*batch, cells))
+    for _ in batch:
+        claims = jax.vmap(claims)
+    return _Placement(inside, claims(inside))
 
 
 def _placed(known: _Placement, values: jax.Array) -> jax.Array:
