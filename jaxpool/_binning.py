@@ -119,7 +119,7 @@ def _values(bins: Bins, x: jax.Array, tables: Tables) -> jax.Array:
     """The maxima, without the winners."""
     if bins.window is not None:
         empty = np.zeros((), x.dtype)
-        return _pooling.extreme("max", x, bins.window, None, empty, None)
+        return _pooling.extreme(x, bins.window, None, empty, None, "max")
     for step in _steps(bins, tables):
         x = stage(partial(_largest, step), x)
     return x
