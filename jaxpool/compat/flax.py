@@ -3,8 +3,8 @@
 Values and gradients are Flax's where it is right. These are, where it is not: averages
 of bfloat16, float16 and integers and their dtypes; several batch axes with explicit
 padding; NaN, which wins its window and takes the gradient. An int serves as any of the
-arguments. What has no result but -inf, NaN or an empty array is refused: a window larger
-than the padded input, or padding as wide as a window.
+arguments. What has no result but -inf, NaN or an empty array is refused: a window
+larger than the padded input, or padding as wide as a window.
 """
 
 from collections.abc import Callable
