@@ -1,7 +1,6 @@
 """`jaxpool.compat.torch` beside PyTorch itself, where it is installed."""
 
 import functools
-import itertools
 import math
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpool.compat import torch as ours
+from tests.parity import grid, refused
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -17,11 +17,6 @@ F = torch.nn.functional
 SHAPES = {1: (2, 3, 11), 2: (2, 2, 8, 7), 3: (1, 2, 6, 5, 4)}
 WINDOWS = {1: [2, (3,)], 2: [2, (3, 2), (4, 5)], 3: [2, (2, 3, 2)]}
 STRIDES = {1: [None, 1, 3], 2: [None, 1, (2, 3)], 3: [None, (2, 1, 2)]}
-
-
-def grid(**options):
-    for values in itertools.product(*options.values()):
-        yield dict(zip(options, values, strict=True))
 
 
 def geometries(rank, **options):
@@ -71,15 +66,6 @@ def pools():
 
 
 POOLS = [pytest.param(name, list(cases), id=name) for name, cases in pools()]
-
-
-def refused(function, *args, **kwargs):
-    """Whether a call raises an error for its arguments."""
-    try:
-        function(*args, **kwargs)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError):
-        return True
-    return False
 
 
 def both_of(call, x):
