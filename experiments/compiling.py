@@ -123,7 +123,7 @@ def compiled(
         accessed, kernels = _kernels(made.as_text())
         atomics = sum(len(ATOMIC.findall(text)) for text in ptx)
     temporaries = made.memory_analysis().temp_size_in_bytes
-    return Program(seconds, int(accessed), temporaries, kernels, atomics)
+    return Program(round(seconds, 1), int(accessed), temporaries, kernels, atomics)
 
 
 def _kernels(hlo: str) -> tuple[int, int]:

@@ -362,7 +362,7 @@ def _table(target: Target, found: Found) -> Table:
         lax, ratio = found.get(request._replace(side="lax")), _ratio(request, found)
         fixed = found.get(request._replace(deterministic=True))
         cells = {
-            "seconds": _cell(program, lax, "seconds"),
+            "seconds": _cell(program, lax, "seconds", 1),
             "MB accessed": _cell(program, lax, "bytes", 1e6),
             "ratio": "" if ratio is None else f"{ratio:.2f}",
             "MB of temporaries": _cell(program, lax, "temporaries", 1e6),
@@ -384,13 +384,9 @@ def _cell(
     """One count of a program and in brackets of that of lax, if there are such."""
 
     def count(counted: Program | str | None) -> str:
-        if isinstance(counted, Program):
-            number = getattr(counted, field)
-            return (
-                f"{number}"
-                if isinstance(number, int) and unit == 1
-                else (f"{number / unit:.1f}")
-            )
-        return "" if counted is None else "fails"
+        if not isinstance(counted, Program):
+            return "" if counted is None else "fails"
+        number = getattr(counted, field)
+        return f"{number}" if unit == 1 else f"{number / unit:.1f}"
 
     return count(program) + (f" ({count(lax)})" if lax is not None else "")
