@@ -160,11 +160,18 @@ def selects(window: Window) -> int:
 
 def spread(window: Window, g: jax.Array) -> jax.Array:
     """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
-    dims = {}
+    dims, shape, beyond = {}, list(g.shape), {}
     for axis, dim in window.pairs():
-        g = pad(g, _ZERO, {axis: (0, 0)}, dim.stride - 1)
-        dims[axis] = replace(dim, stride=1, out=g.shape[axis]).covering()[0]
-    return _reduced(lax.add, g, dims)
+        # XLA takes what lies a whole window beyond the only cell of an axis for it.
+        size = min(dim.size, dim.span - dim.low)
+        shape[axis], beyond[axis] = size, (0, dim.size - size)
+        if dim.out > 1 or dim.dilation > 1:
+            g = pad(g, _ZERO, {axis: (0, 0)}, dim.stride - 1)
+            apart = replace(dim, stride=1, out=g.shape[axis], size=size)
+            dims[axis] = apart.covering()[0]
+    # Axes with one window are copies, which XLA does not see of a reduction.
+    cells = jnp.broadcast_to(_reduced(lax.add, g, dims), shape)
+    return pad(cells, _ZERO, beyond)
 
 
 class _Cover(NamedTuple):

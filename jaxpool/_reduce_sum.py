@@ -129,7 +129,7 @@ def _spread_out(
         return result  # type: ignore[no-any-return]
 
     pays = not window.is_symbolic and any(
-        dim.extent > dim.stride for dim in window.dims
+        dim.extent > dim.stride or dim.out == 1 for dim in window.dims
     )
     arrays = g, mask, *divisors
     result: jax.Array = dispatch_back(pays, implementation, in_steps, at_once, *arrays)

@@ -58,6 +58,7 @@ NAMED_CASES = (
     _named("window_one", (2, 3, 4, 2), (1, 1)),
     _named("window_one_stride_two", (1, 6, 5, 2), (1, 1), (2, 2)),
     _named("whole_input", (2, 5, 3, 2), (5, 3)),
+    _named("one_window_short_of_the_end", (1, 6, 5, 2), (5, 5)),
     _named("prime_extents", (1, 7, 11, 1), (3, 5), (2, 3), ((1, 2), (0, 4))),
     _named("same_even_window", (1, 5, 7, 1), (2, 4), (2, 3), "SAME"),
     _named("same_lower_even_window", (1, 5, 7, 1), (2, 4), (2, 3), "SAME_LOWER"),
@@ -100,6 +101,8 @@ NAMED_CASES = (
 
 # Every case as chosen by default; the hardest ones also with each lowering by name.
 HARDEST = (
+    "whole_input",
+    "one_window_short_of_the_end",
     "overlap_3d",
     "stride_above_window",
     "prime_extents",
