@@ -47,6 +47,7 @@ MOST_BYTES_BEYOND = {
     ("sum_pool", "bfloat16"): 1.45,
     ("avg_pool", "bfloat16"): 1.45,
     ("avg_pool", "float32"): 1.2,
+    ("global_sum_pool", "bfloat16"): 3.1,
 }
 SCATTERS = ("max_unpool",)  # puts values wherever indices say
 OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive one

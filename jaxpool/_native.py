@@ -162,7 +162,8 @@ def spread(window: Window, g: jax.Array) -> jax.Array:
     """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
     dims, shape, beyond = {}, list(g.shape), {}
     for axis, dim in window.pairs():
-        # XLA takes what lies a whole window beyond the only cell of an axis for it.
+        # Of an axis with one cell and more padding than a window XLA makes copies of
+        # the cell, the padding included, once `pad` is merged with the reduction.
         size = min(dim.size, dim.span - dim.low)
         shape[axis], beyond[axis] = size, (0, dim.size - size)
         if dim.out > 1 or dim.dilation > 1:
