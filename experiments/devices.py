@@ -44,9 +44,11 @@ MOST_KERNELS, MOST_ATOMICS = 4, 0
 MOST_BYTES = 1.1
 MOST_BYTES_BEYOND = {
     ("max_pool", "bfloat16"): 1.2,
+    ("min_pool", "bfloat16"): 1.2,
+    ("sum_pool", "float32"): 1.15,
     ("sum_pool", "bfloat16"): 1.45,
-    ("avg_pool", "bfloat16"): 1.45,
     ("avg_pool", "float32"): 1.2,
+    ("avg_pool", "bfloat16"): 1.8,
     ("global_sum_pool", "bfloat16"): 3.1,
 }
 SCATTERS = ("max_unpool",)  # puts values wherever indices say
