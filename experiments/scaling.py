@@ -267,20 +267,33 @@ def _names(rows: Iterator[Row]) -> str:
 def _draw(job: report.Job, rows: Sequence[Row]) -> Path:
     """Bytes received for each device, over the number of devices."""
     figure, panels = figures.panels(2, (10, 4.2), sharey=True)
+    looks = dict(
+        zip(WAYS, (("C0", "o", 5), ("C2", "s", 10), ("C3", "^", 6)), strict=True)
+    )
     for ax, label in zip(panels, ("3/2", "5/1"), strict=True):
-        for way in WAYS:
-            for passes, style in zip(PASSES, ("o-", "s--"), strict=True):
-                line = [
+        for way, (color, marker, size) in looks.items():
+            for passes, line in zip(PASSES, ("-", "--"), strict=True):
+                points = [
                     (row.devices, row.received / 1024)
                     for row in rows
-                    if row[:2] == ("max", label)
+                    if (row.kind, row.window) == ("max", label)
                     and (row.way, row.passes) == (way, passes)
+                    and row.devices > 1
                 ]
-                ax.plot(*zip(*line, strict=True), style, label=f"{way}, {passes}")
-        shares = [(n, 4 * math.prod(SHAPE) / n / 1024) for n in _devices(job)]
+                look = {"color": color, "marker": marker, "markersize": size}
+                name = f"{way}, {passes}"
+                ax.plot(
+                    *zip(*points, strict=True),
+                    line,
+                    label=name,
+                    markerfacecolor="none",
+                    **look,
+                )
+        shares = [(n, 4 * math.prod(SHAPE) / n / 1024) for n in _devices(job) if n > 1]
         ax.plot(*zip(*shares, strict=True), "k:", label="a shard")
-        ax.set(xscale="log", yscale="symlog", title=f"max {label}, {SHAPE}")
-        ax.set_xticks(_devices(job), _devices(job))
+        ax.set(xscale="log", yscale="log", title=f"max {label}, {SHAPE}")
+        ax.set_xticks([n for n, _ in shares], [str(n) for n, _ in shares], minor=False)
+        ax.minorticks_off()
         ax.set_xlabel("devices, each with a share of the rows")
     panels[0].set_ylabel("KiB received by a device")
     panels[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))

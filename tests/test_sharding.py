@@ -90,17 +90,34 @@ ANY = functools.partial(
 )
 
 
+def unpooled(x):
+    pooled = jaxpool.max_pool_with_indices(x, (2, 2))
+    return jaxpool.max_unpool(*pooled, x.shape[1:3])
+
+
+OTHERS = {
+    "pool": ANY,
+    "max_unpool": unpooled,
+    "adaptive_max_pool": lambda x: jaxpool.adaptive_max_pool(x, (3, 2)),
+    "adaptive_max_pool_tiling": lambda x: jaxpool.adaptive_max_pool(x, (2, 2)),
+    "adaptive_avg_pool": lambda x: jaxpool.adaptive_avg_pool(x, (3, 2)),
+    "fractional_max_pool": lambda x: jaxpool.fractional_max_pool(
+        x, (2, 2), (2, 3), key=jax.random.key(0)
+    ),
+}
+
+
 @pytest.mark.parametrize("where", [None, 4], ids=["all", "mask"])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, "pool"])
+@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *OTHERS])
 def test_batch_and_channels_need_no_exchange(name, where):
-    if name == "pool" and where:
-        pytest.skip("pool takes no mask")
-    pool = {**WINDOWED, **GLOBAL, "pool": ANY}[name]
+    if name in OTHERS and where:
+        pytest.skip("it takes no mask")
+    pool = {**WINDOWED, **GLOBAL, **OTHERS}[name]
     by_both = over(mesh_of({"b": 4, "c": 2}), "b", None, None, "c")
-    arrays = list(image_and_cotangent(pool, (8, 5, 4, 4)))
+    arrays = list(image_and_cotangent(pool, (8, 6, 4, 4)))
     shardings = [by_both, by_both]
     if where:
-        arrays.append(mask((8, 5, 4, where)))
+        arrays.append(mask((8, 6, 4, where)))
         shardings.append(by_both)
     assert check(pool, arrays, shardings) == []
 
@@ -279,11 +296,12 @@ def test_explicit_mask(kind):
     assert sent == {"collective-permute"}
 
 
-@pytest.mark.parametrize("name", [*GLOBAL, "pool"])
+@pytest.mark.parametrize("name", [*GLOBAL, *OTHERS])
 def test_explicit_space_of_other_pools(name):
-    pool = ANY if name == "pool" else GLOBAL[name]
-    spec, _ = check_explicit(pool, (None, "h", None, "w"), TILES, (2, 4, 2, 4))
-    assert spec == P(None, "h" if name == "pool" else None, None, "w")
+    pool = {**GLOBAL, **OTHERS}[name]
+    spec, _ = check_explicit(pool, (None, "h", None, "w"), TILES, (2, 4, 4, 4))
+    rows = jax.eval_shape(pool, np.zeros((2, 4, 4, 4), np.float32)).shape[1]
+    assert spec == P(None, None if rows % 2 else "h", None, "w")
 
 
 @pytest.mark.parametrize("kind", ["max", "min"])
