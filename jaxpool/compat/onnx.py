@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 
 import jaxpool
 from jaxpool._arguments import as_array
+from jaxpool._axes import as_ints
 from jaxpool._unpool import Convention
-from jaxpool._window import as_ints
 
 AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 Flag: TypeAlias = Literal[0, 1]
