@@ -1,6 +1,7 @@
 """What holds for every public name: signatures, docstrings, README, imports."""
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -118,6 +119,16 @@ def test_import_brings_no_flax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("name", ["torch", "flax", "keras", "onnx"])
+def test_compat_does_not_import_what_it_stands_for(name):
+    code = f"import sys, jaxpool.compat.{name}; sys.exit('{name}' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    module = importlib.import_module(f"jaxpool.compat.{name}")
+    for function in vars(module).values():
+        if inspect.isfunction(function) and function.__module__ == module.__name__:
+            assert function.__name__.startswith("_") or "`" in function.__doc__
+
+
 def test_imports_go_one_way():
     layers = [re.compile(rf"^(?:{layer})") for layer in ORDER]
 
@@ -144,6 +155,6 @@ def test_geometry_imports_no_jax(name):
 
 
 def test_package_has_no_assert():
-    for path in (ROOT / "jaxpool").glob("*.py"):
+    for path in (ROOT / "jaxpool").rglob("*.py"):
         tree = ast.parse(path.read_text())
         assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path

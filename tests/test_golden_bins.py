@@ -1,7 +1,7 @@
 """Adaptive and fractional pools recorded from PyTorch (`golden/record_torch.py`).
 
 Values, gradients and indices of maxima. The arrays are channels-first, and fractional
-samples are in the order of the axes.
+samples are in the order of the axes. `jaxpool.compat.torch` is called as PyTorch was.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxpool
+from jaxpool.compat import torch as compat
 from tests import oracle
 from tests.cases import cotangent, quick_jit, value_and_vjp
 
@@ -69,6 +70,22 @@ def test_indices(records):
     for record, (y, index) in zip(records, results, strict=True):
         np.testing.assert_array_equal(y, expected(record)[0])
         np.testing.assert_array_equal(index, ARRAYS[f"{record['name']}/index"])
+
+
+@pytest.mark.parametrize("records", GROUPS)
+def test_compat(records):
+    calls = []
+    for record in records:
+        kwargs = dict(record["kwargs"])
+        if "fractional" in record["op"]:
+            order = -1 if record["ndim"] == 2 else 1
+            samples = ARRAYS[f"{record['name']}/samples"]
+            kwargs["_random_samples"] = samples[..., ::order]
+        op = getattr(compat, f"{record['op']}{record['ndim']}d")
+        x, g = ARRAYS[record["x"]], cotangent(expected(record)[0].shape)
+        calls.append((op, kwargs, x, g))
+    for record, found in zip(records, value_and_vjp(calls), strict=True):
+        compare(record, *found)
 
 
 @pytest.mark.parametrize("records", GROUPS)

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 import jaxpool
 from jaxpool._arguments import as_array
-from jaxpool._window import Ints
+from jaxpool._axes import Ints
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
 

@@ -8,6 +8,11 @@ cotangent of case `name` is `arange(size) % 7 - 2` in the shape of its value.
 `torch_bins` are the same for adaptive and fractional pools, with the indices of
 maxima. Fractional samples are recorded in the order of the axes; PyTorch takes those
 of images the other way round.
+
+`torch_dialect` are what only `jaxpool.compat.torch` has as it is there: indices with
+every argument, unpooling by window and stride, norms without absolute values, averages
+of int64. Gradients of such norms are recorded where p is 2 or 3, and those of unpooling
+where no value overwrites another one.
 """
 
 import itertools
@@ -109,6 +114,7 @@ def main():
     """Evaluate everything and write the files."""
     record_windows()
     record_bins()
+    record_dialect()
 
 
 def write(stem, arrays, records):
@@ -144,6 +150,54 @@ def record_bins():
             arrays[f"{name}/{key}"] = array
         records.append(record)
     write("torch_bins", arrays, records)
+
+
+def record_dialect():
+    """Indices, unpooling, norms of negative numbers, averages of int64."""
+    arrays, records = {}, []
+
+    def record(op, ndim, kwargs, x_key, inputs=(), gradient=True):
+        name = f"{op}{ndim}d_{len(records)}"
+        x = torch.tensor(arrays[x_key], requires_grad=gradient)
+        others = {key: torch.tensor(arrays[value]) for key, value in inputs}
+        y = getattr(F, f"{op}{ndim}d")(x, **others, **kwargs)
+        y, *index = y if isinstance(y, tuple) else (y,)
+        if gradient:
+            y.backward((torch.arange(y.numel()) % 7 - 2.0).reshape(y.shape))
+            arrays[f"{name}/dx"] = x.grad.numpy()
+        arrays[f"{name}/y"] = y.detach().numpy()
+        arrays.update({f"{name}/index": i.numpy() for i in index})
+        entry = {"name": name, "op": op, "ndim": ndim, "kwargs": kwargs, "x": x_key}
+        records.append(entry | {"inputs": dict(inputs)})
+        return name
+
+    for ndim, shape in INPUTS.items():
+        order = np.random.default_rng(ndim).permutation(np.prod(shape)).reshape(shape)
+        arrays[f"x{ndim}"] = (order - order.size // 2).astype(np.float32)
+        arrays[f"x{ndim}_int64"] = order - order.size // 2
+        window = {"kernel_size": WINDOWS[ndim]}
+        for kwargs in grid(
+            stride=[None, STRIDES[ndim]], padding=[0, 1], dilation=[1, 2],
+            ceil_mode=[False, True],
+        ):  # fmt: skip
+            kwargs = window | kwargs | {"return_indices": True}
+            name = record("max_pool", ndim, kwargs, f"x{ndim}", gradient=False)
+            if kwargs["dilation"] == 1 and not kwargs["ceil_mode"]:
+                kwargs = {k: kwargs[k] for k in ("kernel_size", "stride", "padding")}
+                kwargs["output_size"] = shape[2:]
+                indices = [("indices", f"{name}/index")]
+                distinct = kwargs["stride"] is None  # no value is overwritten
+                record("max_unpool", ndim, kwargs, f"{name}/y", indices, distinct)
+        for kwargs in grid(
+            padding=[0, 1], ceil_mode=[True], count_include_pad=[False, True]
+        ):
+            kwargs = window | kwargs
+            record("avg_pool", ndim, kwargs, f"x{ndim}_int64", gradient=False)
+        for p, ceil_mode in itertools.product((1, 1.5, 2, 3), (False, True)):
+            kernel = WINDOWS[ndim][0] if ndim == 1 else WINDOWS[ndim]
+            kwargs = {"norm_type": p, "kernel_size": kernel, "ceil_mode": ceil_mode}
+            record("lp_pool", ndim, kwargs, f"x{ndim}", gradient=p in (2, 3))
+    write("torch_dialect", arrays, records)
 
 
 def record_windows():

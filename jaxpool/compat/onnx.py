@@ -1,0 +1,215 @@
+"""The pools of ONNX (opset 22): tensors as arguments, attributes as keywords.
+
+Arrays are `[N, C, *spatial]`. Attributes are spelt and have the defaults as in ONNX:
+one int per spatial axis, `pads` with all the beginnings before all the ends, flags 0 or
+1, strides 1. Values are those of the specification, and NaN wins its window. Indices
+count as ONNX does, over the whole tensor, in int32. A window of nothing but padding is
+refused: padding must be smaller than what a window spans.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+import jaxpool
+from jaxpool._arguments import as_array
+from jaxpool._axes import as_ints
+from jaxpool._unpool import Convention
+
+AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
+Flag: TypeAlias = Literal[0, 1]
+
+_PADDINGS = {"SAME_UPPER": "SAME", "SAME_LOWER": "SAME_LOWER", "VALID": "VALID"}
+
+
+def MaxPool(
+    X: ArrayLike,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    auto_pad: AutoPad = "NOTSET",
+    ceil_mode: Flag = 0,
+    storage_order: Flag = 0,
+    outputs: Literal[1, 2] = 1,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """`MaxPool`; see `jaxpool.max_pool` and `jaxpool.max_pool_with_indices`.
+
+    With `outputs=2` the result is `(Y, Indices)`, which otherwise nobody computes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.asarray([3.0, 1.0, 2.0, 4.0]).reshape(1, 1, 2, 2)
+        >>> y, i = MaxPool(x, kernel_shape=[1, 2], storage_order=1, outputs=2)
+        >>> print(y.ravel(), i.ravel())
+        [3. 4.] [0 3]
+    """
+    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    by_columns = _flag("storage_order", storage_order)
+    if outputs not in (1, 2):
+        raise ValueError(f"outputs must be 1 or 2; got outputs={outputs!r}")
+    if outputs == 1:
+        return jaxpool.max_pool(X, **windows)
+    values, indices = jaxpool.max_pool_with_indices(X, **windows)
+    target: Convention = "onnx_column_major" if by_columns else "onnx"
+    axes = windows["axes"]
+    return values, jaxpool.convert_indices(
+        indices, np.shape(X), "jaxpool", target, axes=axes
+    )
+
+
+def AveragePool(
+    X: ArrayLike,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    auto_pad: AutoPad = "NOTSET",
+    ceil_mode: Flag = 0,
+    count_include_pad: Flag = 0,
+) -> jax.Array:
+    """`AveragePool`; see `jaxpool.avg_pool`."""
+    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    counted = _flag("count_include_pad", count_include_pad)
+    return jaxpool.avg_pool(X, **windows, count_include_pad=counted)
+
+
+def LpPool(
+    X: ArrayLike,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    auto_pad: AutoPad = "NOTSET",
+    ceil_mode: Flag = 0,
+    p: float = 2,
+) -> jax.Array:
+    """`LpPool`, the norm of the cells that there are; see `jaxpool.lp_pool`."""
+    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    return jaxpool.lp_pool(X, **windows, p=p)
+
+
+def GlobalMaxPool(X: ArrayLike) -> jax.Array:
+    """`GlobalMaxPool`; see `jaxpool.global_max_pool`."""
+    return jaxpool.global_max_pool(X, axes=_axes(X), keepdims=True)
+
+
+def GlobalAveragePool(X: ArrayLike) -> jax.Array:
+    """`GlobalAveragePool`; see `jaxpool.global_avg_pool`."""
+    return jaxpool.global_avg_pool(X, axes=_axes(X), keepdims=True)
+
+
+def GlobalLpPool(X: ArrayLike, *, p: float = 2) -> jax.Array:
+    """`GlobalLpPool`; see `jaxpool.global_lp_pool`."""
+    return jaxpool.global_lp_pool(X, axes=_axes(X), keepdims=True, p=p)
+
+
+def MaxUnpool(
+    X: ArrayLike,
+    indices: ArrayLike,
+    output_shape: Sequence[int] | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+) -> jax.Array:
+    """`MaxUnpool`; see `jaxpool.max_unpool`.
+
+    The indices are counted over the smallest input that pools to the shape of `X`. With
+    `output_shape`, all sizes of a tensor at least as large, zeros are appended to that.
+    """
+    axes = _axes(X)
+    rank, shape = len(axes), np.shape(X)
+    kernel = _each("kernel_shape", kernel_shape, rank)
+    steps = _each("strides", (1,) * rank if strides is None else strides, rank)
+    around = _each("pads", (0,) * 2 * rank if pads is None else pads, 2 * rank)
+    inferred = [
+        (n - 1) * s + k - sum(pair)
+        for n, s, k, pair in zip(shape[2:], steps, kernel, _pairs(around), strict=True)
+    ]
+    whole = (*shape[:2], *inferred)
+    given = _each(
+        "output_shape", whole if output_shape is None else output_shape, rank + 2
+    )
+    if given[:2] != shape[:2] or any(a < b for a, b in zip(given, whole, strict=True)):
+        raise ValueError(
+            f"output_shape must be {whole} or larger on the spatial axes; "
+            f"got output_shape={given} for X.shape={shape}"
+        )
+    places = jaxpool.convert_indices(indices, whole, "onnx", "jaxpool", axes=axes)
+    if not isinstance(places, jax.core.Tracer) and (places < 0).any():
+        raise ValueError(
+            "indices must each name a cell of their own channel; got others"
+        )
+    smallest = jaxpool.max_unpool(X, places, inferred, axes=axes)
+    missing = [(0, a - b) for a, b in zip(given, whole, strict=True)]
+    return jnp.pad(smallest, missing)
+
+
+def _windows(
+    X: Any,
+    kernel_shape: Any,
+    strides: Any,
+    pads: Any,
+    dilations: Any,
+    auto_pad: Any,
+    ceil_mode: Any,
+) -> dict[str, Any]:
+    """The attributes of a window as native arguments."""
+    axes = _axes(X)
+    rank = len(axes)
+    ones = (1,) * rank
+    names = ("NOTSET", *_PADDINGS)
+    if auto_pad not in names:
+        raise ValueError(
+            f"auto_pad must be one of {', '.join(names)}; got auto_pad={auto_pad!r}"
+        )
+    around = _each("pads", (0,) * 2 * rank if pads is None else pads, 2 * rank)
+    if auto_pad != "NOTSET" and any(around):
+        raise ValueError(
+            f"pads must be left out where auto_pad is given; got pads={pads} "
+            f"with auto_pad={auto_pad!r}"
+        )
+    return {
+        "window": _each("kernel_shape", kernel_shape, rank),
+        "strides": _each("strides", ones if strides is None else strides, rank),
+        "padding": _PADDINGS.get(auto_pad, _pairs(around)),
+        "dilation": _each("dilations", ones if dilations is None else dilations, rank),
+        "axes": axes,
+        "ceil_mode": _flag("ceil_mode", ceil_mode),
+    }
+
+
+def _axes(X: Any) -> tuple[int, ...]:
+    """The spatial axes."""
+    shape = as_array(X, "any", "X").shape
+    if len(shape) < 3:
+        raise ValueError(f"X must be [N, C, ...]; got X.shape={shape}")
+    return tuple(range(2, len(shape)))
+
+
+def _each(name: str, value: Any, length: int) -> tuple[int, ...]:
+    """One int for each of `length` places."""
+    ints = as_ints(name, value)
+    if isinstance(ints, int) or len(ints) != length:
+        raise ValueError(f"{name} must be {length} ints; got {name}={value}")
+    return ints
+
+
+def _pairs(pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """(low, high) of each axis, from all the beginnings and then all the ends."""
+    half = len(pads) // 2
+    return tuple(zip(pads[:half], pads[half:], strict=True))
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (int, np.integer)) or value not in (0, 1):
+        raise ValueError(f"{name} must be 0 or 1; got {name}={value!r}")
+    return bool(value)
