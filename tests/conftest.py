@@ -20,10 +20,11 @@ for name, examples in (("share", 30), ("thorough", 200)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 
-# Sweeps whose programs take minutes to compile. Of each of their tests every fourth
-# set of arguments runs, and all of them with --thorough.
-SWEEPS = ("matrix", "sharding", "adaptive", "fractional", "export", "parity_torch")
-SHARE = 4
+# Sweeps whose programs take minutes to compile. Of each of their tests every sixth set
+# of arguments runs, and all of them with --thorough.
+SWEEPS = ("matrix", "sharding", "adaptive", "fractional", "export")
+SWEEPS += ("parity_torch", "parity_flax", "golden_torch", "golden_bins")
+SHARE = 6
 
 
 def pytest_addoption(parser):
