@@ -175,9 +175,10 @@ def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
         if block == 1:
             break
         size, blocks = min(dim.size, dim.span - dim.low), -(-dim.span // block)
+        window = blocks - (dim.out - 1) * stride
+        blocks = dim.splitting(blocks)
         reduced = AxisWindow(size, block, block, 1, dim.low, 0, blocks)
         steps.append(Step((axis,), (reduced,), (weight,), weight))
-        window = blocks - (dim.out - 1) * stride
         dim = AxisWindow(blocks, window, stride, 1, 0, 0, dim.out)
         weight *= block
     links = (split if dim.window >= 4 * dim.stride else _whole)(dim.window)
@@ -189,12 +190,12 @@ def _linked(
 ) -> list[Step]:
     """One step for each link; all but the last one begin a run at every cell."""
     steps, run = [], 1
-    size, low = dim.size, dim.low
+    size, low, even = dim.size, dim.low, dim.splitting
     for number, (count, apart, rest) in enumerate(links, 1):
         longer = (count - 1) * apart + run + rest
         is_last = number == len(links)
         stride = dim.stride if is_last else 1
-        out = dim.out if is_last else dim.span - (longer - 1) * dim.dilation
+        out = dim.out if is_last else even(dim.span - (longer - 1) * dim.dilation)
         runs = AxisWindow(size, count, stride, apart * dim.dilation, low, 0, out)
         singles = None
         if rest:

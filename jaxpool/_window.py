@@ -29,6 +29,8 @@ from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
 
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
+# Devices that an axis may be split over without being gathered: 2, 4 or so many.
+SHARDS = 8
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
@@ -131,8 +133,17 @@ class AxisWindow:
             before, count = self.low, -(-self.window // self.stride)
             earliest = count - 1
         first = self.low - before + earliest * self.stride
-        out = -(-(self.size + before) // self.stride)
+        out = self.splitting(-(-(self.size + before) // self.stride))
         return AxisWindow(self.out, count, 1, 1, earliest, 0, out), first, before
+
+    def splitting(self, cells: int) -> int:
+        """So many cells, or the next number that splits as input and output do.
+
+        Over up to `SHARDS` devices: XLA's partitioner exchanges halos of arrays that
+        split evenly, and gathers others.
+        """
+        shards = math.gcd(self.size, self.out, SHARDS)
+        return -(-cells // shards) * shards
 
     def valid_counts(self) -> tuple[int, ...]:
         """Cells of the input, for each window."""
