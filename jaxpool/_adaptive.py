@@ -3,7 +3,6 @@
 Each checks its arguments, resolves its bins, and says what to compute.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from jaxpool import _binning
 from jaxpool._arguments import Kinds, about, as_array
 from jaxpool._bins import Bins, OptionalInts, adaptive_bins
 from jaxpool._docs import documented
-from jaxpool._sharding import in_auto_mode
+from jaxpool._entry import enter
 from jaxpool._window import Ints
 
 
@@ -50,7 +49,7 @@ def adaptive_max_pool(
         [2. 4. 7. 9.]
     """
     x, bins = _check(x, output_shape, axes)
-    return in_auto_mode(partial(_binning.maxima, bins), bins, x)
+    return enter(_binning.maxima, bins, bins, x)
 
 
 @documented(extreme="maximum", dtype="that of `x`")
@@ -88,7 +87,7 @@ def adaptive_max_pool_with_indices(
         [3. 4.] [0 3]
     """
     x, bins = _check(x, output_shape, axes)
-    return in_auto_mode(partial(_binning.winners, bins), bins, x)
+    return enter(_binning.winners, bins, bins, x)
 
 
 @documented(
@@ -128,7 +127,7 @@ def adaptive_avg_pool(
         [1. 3. 6. 8.]
     """
     x, bins = _check(x, output_shape, axes, "number")
-    return in_auto_mode(partial(_binning.averages, bins), bins, x)
+    return enter(_binning.averages, bins, bins, x)
 
 
 def _check(

@@ -5,7 +5,6 @@ Each checks its arguments, draws its bins, and says what to compute.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import jax
@@ -17,13 +16,14 @@ from jaxpool import _binning
 from jaxpool._arguments import Kinds, about, as_array, check_flag
 from jaxpool._bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool._docs import documented
-from jaxpool._sharding import Sizes, in_auto_mode
+from jaxpool._entry import enter
+from jaxpool._sharding import Sizes
 from jaxpool._window import Ints
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Table: TypeAlias = tuple[jax.Array, jax.Array]
-Placing: TypeAlias = Callable[[AxisBins, jax.Array], Table]
+Placing: TypeAlias = tuple[Any, ...]  # a function, and its first arguments
 Result = TypeVar("Result", jax.Array, tuple[jax.Array, jax.Array])
 
 
@@ -167,13 +167,13 @@ def fractional_avg_pool(
 class _Call(NamedTuple):
     """Checked arguments, and draws: one for each pooled axis, in the order of `given`.
 
-    The draws broadcast to the other axes of `x`. `table` places the bins of an axis.
+    The draws broadcast to the other axes of `x`. `place` places the bins of an axis.
     """
 
     x: jax.Array
     bins: Bins
     given: tuple[int, ...]
-    table: Placing
+    place: Placing
     draws: jax.Array
 
 
@@ -210,9 +210,9 @@ def _check(
             each = others if rule == "window" else []
             draws = jax.random.uniform(key, (*each, len(given)), np.float32)
     tables: dict[str, Placing] = {
-        "window": _windows,
-        "pseudorandom": partial(_pseudorandom, overlapping),
-        "random": partial(_random, overlapping),
+        "window": (_windows,),
+        "pseudorandom": (_pseudorandom, overlapping),
+        "random": (_random, overlapping),
     }
     return _Call(x, bins, given, tables[rule], draws)
 
@@ -317,17 +317,27 @@ def _reaching(
 
 
 def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:
-    """Call a function of `_binning`, once for all that has the same draws."""
-    x, bins, given, table, draws = call
+    """Call a function of `_binning` with bins that are drawn."""
+    x, bins, given, place, draws = call
+    sizes = dict(enumerate(x.shape)) | dict(zip(bins.axes, bins.outs, strict=True))
+    geometry = Sizes(tuple(sizes), tuple(sizes.values()))
+    static = function, bins, given, place
+    result: Result = enter(_pooled, static, geometry, x, draws)
+    return result
+
+
+def _pooled(static: tuple[Any, ...], x: jax.Array, draws: jax.Array) -> Any:
+    """Call the function once for all that has the same draws."""
+    function, bins, given, (place, *options) = static
     others = [axis for axis in range(x.ndim) if axis not in given]
     mapped = [a for a, n in zip(others, draws.shape[:-1], strict=False) if n != 1]
     draws = draws.reshape([n for n in draws.shape[:-1] if n != 1] + [len(given)])
     kept = [axis for axis in range(x.ndim) if axis not in mapped]
     inner = replace(bins, axes=tuple(kept.index(axis) for axis in bins.axes))
 
-    def pooled(x: jax.Array, draws: jax.Array) -> Result:
+    def pooled(x: jax.Array, draws: jax.Array) -> Any:
         tables = tuple(
-            table(dim, draws[given.index(axis)])
+            place(*options, dim, draws[given.index(axis)])
             for axis, dim in zip(bins.axes, bins.dims, strict=True)
         )
         return function(inner, x, tables)
@@ -335,11 +345,5 @@ def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> R
     front = range(len(mapped))
     for _ in mapped:
         pooled = jax.vmap(pooled)
-
-    def drawn(x: jax.Array, draws: jax.Array) -> Result:
-        result = pooled(jnp.moveaxis(x, mapped, front), draws)
-        back: Result = jax.tree.map(lambda a: jnp.moveaxis(a, front, mapped), result)
-        return back
-
-    sizes = dict(enumerate(x.shape)) | dict(zip(bins.axes, bins.outs, strict=True))
-    return in_auto_mode(drawn, Sizes(tuple(sizes), tuple(sizes.values())), x, draws)
+    result = pooled(jnp.moveaxis(x, mapped, front), draws)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, front, mapped), result)

@@ -6,11 +6,11 @@ has the same in `linear_call`, which cannot be mapped by `jax.vmap`.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 _linear_p = Primitive("jaxpool_linear")
@@ -24,7 +24,7 @@ def linear(
 ) -> jax.Array:
     """`function(known, x)`, of which `transpose(known, g)` is the transpose in `x`.
 
-    `known` is arrays in any container; there is no derivative in them.
+    `known` is arrays in any container. Derivatives in them are those of `function`.
     """
     leaves, container = jax.tree.flatten(known)
 
@@ -32,26 +32,52 @@ def linear(
         return function(jax.tree.unflatten(container, arrays[:-1]), arrays[-1])
 
     functions = {
-        "function": partial(unpacked, function),
-        "transpose": partial(unpacked, transpose),
+        "function": _Traced(partial(unpacked, function)),
+        "transpose": _Traced(partial(unpacked, transpose)),
     }
     y: jax.Array = _linear_p.bind(*leaves, x, **functions)
     return y
+
+
+class _Traced:
+    """A function that is traced once for arguments of each type."""
+
+    def __init__(self, function: Callable[..., jax.Array]) -> None:
+        self._function = function
+        self._traced: dict[tuple[Any, ...], Any] = {}
+
+    def jaxpr(self, *types: Any) -> Any:
+        """What it does to arguments of such types."""
+        if types not in self._traced:
+            self._traced[types] = jax.make_jaxpr(self._function)(*types)
+        return self._traced[types]
+
+    def __call__(self, *args: jax.Array) -> jax.Array:
+        """Call it."""
+        y: jax.Array
+        (y,) = jaxpr_as_fun(self.jaxpr(*map(jax.typeof, args)))(*args)
+        return y
 
 
 def _call(*args: jax.Array, function: Callable[..., Any], transpose: Any) -> Any:
     return function(*args)
 
 
-def _abstract(*args: Any, function: Callable[..., Any], transpose: Any) -> Any:
-    (y,) = jax.make_jaxpr(function)(*args).out_avals
+def _abstract(*types: Any, function: _Traced, transpose: Any) -> Any:
+    (y,) = function.jaxpr(*types).out_avals
     return y
 
 
 def _jvp(primals: Any, tangents: Any, **functions: Any) -> Any:
     y = _linear_p.bind(*primals, **functions)
-    *known, _ = primals
-    return y, _linear_p.bind(*known, tangents[-1], **functions)
+    (*known, x), (*changes, t) = primals, tangents
+    moved = [] if type(t) is ad.Zero else [_linear_p.bind(*known, t, **functions)]
+    if not all(type(change) is ad.Zero for change in changes):
+        changes = [ad.instantiate_zeros(change) for change in changes]
+        function = functions["function"]
+        _, more = jax.jvp(lambda *known: function(*known, x), known, changes)
+        moved.append(more)
+    return y, reduce(ad.add_tangents, moved)
 
 
 def _transposed(g: Any, *args: Any, function: Any, transpose: Any) -> Any:
@@ -61,13 +87,14 @@ def _transposed(g: Any, *args: Any, function: Any, transpose: Any) -> Any:
     return *(None for _ in known), arrived
 
 
-def _batched(args: Any, axes: Any, **functions: Callable[..., Any]) -> Any:
+def _batched(args: Any, axes: Any, **functions: _Traced) -> Any:
     *known, x = args
     *known_axes, axis = axes
     mapped = zip(args, axes, strict=True)
     (size, *_) = (a.shape[i] for a, i in mapped if i is not None)
     x = batching.bdim_at_front(x, axis, size)
-    functions = {n: jax.vmap(f, (*known_axes, 0)) for n, f in functions.items()}
+    mapped_axes = *known_axes, 0
+    functions = {n: _Traced(jax.vmap(f, mapped_axes)) for n, f in functions.items()}
     return _linear_p.bind(*known, x, **functions), 0
 
 

@@ -12,6 +12,8 @@ then carry the residuals of all of them.
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
@@ -114,10 +116,33 @@ def on_cpu_else(
 
 
 def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> Any:
-    """Call the function of the platform that the program is compiled for."""
-    if len(set(functions.values())) == 1:
-        return functions["cpu"](*arrays)
-    return lax.platform_dependent(*arrays, **functions)
+    """Call the function of the platform that the program is compiled for.
+
+    Inside of it the platform is known, as far as it matters, so that what it calls is
+    traced for that one alone.
+    """
+    known = _known.get()
+    groups: dict[tuple[Callable[..., Any], bool], list[str]] = {}
+    for name in known:
+        groups.setdefault((functions[name], name in NATIVE), []).append(name)
+    if len({function for function, _ in groups}) == 1:
+        return functions[known[0]](*arrays)
+    branches: dict[str, Callable[..., Any]] = {}
+    for (function, _), names in groups.items():
+        branches |= dict.fromkeys(names, partial(_called, tuple(names), function))
+    return lax.platform_dependent(*arrays, **branches)
+
+
+_known: ContextVar[tuple[str, ...]] = ContextVar("platforms", default=PLATFORMS)
+
+
+def _called(names: tuple[str, ...], function: Callable[..., Any], *arrays: Any) -> Any:
+    """Call a function for some platforms only."""
+    token = _known.set(names)
+    try:
+        return function(*arrays)
+    finally:
+        _known.reset(token)
 
 
 def xla_reduce_window(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxpool._arguments import Call, about
-from jaxpool._sharding import in_auto_mode
+from jaxpool._entry import enter
 from jaxpool._sizes import is_below
 from jaxpool._window import AxisWindow, Window
 
@@ -25,10 +25,16 @@ def pooled(
     with about(call.x.shape):
         _check_mode(mode, call.window)
 
-    def of_extended(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        return pool(*_extended(call._replace(x=x, mask=mask), mode), *options)
+    x, window, mask, *rest = call
+    return enter(_of_extended, (pool, mode, window, *rest, options), window, x, mask)
 
-    return in_auto_mode(of_extended, call.window, call.x, call.mask)
+
+def _of_extended(
+    static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    pool, mode, window, *rest, options = static
+    pooled: jax.Array = pool(*_extended(Call(x, window, mask, *rest), mode), *options)
+    return pooled
 
 
 def _extended(call: Call, mode: PaddingMode) -> Call:

@@ -38,22 +38,29 @@ def reduce_steps(
     op: Op, cells: Deferred, fill: Scalar, steps: Sequence[Step]
 ) -> Deferred:
     """Reduce every window of one array to one cell; padded cells hold `fill`."""
-
-    def tell(dims: Dims, cell: Cell, windows: Windows, array: jax.Array) -> jax.Array:
-        return seen(array, dims, cell, windows)
-
     runs = singles = cells
     for number, step in enumerate(steps):
         runs = runs.stored() if number else runs
         singles = runs if step.begins else singles
-        dims = dims_of(step)
-        reduced = fold(op, partial(tell, dims), fill, dims, runs)
-        if step.rest:
-            dims = {step.axes[0]: step.rest}
-            rest = fold(op, partial(tell, dims), fill, dims, singles)
-            reduced = reduced.beside(rest).then(lambda run, single: (op(run, single),))
-        runs = reduced
+        runs = reduce_step(op, runs, singles, fill, step)
     return runs
+
+
+def reduce_step(
+    op: Op, runs: Deferred, singles: Deferred, fill: Scalar, step: Step
+) -> Deferred:
+    """Reduce the runs of each window, and single cells that lie beside them."""
+
+    def tell(dims: Dims, cell: Cell, windows: Windows, array: jax.Array) -> jax.Array:
+        return seen(array, dims, cell, windows)
+
+    dims = dims_of(step)
+    reduced = fold(op, partial(tell, dims), fill, dims, runs)
+    if step.rest:
+        dims = {step.axes[0]: step.rest}
+        rest = fold(op, partial(tell, dims), fill, dims, singles)
+        reduced = reduced.beside(rest).then(lambda run, single: (op(run, single),))
+    return reduced
 
 
 def fold(

@@ -7,7 +7,7 @@ without a valid cell are handled here, the same for windowed and global pools.
 
 import math
 import operator
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import chex
@@ -18,55 +18,53 @@ from jax import lax
 
 from jaxpool import _dtypes
 from jaxpool._dtypes import FLOAT32
+from jaxpool._entry import entered
 from jaxpool._extremes import Kind
 from jaxpool._lowering import Implementation
-from jaxpool._reduce_any import reduce_any
 from jaxpool._reduce_max import extremum, indexed_extremum
+from jaxpool._reduce_norm import window_norm
 from jaxpool._reduce_sum import counts, window_sum
-from jaxpool._sharding import sharded
-from jaxpool._sizes import is_symbolic
 from jaxpool._window import Window
 
 
-@sharded
+@entered
 def extreme(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: np.ndarray,
+    empty: float,
     implementation: Implementation | None,
     kind: Kind,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
-    values = extremum(kind, x, mask, window, empty.item(), implementation)
+    values = extremum(kind, x, mask, window, empty, implementation)
     return _fill_empty(values, window, None, empty)
 
 
-@sharded
+@entered
 def extreme_with_indices(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: np.ndarray,
+    empty: float,
     implementation: Implementation | None,
     kind: Kind,
 ) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
-    found = indexed_extremum(kind, x, mask, window, empty.item(), implementation)
+    found = indexed_extremum(kind, x, mask, window, empty, implementation)
     values, indices = found
-    none = np.asarray(-1, indices.dtype)
     return (
         _fill_empty(values, window, None, empty),
-        _fill_empty(indices, window, None, none),
+        _fill_empty(indices, window, None, -1),
     )
 
 
-@sharded
+@entered
 def total(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: np.ndarray,
+    empty: float,
     implementation: Implementation | None,
 ) -> jax.Array:
     """Sum of each window, in the dtype of `x`."""
@@ -77,12 +75,12 @@ def total(
     return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
 
 
-@sharded
+@entered
 def mean(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: np.ndarray,
+    empty: float,
     implementation: Implementation | None,
     count_include_pad: bool = False,
     divisor: float | None = None,
@@ -111,12 +109,12 @@ def mean(
     return _fill_empty(averages, window, valid, empty)
 
 
-@sharded
+@entered
 def norm(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: np.ndarray,
+    empty: float,
     implementation: Implementation | None,
     p: float,
 ) -> jax.Array:
@@ -130,80 +128,9 @@ def norm(
         dtypes = sizes.dtype, sizes.dtype
         norms = window_sum(sizes, None, (), window, *dtypes, implementation)
     else:
-        norms = _joined_windows(p, sizes, window, implementation)
+        norms = window_norm(p, sizes, window, implementation)
     valid = _valid_count(mask, window, x)
     return _fill_empty(norms.astype(dtype), window, valid, empty)
-
-
-def _joined_windows(
-    p: float, sizes: jax.Array, window: Window, implementation: Implementation | None
-) -> jax.Array:
-    """p-norm of non-negative sizes, joining two at a time."""
-    if is_symbolic(window.cells):
-        return _whole_norm(p, window, sizes)
-    join = partial(_join, p)
-    none = jnp.zeros((), sizes.dtype)
-
-    @partial(jax.checkpoint, prevent_cse=False)  # keeps the sizes, not each step
-    def by_passes(sizes: jax.Array) -> jax.Array:
-        name = "slices" if implementation == "reduce_window" else implementation
-        return reduce_any(sizes, none, join, window, name)
-
-    @jax.custom_jvp
-    def by_xla(sizes: jax.Array) -> jax.Array:
-        return reduce_any(sizes, none, join, window, "reduce_window")
-
-    by_xla.defjvp(lambda primals, tangents: jax.jvp(by_passes, primals, tangents))
-    norms: jax.Array = (by_xla if implementation == "reduce_window" else by_passes)(
-        sizes
-    )
-    return norms
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _whole_norm(p: float, window: Window, sizes: jax.Array) -> jax.Array:
-    """p-norm of one window that has no known number of cells to join."""
-    none = jnp.zeros((), sizes.dtype)
-    return reduce_any(sizes, none, partial(_join, p), window, "reduce_window")
-
-
-@_whole_norm.defjvp
-def _whole_norm_jvp(
-    p: float, window: Window, primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    norm = _whole_norm(p, window, *primals)
-    shares = _share(p, primals[0], norm) * tangents[0]
-    return norm, shares.sum(window.axes, keepdims=True, dtype=norm.dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
-    """p-norm of two sizes, from their ratio: no power of a size can overflow."""
-    most, least = lax.max(one, other), lax.min(one, other)
-    alone = (least == 0) | jnp.isinf(most)
-    ratio = least / jnp.where(alone, jnp.ones_like(most), most)
-    joined = jnp.sqrt(1 + ratio * ratio) if p == 2 else (1 + ratio**p) ** (1 / p)
-    return jnp.where(alone, most, most * joined)
-
-
-@_join.defjvp
-def _join_jvp(
-    p: float,
-    primals: tuple[jax.Array, jax.Array],
-    tangents: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    norm = _join(p, *primals)
-    pairs = zip(primals, tangents, strict=True)
-    one, other = (_share(p, x, norm) * t for x, t in pairs)
-    return norm, one + other
-
-
-def _share(p: float, size: jax.Array, norm: jax.Array) -> jax.Array:
-    """The derivative of a norm by one of its sizes."""
-    apart = (size != 0) & (size != norm)
-    one = jnp.ones_like(size)
-    ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
-    return jnp.where(size == 0, jnp.zeros_like(size), ratio ** (p - 1))
 
 
 def _zero_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -225,7 +152,7 @@ def _valid_count(
 
 
 def _fill_empty(
-    pooled: jax.Array, window: Window, valid: jax.Array | None, empty: np.ndarray
+    pooled: jax.Array, window: Window, valid: jax.Array | None, empty: float
 ) -> jax.Array:
     """Put `empty` where a window has no valid cell."""
     chex.assert_axis_dimension(pooled, window.axes[0], window.dims[0].out)

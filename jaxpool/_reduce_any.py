@@ -1,38 +1,42 @@
 """Windowed reduction by an associative operation that the caller brings."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
 from jaxpool._passes import reduce_steps
 from jaxpool._stages import ready
-from jaxpool._steps import forward_steps
+from jaxpool._steps import Step, forward_steps
 from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
 
+Op: TypeAlias = Callable[[Any, Any], Any]
+
 
 def reduce_any(
-    x: jax.Array,
-    init: jax.Array,
-    op: Callable[[Any, Any], Any],
-    window: Window,
-    implementation: Implementation | None,
+    static: tuple[Op, Window, Implementation | None], x: jax.Array, init: jax.Array
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
+    op, window, implementation = static
     if implementation == "reduce_window":
         reduced: jax.Array = xla_reduce_window(x, init, op, window)
         return reduced
-    elementwise = op
+    of_arrays = op
     for _ in range(x.ndim):
-        elementwise = jax.vmap(elementwise)
+        of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
-        return reduce_cells(elementwise, x, init, window)
-    doubling = is_doubling(window, implementation)
-    steps = forward_steps(window, doubling, ordered=True)
-    (result,) = reduce_steps(elementwise, ready(x), init, steps).now()
+        return reduce_cells(of_arrays, x, init, window)
+    steps = ordered_steps(window, implementation)
+    (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
     return result  # type: ignore[no-any-return]
+
+
+def ordered_steps(window: Window, implementation: Implementation | None) -> list[Step]:
+    """The steps in which cells follow each other in row-major order."""
+    doubling = is_doubling(window, implementation)
+    return forward_steps(window, doubling, ordered=True)
 
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:

@@ -4,6 +4,7 @@ Everything is slices, pads, selects and additions: no scatter, no sort, nothing 
 order of evaluation could vary.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -143,7 +144,28 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
     return g.then(partial(_uncropped, window))
 
 
-class _Place(NamedTuple):
+def add_back(
+    step: Step, tell: Callable[..., jax.Array], windows: Deferred, cells: Deferred
+) -> Deferred:
+    """For each cell of a step the sum of what `tell` says of the windows that cover it.
+
+    `tell(place, *windows, *cells)` is asked about arrays with one element for each
+    window, and one for each cell, in blocks.
+    """
+    if _is_sparse(step):
+        step, write = _at_stride_one(step)
+        windows = windows.then(write).stored()
+    blocks = cells.then(partial(_in_blocks, step))
+    arrived = _undo(step, lax.add, tell, windows, blocks=blocks)
+    shape = jax.eval_shape(cells.function, *cells.arrays)[0].shape
+    beyond = {
+        axis: (0, shape[axis] - dim.size)
+        for axis, dim in zip(step.axes, step.dims, strict=True)
+    }
+    return arrived.then(lambda cells: (pad(cells, _ZERO, beyond),))
+
+
+class Place(NamedTuple):
     """What the cells of a block are in one of the windows that cover them.
 
     Arrays that broadcast over the blocks: whether a cell is in the window at all, which
@@ -156,8 +178,12 @@ class _Place(NamedTuple):
     length: np.ndarray
     inside: Mapping[int, range]
 
+    def only(self, told: jax.Array) -> jax.Array:
+        """What is told of cells that are in the window, 0 for others."""
+        return told if self.is_in.all() else select(jnp.asarray(self.is_in), told, 0)
 
-def _wins(place: _Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+
+def _wins(place: Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Whether the winner is in the run, and its position there."""
     inner = position - jnp.asarray(place.start, position.dtype)
     # What is before the run has wrapped to large numbers.
@@ -165,18 +191,18 @@ def _wins(place: _Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
     return wins if place.is_in.all() else wins & place.is_in, inner
 
 
-def _won(place: _Place, g: jax.Array, position: jax.Array) -> jax.Array:
+def _won(place: Place, g: jax.Array, position: jax.Array) -> jax.Array:
     """The cotangent, if the run won it."""
     return select(_wins(place, position)[0], g, 0)
 
 
-def _inner(place: _Place, position: jax.Array) -> jax.Array:
+def _inner(place: Place, position: jax.Array) -> jax.Array:
     """The position inside the run, if that has the winner."""
     wins, inner = _wins(place, position)
     return select(wins, inner, 0)
 
 
-def _covered(place: _Place, g: jax.Array) -> jax.Array:
+def _covered(place: Place, g: jax.Array) -> jax.Array:
     """The cotangent, for all cells of the window.
 
     Not by a select: what it selects by would be kept for the transpose.
@@ -194,11 +220,12 @@ def _undo(
     tell: Callable[..., jax.Array],
     arrays: Deferred,
     most_pads: int | None = None,
+    blocks: Deferred | None = None,
 ) -> Deferred:
     """For each run, fold by `op` what `tell` says of each window that covers it.
 
     In blocks of `stride` runs, which the same windows cover: an axis along the blocks
-    comes after each axis of the step.
+    comes after each axis of the step. `blocks` are arrays of runs to tell about too.
     """
     dims = {axis + i: dim for i, (axis, dim) in enumerate(_coverings(step).items())}
     inside = {
@@ -211,7 +238,9 @@ def _undo(
 
     def found(number: Cell, windows: Windows, *arrays: jax.Array) -> jax.Array:
         place = _place(step, number, [axis + 1 for axis in dims], arrays[0].ndim)
-        return tell(place, *(seen(a, dims, number, windows) for a in arrays))
+        around = (seen(a, dims, number, windows) for a in arrays[:known])
+        own = (of_windows(a, dims, windows) for a in arrays[known:])
+        return tell(place, *around, *own)
 
     def merged(blocks: jax.Array) -> Arrays:
         full = list(blocks.shape)
@@ -223,10 +252,12 @@ def _undo(
         return (cut(blocks, inside),)
 
     most = most_pads if len(dims) == 1 else None  # several are few enough
-    return fold(op, found, _ZERO, dims, arrays.then(opened), most).then(merged)
+    known, told = len(arrays.arrays), arrays.then(opened)
+    told = told if blocks is None else told.beside(blocks)
+    return fold(op, found, _ZERO, dims, told, most).then(merged)
 
 
-def _place(step: Step, number: Cell, axes: list[int], rank: int) -> _Place:
+def _place(step: Step, number: Cell, axes: list[int], rank: int) -> Place:
     """The `number`-th of the windows that cover the blocks, seen from their cells."""
     is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int64)
     length, inside = np.full((1,) * rank, step.last), {}
@@ -239,7 +270,7 @@ def _place(step: Step, number: Cell, axes: list[int], rank: int) -> _Place:
         start = start + np.clip(js, 0, dim.window - 1) * weight
         if weight != step.last and len(axes) == 1:  # runs of several cells
             length = np.where(js == dim.window - 1, step.last, weight)
-    return _Place(is_in, start, length, inside)
+    return Place(is_in, start, length, inside)
 
 
 def _coverings(step: Step) -> Dims:
@@ -259,10 +290,24 @@ def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     (axis,), (dim,) = step.axes, step.dims
     out = dim.out * dim.stride
 
-    def move(array: jax.Array) -> Arrays:
-        return (pad(array, _ZERO, {axis: (0, dim.stride - 1)}, dim.stride - 1),)
+    def move(*arrays: jax.Array) -> Arrays:
+        around, between = {axis: (0, dim.stride - 1)}, dim.stride - 1
+        return tuple(pad(array, _ZERO, around, between) for array in arrays)
 
     return replace(step, dims=(replace(dim, stride=1, out=out),)), move
+
+
+def _in_blocks(step: Step, *arrays: jax.Array) -> Arrays:
+    """The cells of a step in the blocks that the same windows cover."""
+    for number, (axis, dim) in enumerate(zip(step.axes, step.dims, strict=True)):
+        covering, _, before = dim.covering()
+        blocks, at = (covering.out, dim.stride), axis + number
+        around = {at: (before, math.prod(blocks) - before - dim.size)}
+        cells = (pad(cut(a, {at: (0, dim.size, 1)}), _ZERO, around) for a in arrays)
+        arrays = tuple(
+            a.reshape(*a.shape[:at], *blocks, *a.shape[at + 1 :]) for a in cells
+        )
+    return arrays
 
 
 def _with_next(array: jax.Array, axis: int) -> jax.Array:

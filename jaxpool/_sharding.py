@@ -9,13 +9,10 @@ is decided here. Anywhere else nothing is done.
 
 import math
 from collections.abc import Callable, Iterable
-from functools import wraps
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
-
-from jaxpool._window import Window
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
@@ -74,18 +71,3 @@ def _spec(array: jax.Array) -> PartitionSpec:
 def _names(entry: Any) -> tuple[str, ...]:
     """The mesh axes of one entry of a spec."""
     return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
-
-
-def sharded(pool: Callable[..., T]) -> Callable[..., T]:
-    """The pool of `(x, window, mask, *options)`, in auto mode where that is needed."""
-
-    @wraps(pool)
-    def anywhere(
-        x: jax.Array, window: Window, mask: jax.Array | None, *options: Any
-    ) -> T:
-        def pooled(x: jax.Array, mask: jax.Array | None) -> T:
-            return pool(x, window, mask, *options)
-
-        return in_auto_mode(pooled, window, x, mask)
-
-    return anywhere

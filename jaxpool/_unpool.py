@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 
 from jaxpool._arguments import about, as_array, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
+from jaxpool._entry import enter
 from jaxpool._linear import linear
-from jaxpool._sharding import Sizes, in_auto_mode
+from jaxpool._sharding import Sizes
 from jaxpool._window import as_shape, check_indexable
 
 Convention: TypeAlias = Literal[
@@ -80,22 +81,27 @@ def max_unpool(
         check_indexable(sizes)
         cells = math.prod(sizes)
         _check_range(indices, cells)
-    rank = len(positions)
-    last = range(-rank, 0)
+    outs = dict(enumerate(values.shape)) | dict(zip(positions, sizes, strict=True))
+    geometry = Sizes(tuple(outs), tuple(outs.values()))
+    return enter(_unpooled, (positions, sizes), geometry, values, indices)
+
+
+def _unpooled(
+    static: tuple[tuple[int, ...], tuple[int, ...]],
+    values: jax.Array,
+    indices: jax.Array,
+) -> jax.Array:
+    positions, sizes = static
+    last = range(-len(positions), 0)
     count = math.prod(values.shape[axis] for axis in positions)
     batch = [n for axis, n in enumerate(values.shape) if axis not in positions]
 
     def flat(array: jax.Array) -> jax.Array:
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
-    def unpooled(values: jax.Array, indices: jax.Array) -> jax.Array:
-        known = _placement(flat(indices), cells)
-        placed = linear(_placed, _picked, known, flat(values))
-        return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
-
-    outs = dict(enumerate(values.shape)) | dict(zip(positions, sizes, strict=True))
-    geometry = Sizes(tuple(outs), tuple(outs.values()))
-    return in_auto_mode(unpooled, geometry, values, indices)
+    known = _placement(flat(indices), math.prod(sizes))
+    placed = linear(_placed, _picked, known, flat(values))
+    return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
 
 
 class _Placement(NamedTuple):

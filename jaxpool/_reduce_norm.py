@@ -1,0 +1,196 @@
+"""The p-norm of each window, joining two sizes at a time.
+
+Its derivatives go through the same steps: what a cell has of the norm of its window is
+a ratio of the two, so that there too no power of a size can overflow.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool._linear import linear
+from jaxpool._lowering import Implementation, xla_reduce_window
+from jaxpool._passes import (
+    Cell,
+    Windows,
+    dims_of,
+    fold,
+    of_windows,
+    reduce_step,
+    reduce_steps,
+    seen,
+)
+from jaxpool._reduce_any import ordered_steps
+from jaxpool._routes import Place, add_back
+from jaxpool._sizes import is_symbolic
+from jaxpool._stages import ready
+from jaxpool._steps import Step
+from jaxpool._symbolic import reduce_cells
+from jaxpool._window import Window
+
+_ZERO = np.zeros(())
+
+
+class _Config(NamedTuple):
+    """What is static about a call."""
+
+    p: float
+    window: Window
+    implementation: Implementation | None
+
+
+class _Edge(NamedTuple):
+    """What a step joins, and what it makes: two arrays, and their numbers."""
+
+    step: Step
+    source: int
+    target: int
+    sizes: jax.Array
+    norms: jax.Array
+
+
+def window_norm(
+    p: float, sizes: jax.Array, window: Window, implementation: Implementation | None
+) -> jax.Array:
+    """p-norm of each window of sizes, which are not negative."""
+    if window.is_symbolic and not is_symbolic(window.cells):
+        cells = partial(reduce_cells, partial(_join, p), window=window)
+        kept = jax.checkpoint(cells, prevent_cse=False)  # the sizes, not each step
+        norms: jax.Array = kept(sizes, init=np.zeros((), sizes.dtype))
+        return norms
+    return _norms(_Config(p, window, implementation), sizes)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _norms(config: _Config, sizes: jax.Array) -> jax.Array:
+    p, window, implementation = config
+    join, none = partial(_join, p), np.zeros((), sizes.dtype)
+    if window.is_symbolic or implementation == "reduce_window":
+        norms: jax.Array = xla_reduce_window(sizes, none, join, window)
+        return norms
+    steps = ordered_steps(window, implementation)
+    (norms,) = reduce_steps(join, ready(sizes), none, steps).now()
+    return norms
+
+
+@_norms.defjvp
+def _norms_jvp(
+    config: _Config, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (sizes,), (t,) = primals, tangents
+    norms = _norms(config, sizes)
+    functions = partial(_gathered, config), partial(_handed_out, config)
+    return norms, linear(*functions, (sizes, norms), t)
+
+
+def _gathered(
+    config: _Config, known: tuple[jax.Array, jax.Array], t: jax.Array
+) -> jax.Array:
+    """For each window the sum of the tangents in it, each times its cell's share."""
+    if config.window.is_symbolic:
+        shares = _share(config.p, *known) * t
+        return shares.sum(config.window.axes, keepdims=True, dtype=t.dtype)
+    found = {0: t}
+    for edge in _edges(config, *known):
+        dims = dims_of(edge.step)
+        told = partial(_told, config.p, edge.step)
+        arrays = ready(found[edge.source], edge.sizes, edge.norms)
+        (more,) = fold(lax.add, told, _ZERO, dims, arrays).now()
+        found[edge.target] = _sum(found.get(edge.target), more)
+    return found[max(found)]
+
+
+def _handed_out(
+    config: _Config, known: tuple[jax.Array, jax.Array], g: jax.Array
+) -> jax.Array:
+    """For each cell the sum of its shares of the cotangents of its windows."""
+    if config.window.is_symbolic:
+        return _share(config.p, *known) * g
+    edges = _edges(config, *known)
+    found = {edge.target: g for edge in edges[-1:]} or {0: g}
+    for edge in reversed(edges):
+        windows = ready(found[edge.target], edge.norms)
+        told = partial(_told_back, config.p)
+        (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
+        found[edge.source] = _sum(found.get(edge.source), more)
+    return found[0]
+
+
+def _told(
+    p: float,
+    step: Step,
+    cell: Cell,
+    windows: Windows,
+    t: jax.Array,
+    sizes: jax.Array,
+    norms: jax.Array,
+) -> jax.Array:
+    """What a cell of each window adds to its tangent."""
+    dims = dims_of(step)
+    t, sizes = (seen(array, dims, cell, windows) for array in (t, sizes))
+    return _share(p, sizes, of_windows(norms, dims, windows)) * t
+
+
+def _told_back(
+    p: float, place: Place, g: jax.Array, norms: jax.Array, sizes: jax.Array
+) -> jax.Array:
+    """What each cell gets from one of the windows that cover it."""
+    share = _share(p, sizes, norms) * g
+    return place.only(share)
+
+
+def _sum(one: jax.Array | None, other: jax.Array) -> jax.Array:
+    return other if one is None else one + other
+
+
+def _edges(config: _Config, sizes: jax.Array, norms: jax.Array) -> list[_Edge]:
+    """The steps from the sizes to the norms, one after the other."""
+    p, window, implementation = config
+    join, steps = partial(_join, p), ordered_steps(window, implementation)
+    runs, start, edges = [sizes], 0, []
+    for number, step in enumerate(steps):
+        start = number if step.begins else start
+        singles = ready(runs[start])
+        made = reduce_step(join, ready(runs[number]), singles, _ZERO, step)
+        runs.append(norms if step is steps[-1] else made.now()[0])
+        edges.append(_Edge(step, number, number + 1, runs[number], runs[-1]))
+        if step.rest:
+            rest = replace(step, dims=(step.rest,), rest=None)
+            edges.append(_Edge(rest, start, number + 1, runs[start], runs[-1]))
+    return edges
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _join(p: float, one: jax.Array, other: jax.Array) -> jax.Array:
+    """p-norm of two sizes, from their ratio."""
+    most, least = lax.max(one, other), lax.min(one, other)
+    alone = (least == 0) | jnp.isinf(most)
+    ratio = least / jnp.where(alone, jnp.ones_like(most), most)
+    joined = jnp.sqrt(1 + ratio * ratio) if p == 2 else (1 + ratio**p) ** (1 / p)
+    return jnp.where(alone, most, most * joined)
+
+
+@_join.defjvp
+def _join_jvp(
+    p: float,
+    primals: tuple[jax.Array, jax.Array],
+    tangents: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    norm = _join(p, *primals)
+    pairs = zip(primals, tangents, strict=True)
+    one, other = (_share(p, size, norm) * t for size, t in pairs)
+    return norm, one + other
+
+
+def _share(p: float, size: jax.Array, norm: jax.Array) -> jax.Array:
+    """The derivative of a norm by one of its sizes; 1 if that is no smaller."""
+    apart = (size != 0) & (norm != 0) & ~(size >= norm)
+    one = jnp.ones_like(size)
+    ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
+    share = ratio if p == 2 else ratio ** (p - 1)
+    return jnp.where((size == 0) | (norm == 0), jnp.zeros_like(share), share)
