@@ -11,7 +11,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # the sharding tests need several
 
-for name, examples in (("share", 30), ("thorough", 200)):
+for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
     hypothesis.settings.register_profile(
         name,
         deadline=None,
@@ -25,17 +25,20 @@ for name, examples in (("share", 30), ("thorough", 200)):
 SWEEPS = ("matrix", "sharding", "adaptive", "fractional", "export")
 SWEEPS += ("parity_torch", "parity_flax", "golden_torch", "golden_bins")
 SHARE = 6
+# With --brief every test runs, with at most so many sets of arguments.
+BRIEF = 2
 
 
 def pytest_addoption(parser):
-    """Let all sets of arguments of the sweeps be asked for."""
+    """Let more, or fewer, sets of arguments be asked for."""
     parser.addoption("--thorough", action="store_true", help="all of each sweep")
+    parser.addoption("--brief", action="store_true", help="a few of each test")
 
 
 def pytest_configure(config):
     """Choose how many examples hypothesis tries."""
-    thorough = config.getoption("--thorough")
-    hypothesis.settings.load_profile("thorough" if thorough else "share")
+    asked = [name for name in ("brief", "thorough") if config.getoption(f"--{name}")]
+    hypothesis.settings.load_profile(asked[0] if asked else "share")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -49,13 +52,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _take_a_share(config, items):
-    """Drop most sets of arguments of each test of a sweep, the same ones each time."""
-    seen, dropped = collections.Counter(), []
+    """Drop sets of arguments of tests that have many, the same ones each time."""
+    tests = collections.defaultdict(list)
     for item in items:
-        if item.path.stem.removeprefix("test_") in SWEEPS:
-            test = item.path, item.originalname
-            if seen[test] % SHARE:
-                dropped.append(item)
-            seen[test] += 1
-    items[:] = [item for item in items if item not in set(dropped)]
-    config.hook.pytest_deselected(items=dropped)
+        tests[item.path, getattr(item, "originalname", item.name)].append(item)
+    kept = set()
+    for (path, _), sets in tests.items():
+        step = SHARE if path.stem.removeprefix("test_") in SWEEPS else 1
+        if config.getoption("--brief"):
+            step = max(step, -(-len(sets) // BRIEF))
+        kept.update(sets[::step])
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]

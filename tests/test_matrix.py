@@ -12,8 +12,9 @@ from jax import lax
 
 import jaxpool
 import jaxpool.linen as pools
+from tests import oracle
 from tests.cases import distinct, mask
-from tests.twin import twin
+from tests.twin import twin, twin_of_bins
 
 SHAPE = (1, 5, 4, 2)
 GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
@@ -65,6 +66,22 @@ def _operators():
     indexed = lambda x, **kwargs: jaxpool.max_pool_with_indices(x, **kwargs)[0]  # noqa: E731
     yield "max with indices", *windowed("max", indexed, **GEOMETRY)
     yield "unpool", *unpooling()
+    minima = lambda x, **kwargs: jaxpool.min_pool_with_indices(x, **kwargs)[0]  # noqa: E731
+    yield "min with indices", *windowed("min", minima, **GEOMETRY)
+    u = np.float32([0.3, 0.8])
+    adapted = [oracle.adaptive_bins(5, 3), oracle.adaptive_bins(4, 3)]
+    drawn = [
+        oracle.fractional_windows(size, out, 2, v)
+        for size, out, v in zip((5, 4), (3, 2), u, strict=True)
+    ]
+    draw = {"window": 2, "output_shape": (3, 2), "samples": u, "axes": (-3, -2)}
+    for kind in ("max", "avg"):
+        adaptive = getattr(jaxpool, f"adaptive_{kind}_pool")
+        pooled = functools.partial(adaptive, output_shape=3, axes=(-3, -2))
+        yield f"adaptive {kind}", pooled, twin_of_bins(kind, SHAPE, adapted)
+        fractional = getattr(jaxpool, f"fractional_{kind}_pool")
+        pooled = functools.partial(fractional, **draw)
+        yield f"fractional {kind}", pooled, twin_of_bins(kind, SHAPE, drawn)
     added = functools.partial(jaxpool.pool, init=0.0, op=jnp.add)
     yield "pool", *windowed("sum", added, **GEOMETRY)
 
@@ -263,3 +280,25 @@ def test_float64(kind):
         assert y.dtype == tangent.dtype == dx.dtype == np.float64
         np.testing.assert_allclose(tangent, y, 1e-14)  # all are homogeneous
         np.testing.assert_allclose((dx * x).sum(), y.sum(), 1e-14)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_called_again_outside_jit_compiles_nothing(name):
+    """A call is found again by its geometry, NaN for empty windows included."""
+    pooled, _ = OPERATORS[name]
+    if "masked" in name:
+        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
+    x = jnp.asarray(distinct(SHAPE))
+    g = pooled(x)
+    compiled, run = [], True
+
+    def record(event, seconds, **_):
+        if run and event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.vjp(pooled, x)[1](g)
+    jax.monitoring.register_event_duration_secs_listener(record)
+    pooled(x)
+    jax.vjp(pooled, x)[1](g)
+    run = False
+    assert compiled == []

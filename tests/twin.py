@@ -5,6 +5,8 @@ compared with the same transformation of the other. Which cells a window has com
 the oracle; the winner is chosen from values without a derivative, then gathered.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +20,24 @@ def twin(kind, shape, window, *, where=None, empty_value=0, p=2, **geometry):
     Of the norms only those of p = 2 and p = inf.
     """
     out, table = oracle.windows(shape, window, **geometry)
+    each = [cells for cells, _ in table.values()]
+    return _gathering(kind, shape, out, each, where, empty_value, p)
+
+
+def twin_of_bins(kind, shape, bins):
+    """The same for bins: for each pooled axis the range of cells of each bin."""
+    each = [list(itertools.product(*cells)) for cells in itertools.product(*bins)]
+    return _gathering(kind, shape, tuple(map(len, bins)), each)
+
+
+def _gathering(kind, shape, out, each, where=None, empty_value=0, p=2):
+    """The pool of the given cells of each window."""
     first = len(shape) - 1 - len(out)
-    most = max(len(cells) for cells, _ in table.values())
+    most = max(map(len, each))
     spatial = shape[first:-1]
-    index = np.zeros((len(table), most), np.int32)
-    inside = np.zeros((len(table), most), bool)
-    for row, (cells, _) in enumerate(table.values()):
+    index = np.zeros((len(each), most), np.int32)
+    inside = np.zeros((len(each), most), bool)
+    for row, cells in enumerate(each):
         index[row, : len(cells)] = [np.ravel_multi_index(c, spatial) for c in cells]
         inside[row, : len(cells)] = True
 
