@@ -193,14 +193,25 @@ def test_unpooling(rank):
         np.testing.assert_array_equal(dx, gradient, str(kwargs))
 
 
-def test_where_unpooling_differs():
-    """The value that another one overwrites has no influence, and no gradient."""
+def test_unpooling_two_values_to_one_cell():
+    """The value that another one overwrites has a gradient too, as in PyTorch."""
     y, i = np.asarray([[[5.0, 5.0]]], np.float32), np.asarray([[[1, 1]]])
     theirs, gradient = both_of(lambda y: F.max_unpool1d(y, torch.tensor(i), 2), y)
     mine, dy = of_ours(lambda y: ours.max_unpool1d(y, i, 2), y)
     np.testing.assert_array_equal(mine[0], theirs[0])
     np.testing.assert_array_equal(gradient, [[[-1, -1]]])
-    np.testing.assert_array_equal(dy, [[[0, -1]]])
+    np.testing.assert_array_equal(dy, gradient)
+
+
+def test_unpooling_drops_indices_that_are_out_of_range_under_jit():
+    y, i = np.float32([[[5, 6]]]), np.asarray([[[1, 9]]])
+    run = jax.jit(lambda y, i: jax.vjp(lambda y: ours.max_unpool1d(y, i, 2), y))
+    got, pull = run(y, i)
+    np.testing.assert_array_equal(got, [[[0, 5, 0, 0]]])
+    np.testing.assert_array_equal(pull(jnp.ones((1, 1, 4)))[0], [[[1, 0]]])
+    for wrong in (9, -1):
+        with pytest.raises(ValueError, match="indices must be from 0 to 3"):
+            ours.max_unpool1d(y, np.asarray([[[1, wrong]]]), 2)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

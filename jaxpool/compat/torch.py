@@ -1,30 +1,19 @@
 """The pools of `torch.nn.functional`: same arguments, `[N, C, *spatial]` or unbatched.
 
 Values, gradients and indices are PyTorch's (2.13, CPU), and what it refuses is refused.
-Four things differ. Indices are int32. Of several NaN in one window, the first has the
-index and the gradient, in PyTorch the last. Where indices name one cell twice,
-unpooling sends its cotangent to the value that it holds, in PyTorch to both. And dtypes
-that only its CPU kernels lack, such as bfloat16 in `avg_pool3d`, work.
+Three things differ. Indices are int32. Of several NaN in one window, the first has the
+index and the gradient, in PyTorch the last. And dtypes that only its CPU kernels lack,
+such as bfloat16 in `avg_pool3d`, work.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
-import jaxpool
-from jaxpool._arguments import as_array
-from jaxpool._reduce_sum import counts
-from jaxpool._window import resolve
-
-IntOrInts: TypeAlias = int | Sequence[int]
-_Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-Pooled: TypeAlias = jax.Array | tuple[jax.Array, jax.Array]
+from jaxpool.compat import _torch
+from jaxpool.compat._torch import IntOrInts, Pooled
 
 
 def max_pool1d(
@@ -37,9 +26,8 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Pooled:
     """`torch.nn.functional.max_pool1d`; see `jaxpool.max_pool`."""
-    x = _input(input, 1, floating=True)
     geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool(1, x, *geometry, return_indices)
+    return _torch.max_pool(1, input, *geometry, return_indices)
 
 
 def max_pool2d(
@@ -52,9 +40,8 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Pooled:
     """`torch.nn.functional.max_pool2d`; see `jaxpool.max_pool`."""
-    x = _input(input, 2)
     geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool(2, x, *geometry, return_indices)
+    return _torch.max_pool(2, input, *geometry, return_indices)
 
 
 def max_pool3d(
@@ -67,9 +54,8 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Pooled:
     """`torch.nn.functional.max_pool3d`; see `jaxpool.max_pool`."""
-    x = _input(input, 3)
     geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool(3, x, *geometry, return_indices)
+    return _torch.max_pool(3, input, *geometry, return_indices)
 
 
 def avg_pool1d(
@@ -82,7 +68,7 @@ def avg_pool1d(
 ) -> jax.Array:
     """`torch.nn.functional.avg_pool1d`; see `jaxpool.avg_pool`."""
     geometry = (kernel_size, stride, padding, ceil_mode)
-    return _avg_pool(1, input, *geometry, count_include_pad, None)
+    return _torch.avg_pool(1, input, *geometry, count_include_pad, None)
 
 
 def avg_pool2d(
@@ -96,7 +82,7 @@ def avg_pool2d(
 ) -> jax.Array:
     """`torch.nn.functional.avg_pool2d`; see `jaxpool.avg_pool`."""
     geometry = (kernel_size, stride, padding, ceil_mode)
-    return _avg_pool(2, input, *geometry, count_include_pad, divisor_override)
+    return _torch.avg_pool(2, input, *geometry, count_include_pad, divisor_override)
 
 
 def avg_pool3d(
@@ -110,7 +96,7 @@ def avg_pool3d(
 ) -> jax.Array:
     """`torch.nn.functional.avg_pool3d`; see `jaxpool.avg_pool`."""
     geometry = (kernel_size, stride, padding, ceil_mode)
-    return _avg_pool(3, input, *geometry, count_include_pad, divisor_override)
+    return _torch.avg_pool(3, input, *geometry, count_include_pad, divisor_override)
 
 
 def lp_pool1d(
@@ -121,7 +107,7 @@ def lp_pool1d(
     ceil_mode: bool = False,
 ) -> jax.Array:
     """`torch.nn.functional.lp_pool1d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
+    return _torch.lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def lp_pool2d(
@@ -132,7 +118,7 @@ def lp_pool2d(
     ceil_mode: bool = False,
 ) -> jax.Array:
     """`torch.nn.functional.lp_pool2d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
+    return _torch.lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def lp_pool3d(
@@ -143,43 +129,43 @@ def lp_pool3d(
     ceil_mode: bool = False,
 ) -> jax.Array:
     """`torch.nn.functional.lp_pool3d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
+    return _torch.lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def adaptive_avg_pool1d(input: ArrayLike, output_size: IntOrInts) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool1d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive_avg(1, input, output_size)
+    return _torch.adaptive_avg_pool(1, input, output_size)
 
 
 def adaptive_avg_pool2d(input: ArrayLike, output_size: Any) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool2d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive_avg(2, input, output_size)
+    return _torch.adaptive_avg_pool(2, input, output_size)
 
 
 def adaptive_avg_pool3d(input: ArrayLike, output_size: Any) -> jax.Array:
     """`torch.nn.functional.adaptive_avg_pool3d`; see `jaxpool.adaptive_avg_pool`."""
-    return _adaptive_avg(3, input, output_size)
+    return _torch.adaptive_avg_pool(3, input, output_size)
 
 
 def adaptive_max_pool1d(
     input: ArrayLike, output_size: IntOrInts, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool1d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive_max(1, input, output_size, return_indices)
+    return _torch.adaptive_max_pool(1, input, output_size, return_indices)
 
 
 def adaptive_max_pool2d(
     input: ArrayLike, output_size: Any, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool2d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive_max(2, input, output_size, return_indices)
+    return _torch.adaptive_max_pool(2, input, output_size, return_indices)
 
 
 def adaptive_max_pool3d(
     input: ArrayLike, output_size: Any, return_indices: bool = False
 ) -> Pooled:
     """`torch.nn.functional.adaptive_max_pool3d`; see `jaxpool.adaptive_max_pool`."""
-    return _adaptive_max(3, input, output_size, return_indices)
+    return _torch.adaptive_max_pool(3, input, output_size, return_indices)
 
 
 def fractional_max_pool2d(
@@ -197,7 +183,9 @@ def fractional_max_pool2d(
     Where no samples are given they are drawn with `key`, which PyTorch has no need of.
     """
     sizes = (kernel_size, output_size, output_ratio)
-    return _fractional(2, input, *sizes, return_indices, _random_samples, key)
+    return _torch.fractional_max_pool(
+        2, input, *sizes, return_indices, _random_samples, key
+    )
 
 
 def fractional_max_pool3d(
@@ -215,7 +203,9 @@ def fractional_max_pool3d(
     Where no samples are given they are drawn with `key`, which PyTorch has no need of.
     """
     sizes = (kernel_size, output_size, output_ratio)
-    return _fractional(3, input, *sizes, return_indices, _random_samples, key)
+    return _torch.fractional_max_pool(
+        3, input, *sizes, return_indices, _random_samples, key
+    )
 
 
 def max_unpool1d(
@@ -227,7 +217,9 @@ def max_unpool1d(
     output_size: Sequence[int] | None = None,
 ) -> jax.Array:
     """`torch.nn.functional.max_unpool1d`; see `jaxpool.max_unpool`."""
-    return _unpool(1, input, indices, kernel_size, stride, padding, output_size)
+    return _torch.max_unpool(
+        1, input, indices, kernel_size, stride, padding, output_size
+    )
 
 
 def max_unpool2d(
@@ -239,7 +231,9 @@ def max_unpool2d(
     output_size: Sequence[int] | None = None,
 ) -> jax.Array:
     """`torch.nn.functional.max_unpool2d`; see `jaxpool.max_unpool`."""
-    return _unpool(2, input, indices, kernel_size, stride, padding, output_size)
+    return _torch.max_unpool(
+        2, input, indices, kernel_size, stride, padding, output_size
+    )
 
 
 def max_unpool3d(
@@ -251,268 +245,6 @@ def max_unpool3d(
     output_size: Sequence[int] | None = None,
 ) -> jax.Array:
     """`torch.nn.functional.max_unpool3d`; see `jaxpool.max_unpool`."""
-    return _unpool(3, input, indices, kernel_size, stride, padding, output_size)
-
-
-def _max_pool(
-    rank: int,
-    x: jax.Array,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None,
-    padding: IntOrInts,
-    dilation: IntOrInts,
-    ceil_mode: bool,
-    return_indices: bool,
-) -> Pooled:
-    window, strides, pads = _geometry(rank, x, kernel_size, stride, padding)
-    pool = jaxpool.max_pool_with_indices if return_indices else jaxpool.max_pool
-    return pool(
-        x,
-        window,
-        strides,
-        pads,
-        dilation=_ints("dilation", dilation, rank),
-        axes=_axes(rank),
-        ceil_mode=ceil_mode,
+    return _torch.max_unpool(
+        3, input, indices, kernel_size, stride, padding, output_size
     )
-
-
-def _avg_pool(
-    rank: int,
-    input: Any,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None,
-    padding: IntOrInts,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor: int | None,
-) -> jax.Array:
-    x = _input(input, rank)
-    if isinstance(divisor, float):
-        raise TypeError(f"divisor_override must be an int; got {divisor}")
-    window = _geometry(rank, x, kernel_size, stride, padding)
-    if input.dtype == np.int64:
-        return _truncated_average(x, window, ceil_mode, count_include_pad, divisor)
-    _refuse_integers(x)
-    return jaxpool.avg_pool(
-        x,
-        *window,
-        axes=_axes(rank),
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        divisor=divisor,
-    )
-
-
-def _truncated_average(
-    x: jax.Array,
-    window: _Geometry,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor: int | None,
-) -> jax.Array:
-    """The average of integers, rounded towards 0."""
-    axes = _axes(len(window[0]))
-    number: Any = divisor
-    if divisor is None:
-        geometry = resolve(x.shape, *window, 1, axes, ceil_mode)
-        number = math.prod(counts(geometry, x.ndim, count_include_pad))
-    sums = jaxpool.sum_pool(x, *window, axes=axes, ceil_mode=ceil_mode)
-    return lax.div(sums, jnp.asarray(np.broadcast_to(number, sums.shape), sums.dtype))
-
-
-def _lp_pool(
-    rank: int,
-    input: Any,
-    norm_type: float,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None,
-    ceil_mode: bool,
-) -> jax.Array:
-    x = _input(input, rank, floating=True)
-    window = _ints("kernel_size", kernel_size, rank)
-    if norm_type == 0:
-        raise ValueError(f"norm_type must not be 0; got norm_type={norm_type}")
-    if math.isinf(norm_type):
-        pool = jaxpool.max_pool if norm_type > 0 else jaxpool.min_pool
-        strides = _strides(stride, window, rank)
-        return pool(jnp.abs(x), window, strides, axes=_axes(rank), ceil_mode=ceil_mode)
-    if rank == 1 and not isinstance(kernel_size, int):
-        raise TypeError(f"kernel_size must be an int; got kernel_size={kernel_size!r}")
-    powers = jnp.power(x, np.asarray(norm_type, x.dtype))
-    means = _avg_pool(rank, powers, window, stride, 0, ceil_mode, True, None)
-    sums = jnp.sign(means) * jax.nn.relu(jnp.abs(means)) * math.prod(window)
-    return jnp.power(sums, np.asarray(1 / norm_type, x.dtype))
-
-
-def _adaptive_avg(rank: int, input: Any, output_size: Any) -> jax.Array:
-    x, sizes, empty = _bins(rank, input, output_size)
-    if empty is not None:
-        return jnp.zeros(empty, x.dtype)
-    return jaxpool.adaptive_avg_pool(x, sizes, axes=_axes(rank))
-
-
-def _adaptive_max(
-    rank: int, input: Any, output_size: Any, return_indices: bool
-) -> Pooled:
-    x, sizes, empty = _bins(rank, input, output_size)
-    if empty is not None:
-        values, indices = jnp.zeros(empty, x.dtype), jnp.zeros(empty, np.int32)
-    elif not return_indices:
-        return jaxpool.adaptive_max_pool(x, sizes, axes=_axes(rank))
-    else:
-        found = jaxpool.adaptive_max_pool_with_indices(x, sizes, axes=_axes(rank))
-        values, indices = found
-    return (values, indices) if return_indices else values
-
-
-def _bins(
-    rank: int, input: Any, output_size: Any
-) -> tuple[jax.Array, tuple[int | None, ...], tuple[int, ...] | None]:
-    """Input, output sizes, and the shape of the result if it is empty."""
-    x = _input(input, rank, floating=True)
-    sizes = output_size if isinstance(output_size, Sequence) else (output_size,) * rank
-    if len(sizes) != rank or (None in sizes and (rank == 1 or output_size is None)):
-        raise ValueError(
-            f"output_size must be an int or {rank} of them; got {output_size}"
-        )
-    if 0 not in sizes:
-        return x, tuple(sizes), None
-    own = x.shape[-rank:]
-    kept = (n if size is None else size for n, size in zip(own, sizes, strict=True))
-    return x, tuple(sizes), (*x.shape[:-rank], *kept)
-
-
-def _fractional(
-    rank: int,
-    input: Any,
-    kernel_size: IntOrInts,
-    output_size: IntOrInts | None,
-    output_ratio: Sequence[float] | None,
-    return_indices: bool,
-    samples: Any,
-    key: jax.Array | None,
-) -> Pooled:
-    x = _input(input, rank, floating=True)
-    spatial = x.shape[-rank:]
-    window = _ints("kernel_size", kernel_size, rank, repeat=False)
-    if output_size is not None:
-        sizes = _ints("output_size", output_size, rank, repeat=False)
-    elif output_ratio is None:
-        raise ValueError("output_size or output_ratio must be given; got neither")
-    elif not isinstance(output_ratio, Sequence) or len(output_ratio) != rank:
-        raise TypeError(f"output_ratio must be {rank} numbers; got {output_ratio}")
-    elif not all(0 < ratio < 1 for ratio in output_ratio):
-        raise ValueError(f"output_ratio must be between 0 and 1; got {output_ratio}")
-    else:
-        sizes = tuple(
-            int(n * ratio) for n, ratio in zip(spatial, output_ratio, strict=True)
-        )
-    slack = 1 if rank == 3 else 0
-    for n, size, length in zip(spatial, sizes, window, strict=True):
-        if size + length - 1 + slack > n:
-            raise ValueError(
-                f"kernel_size and output_size must not exceed the input; got "
-                f"{length} and {size} for a size of {n}"
-            )
-    if samples is not None:
-        samples = as_array(samples, name="_random_samples")
-        batched = x.shape[:-rank] if x.ndim == rank + 2 else (1, x.shape[0])
-        if samples.shape != (*batched, rank):
-            raise ValueError(
-                f"_random_samples must have shape {(*batched, rank)}; "
-                f"got _random_samples.shape={samples.shape}"
-            )
-        samples = samples.reshape(*x.shape[:-rank], rank)
-        samples = samples[..., ::-1] if rank == 2 else samples  # it has the width first
-    options = {"key": key, "samples": samples, "axes": _axes(rank)}
-    if return_indices:
-        return jaxpool.fractional_max_pool_with_indices(x, window, sizes, **options)
-    return jaxpool.fractional_max_pool(x, window, sizes, **options)
-
-
-def _unpool(
-    rank: int,
-    input: Any,
-    indices: Any,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None,
-    padding: IntOrInts,
-    output_size: Sequence[int] | None,
-) -> jax.Array:
-    x = _input(input, rank, floating=True)
-    window = _ints("kernel_size", kernel_size, rank)
-    strides = _strides(stride, window, rank)
-    pads = _ints("padding", padding, rank)
-    usual = [
-        (n - 1) * s + k - 2 * pad
-        for n, s, k, pad in zip(x.shape[-rank:], strides, window, pads, strict=True)
-    ]
-    sizes = usual if output_size is None else list(output_size)
-    sizes = sizes[2:] if len(sizes) == rank + 2 else sizes
-    if len(sizes) != rank or any(
-        abs(size - n) >= s for size, n, s in zip(sizes, usual, strides, strict=True)
-    ):
-        raise ValueError(
-            f"output_size must be {rank} sizes, each nearer than the stride {strides} "
-            f"to {usual}; got output_size={output_size}"
-        )
-    if not isinstance(indices, jax.core.Tracer) and (np.asarray(indices) < 0).any():
-        raise ValueError(f"indices must not be negative; got {np.min(indices)}")
-    return jaxpool.max_unpool(x, indices, sizes, axes=_axes(rank))
-
-
-def _input(input: Any, rank: int, floating: bool = False) -> jax.Array:
-    """An array of `[N, C, *spatial]` or `[C, *spatial]`, none of them but N empty."""
-    x = as_array(input, name="input")
-    if x.ndim not in (rank + 1, rank + 2) or 0 in x.shape[-rank - 1 :]:
-        raise ValueError(
-            f"input must be [N, C, ...] or [C, ...] with {rank} spatial axes, and none "
-            f"but N empty; got input.shape={x.shape}"
-        )
-    if floating:
-        _refuse_integers(x)
-    return x
-
-
-def _refuse_integers(x: jax.Array) -> None:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"input must be floating; got input.dtype={x.dtype}")
-
-
-def _axes(rank: int) -> tuple[int, ...]:
-    return tuple(range(-rank, 0))
-
-
-def _ints(name: str, value: Any, rank: int, repeat: bool = True) -> tuple[int, ...]:
-    """One int for each spatial axis, from an int, or from one or all of them."""
-    ints = tuple(value) if isinstance(value, Sequence) else (value,) * rank
-    ints = ints * rank if repeat and len(ints) == 1 else ints
-    if any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in ints):
-        raise TypeError(f"{name} must be an int or ints; got {name}={value!r}")
-    if len(ints) != rank:
-        raise ValueError(f"{name} must be an int or {rank} ints; got {name}={value}")
-    return ints
-
-
-def _strides(stride: Any, window: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    unset = stride is None or (isinstance(stride, Sequence) and not stride)
-    return window if unset else _ints("stride", stride, rank)
-
-
-def _geometry(
-    rank: int,
-    x: jax.Array,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None,
-    padding: IntOrInts,
-) -> _Geometry:
-    """Window, strides and padding, which is at most half of the window."""
-    window = _ints("kernel_size", kernel_size, rank)
-    pads = _ints("padding", padding, rank)
-    if any(pad > length // 2 for pad, length in zip(pads, window, strict=True)):
-        raise ValueError(
-            f"padding must be at most half of kernel_size; got padding={padding} with "
-            f"kernel_size={kernel_size} for input.shape={x.shape}"
-        )
-    return window, _strides(stride, window, rank), pads
