@@ -18,6 +18,7 @@ import optax
 from flax import nnx
 
 import jaxpool
+import jaxpool.compat.flax
 from experiments import report, training
 from experiments.peers import PASSES, Pass, Pool, both, prepare_jax
 from experiments.timing import interleaved, keep_memory
@@ -27,6 +28,7 @@ WIDE, STEPS, VOLUME = (4, 128, 128, 32), (32, 2048, 64), (2, 16, 56, 56, 32)
 # (shape, window, strides, padding), each number for all axes
 COMMON = ((IMAGE, 2, 2, 0), (IMAGE, 3, 2, 1), (PLANES, 3, 1, 1), (MAPS, 5, 1, 2))
 TILING = ((IMAGE, 2), (IMAGE, 3), (IMAGE, 4), (IMAGE, 8), ((32, 28, 28, 256), 7))
+BINS = ((IMAGE, 7), (IMAGE, 50), (MAPS, 29), (MAPS, 64), ((32, 28, 28, 256), 13))
 WHOLE = ((32, 28, 28, 256), IMAGE, (64, 512, 128), (128, 7, 7, 512))
 KINDS = ("max", "avg")
 Measured = Iterator[tuple[str, float]]
@@ -232,6 +234,31 @@ def whole_axes(job: report.Job) -> Measured:
                 yield f"{kind} {shape} {passes}", _over(seconds, "ours", "jnp")
 
 
+def bins(job: report.Job) -> Measured:
+    """Averages of the same bins by products with matrices."""
+    for shape, out in BINS:
+        rows, columns = (_averaging(n, out) for n in shape[1:3])
+
+        def products(
+            x: jax.Array, rows: np.ndarray = rows, columns: np.ndarray = columns
+        ) -> jax.Array:
+            return jnp.einsum("bhwc,ph,qw->bpqc", x, rows, columns)
+
+        for kind in KINDS:
+            pool = ours(f"adaptive_{kind}", shape, out)
+            pools = {"ours": (pool, random(shape)), "matmul": (products, random(shape))}
+            for passes in PASSES:
+                seconds = times(job, passes, pools)
+                name = f"{kind} {shape[1]} to {out} {passes}"
+                yield name, _over(seconds, "ours", "matmul")
+
+
+def _averaging(size: int, out: int) -> np.ndarray:
+    """The matrix whose product with an axis averages its bins."""
+    pool = partial(jaxpool.adaptive_avg_pool, output_shape=out, axes=0)
+    return np.asarray(pool(jnp.eye(size)))
+
+
 def compiling(job: report.Job) -> Measured:
     """Compiling Flax's."""
     for kind in KINDS:
@@ -295,7 +322,7 @@ class Blocks(nnx.Module):
 
 
 def training_steps(job: report.Job) -> Measured:
-    """The same with Flax's pooling."""
+    """The same with Flax's pooling: one import is another."""
     loss = optax.softmax_cross_entropy_with_integer_labels
     data = training.Data(
         (np.random.default_rng(0).random((128, 32, 32, 3), np.float32),),
@@ -303,12 +330,13 @@ def training_steps(job: report.Job) -> Measured:
     )
     for window in (2, 3):
         same = {
-            "ours": partial(
-                jaxpool.max_pool, window=(window,) * 2, strides=2, padding="SAME"
-            ),
-            "flax": partial(
-                nnx.max_pool, window_shape=(window,) * 2, strides=(2, 2), padding="SAME"
-            ),
+            name: partial(
+                pooling.max_pool,
+                window_shape=(window, window),
+                strides=(2, 2),
+                padding="SAME",
+            )
+            for name, pooling in {"ours": jaxpool.compat.flax, "flax": nnx}.items()
         }
         builds = {name: partial(Blocks, pool) for name, pool in same.items()}
         recipe = training.Recipe(loss, 1, 128, 1e-3)
@@ -332,7 +360,10 @@ TARGETS = (
     Target("channels first", "moving the channels", 0, 1, channels_first),
     Target("with a mask", "without", 0, 3, masks),
     Target("global pools", "jnp.max and jnp.mean", 0, 1.2, whole_axes),
+    Target("adaptive pools", "products with matrices", 0, 1.5, bins),
     Target("compiling", "compiling Flax's", 0, 3, compiling),
     Target("bytes of temporaries", "bytes of the input", 0, 1.01, temporaries),
-    Target("training step with Flax's pools", "with jaxpool's", 2, ANY, training_steps),
+    Target(
+        "training step with Flax's pools", "with compat.flax", 2, ANY, training_steps
+    ),
 )

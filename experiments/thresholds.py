@@ -6,21 +6,24 @@ it are timed. The table shows milliseconds, the last row which value is the fast
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments import report
 from experiments.peers import PASSES, Pass, prepare_jax
-from experiments.targets import COMMON, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
+from experiments.targets import COMMON, IMAGE, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
 from experiments.timing import interleaved, keep_memory
-from jaxpool import _extremes, _lowering, _routes, _steps
+from jaxpool import _binning, _extremes, _lowering, _routes, _steps
 
-Geometry = tuple[tuple[int, ...], int, int, int]
-MODULES = (_lowering, _steps, _extremes, _routes)
+Geometry = tuple[Any, ...]  # a shape, then the arguments of the pool
+MODULES = (_lowering, _steps, _extremes, _routes, _binning)
 LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
+
+
+UNEVEN = ((IMAGE, 5), (MAPS, 3), (STEPS, 30))
 
 
 class Threshold(NamedTuple):
@@ -46,6 +49,7 @@ THRESHOLDS = (
     Threshold(
         "PADS_A_LOOP", (1, 2, 4, 8), ("max",), ((MAPS, 7, 1, 3), *SHORT), ("both",)
     ),
+    Threshold("MOST_GATHERS", (8, 16, 32), ("adaptive_max", "adaptive_avg"), UNEVEN),
     Threshold("MOST_SELECTS", (4, 9, 16), ("max",), SHORT, ("both",)),
 )
 
@@ -83,7 +87,8 @@ def measure(job: report.Job, threshold: Threshold) -> dict[str, list[float]]:
                     with _set(threshold.name, value):
                         calls[str(value)] = _prepare(kind, case, passes)
                 seconds = interleaved(calls, job.full_or_quick(10, 3))
-                name = f"{kind} {len(case[0]) - 2}-D {case[1]}/{case[2]} {passes}"
+                geometry = "/".join(map(str, case[1:3]))
+                name = f"{kind} {len(case[0]) - 2}-D {geometry} {passes}"
                 rows[name] = [1e3 * s for s in seconds.values()]
     return rows
 
