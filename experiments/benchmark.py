@@ -21,6 +21,7 @@ from experiments.timing import interleaved, keep_memory
 
 KINDS = ("max", "avg")
 SAME_KERNELS = ("min", "sum")  # on fewer geometries
+NORM = "lp"  # of the peers PyTorch has it, without padding
 IMAGE, PLANES, MAPS = (8, 112, 112, 64), (16, 56, 56, 64), (8, 56, 56, 64)
 STEPS, VOLUME = (32, 2048, 64), (2, 16, 56, 56, 32)
 # (shape, window, strides, padding), each number for all axes
@@ -79,7 +80,9 @@ def run(job: report.Job) -> report.Finding:
     names = peers.importable()
     rows = [_row(job, p, s, names) for p in _problems(job) for s in PASSES]
     windows = [_row(job, p, s, []) for p in _windows(job) for s in PASSES]
-    keys = [(k, s, n) for k in (*KINDS, *SAME_KERNELS) for s in PASSES for n in names]
+    keys = [
+        (k, s, n) for k in (*KINDS, *SAME_KERNELS, NORM) for s in PASSES for n in names
+    ]
     ratios = {key: found for key in keys if (found := _ratios(rows, *key))}
     return report.Finding(
         results={
@@ -101,6 +104,7 @@ def _problems(job: report.Job) -> list[Problem]:
     cases = [(kind, g) for g in (few if job.quick else GEOMETRIES) for kind in KINDS]
     if not job.quick:
         cases += [(kind, g) for g in few for kind in SAME_KERNELS]
+        cases += [(NORM, g) for g in GEOMETRIES if not g[-1]]
     return [_problem(kind, *geometry) for kind, geometry in cases]
 
 

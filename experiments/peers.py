@@ -93,6 +93,8 @@ def flax(problem: Problem) -> Pool | None:
             strides=problem.strides,
             padding=problem.pairs,
         )
+    if problem.kind == "lp":
+        return None
     pool = getattr(nnx, f"{problem.kind}_pool")
     return partial(
         pool,
@@ -147,6 +149,15 @@ def torch(problem: Problem) -> Pool | None:
     rank = len(problem.window)
     one = (1,) if rank == 1 else ()
     none = (0,) if rank == 1 else ()
+    if problem.kind == "lp":
+        if any(problem.padding):  # it has none
+            return None
+        return partial(
+            getattr(functional, f"lp_pool{max(rank, 2)}d"),
+            norm_type=2,
+            kernel_size=one + problem.window,
+            stride=one + problem.strides,
+        )
     pool = partial(
         getattr(functional, f"{names[problem.kind]}{max(rank, 2)}d"),
         kernel_size=one + problem.window,
