@@ -23,6 +23,7 @@ LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
 
 
+TILES = ((IMAGE, 2, 2, 0), (IMAGE, 4, 4, 0), (IMAGE, 6, 3, 0), (VOLUME, 2, 2, 0))
 UNEVEN = ((IMAGE, 5), (MAPS, 3), (STEPS, 30))
 
 
@@ -43,6 +44,7 @@ THRESHOLDS = (
     Threshold(
         "MOST_CELLS", (8, 36, 64), ("max", "avg"), ((PLANES, 7, 7, 0), *SHORT[:2])
     ),
+    Threshold("MOST_RATIOS", (1, 9, 16, 36), ("lp",), TILES),
     Threshold("MOST_PADS", (1, 3, 8), ("max", "avg"), SHORT),
     Threshold("STEP_COST", (0, 3, 6), ("max", "avg"), LONG[2:]),
     Threshold("MOST_RUNS", (2, 3, 4, 8), ("max",), LONG[1:], ("both",)),

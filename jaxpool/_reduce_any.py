@@ -8,7 +8,7 @@ import jax
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
 from jaxpool._passes import reduce_steps
 from jaxpool._stages import ready
-from jaxpool._steps import Step, forward_steps
+from jaxpool._steps import forward_steps
 from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
 
@@ -28,15 +28,10 @@ def reduce_any(
         of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
-    steps = ordered_steps(window, implementation)
+    doubling = is_doubling(window, implementation)
+    steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
     return result  # type: ignore[no-any-return]
-
-
-def ordered_steps(window: Window, implementation: Implementation | None) -> list[Step]:
-    """The steps in which cells follow each other in row-major order."""
-    doubling = is_doubling(window, implementation)
-    return forward_steps(window, doubling, ordered=True)
 
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:

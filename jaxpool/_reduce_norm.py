@@ -4,9 +4,10 @@ Its derivatives go through the same steps: what a cell has of the norm of its wi
 a ratio of the two, so that there too no power of a size can overflow.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +15,25 @@ import numpy as np
 from jax import lax
 
 from jaxpool._linear import linear
-from jaxpool._lowering import Implementation, xla_reduce_window
+from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
 from jaxpool._passes import (
     Cell,
+    Dims,
     Windows,
     dims_of,
     fold,
     of_windows,
     reduce_step,
-    reduce_steps,
     seen,
 )
-from jaxpool._reduce_any import ordered_steps
 from jaxpool._routes import Place, add_back
 from jaxpool._sizes import is_symbolic
-from jaxpool._stages import ready
-from jaxpool._steps import Step
+from jaxpool._stages import Arrays, Deferred, ready
+from jaxpool._steps import Step, norm_steps
 from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
 
+T = TypeVar("T")
 _ZERO = np.zeros(())
 
 
@@ -73,9 +74,7 @@ def _norms(config: _Config, sizes: jax.Array) -> jax.Array:
     if window.is_symbolic or implementation == "reduce_window":
         norms: jax.Array = xla_reduce_window(sizes, none, join, window)
         return norms
-    steps = ordered_steps(window, implementation)
-    (norms,) = reduce_steps(join, ready(sizes), none, steps).now()
-    return norms
+    return _chain(p, _steps(config), sizes)[-1]
 
 
 @_norms.defjvp
@@ -97,10 +96,8 @@ def _gathered(
         return shares.sum(config.window.axes, keepdims=True, dtype=t.dtype)
     found = {0: t}
     for edge in _edges(config, *known):
-        dims = dims_of(edge.step)
-        told = partial(_told, config.p, edge.step)
-        arrays = ready(found[edge.source], edge.sizes, edge.norms)
-        (more,) = fold(lax.add, told, _ZERO, dims, arrays).now()
+        t = found[edge.source]
+        more = _shared(config.p, edge.step, t, edge.sizes, edge.norms)
         found[edge.target] = _sum(found.get(edge.target), more)
     return found[max(found)]
 
@@ -121,19 +118,18 @@ def _handed_out(
     return found[0]
 
 
-def _told(
-    p: float,
-    step: Step,
-    cell: Cell,
-    windows: Windows,
-    t: jax.Array,
-    sizes: jax.Array,
-    norms: jax.Array,
+def _shared(
+    p: float, step: Step, t: jax.Array, sizes: jax.Array, norms: jax.Array
 ) -> jax.Array:
-    """What a cell of each window adds to its tangent."""
+    """The tangent of each norm of a step, from those of the sizes."""
     dims = dims_of(step)
-    t, sizes = (seen(array, dims, cell, windows) for array in (t, sizes))
-    return _share(p, sizes, of_windows(norms, dims, windows)) * t
+
+    def told(cell: Cell, windows: Windows, *arrays: jax.Array) -> jax.Array:
+        t, sizes = (seen(array, dims, cell, windows) for array in arrays[:2])
+        return _share(p, sizes, of_windows(arrays[2], dims, windows)) * t
+
+    (tangent,) = fold(lax.add, told, _ZERO, dims, ready(t, sizes, norms)).now()
+    return tangent  # type: ignore[no-any-return]
 
 
 def _told_back(
@@ -150,19 +146,81 @@ def _sum(one: jax.Array | None, other: jax.Array) -> jax.Array:
 
 def _edges(config: _Config, sizes: jax.Array, norms: jax.Array) -> list[_Edge]:
     """The steps from the sizes to the norms, one after the other."""
-    p, window, implementation = config
-    join, steps = partial(_join, p), ordered_steps(window, implementation)
-    runs, start, edges = [sizes], 0, []
+    steps = _steps(config)
+    arrays = [*_chain(config.p, steps[:-1], sizes), norms]
+    start, edges = 0, []
     for number, step in enumerate(steps):
         start = number if step.begins else start
-        singles = ready(runs[start])
-        made = reduce_step(join, ready(runs[number]), singles, _ZERO, step)
-        runs.append(norms if step is steps[-1] else made.now()[0])
-        edges.append(_Edge(step, number, number + 1, runs[number], runs[-1]))
-        if step.rest:
-            rest = replace(step, dims=(step.rest,), rest=None)
-            edges.append(_Edge(rest, start, number + 1, runs[start], runs[-1]))
+        for part, source in _parts(step, number, start):
+            edge = part, source, number + 1, arrays[source], arrays[number + 1]
+            edges.append(_Edge(*edge))
     return edges
+
+
+def _steps(config: _Config) -> list[Step]:
+    doubling = is_doubling(config.window, config.implementation)
+    return norm_steps(config.window, doubling)
+
+
+def _parts(step: Step, runs: T, singles: T) -> list[tuple[Step, T]]:
+    """What a step joins: its runs, and the single cells that lie beside them."""
+    if step.rest is None:
+        return [(step, runs)]
+    return [(step, runs), (replace(step, dims=(step.rest,), rest=None), singles)]
+
+
+def _chain(p: float, steps: Sequence[Step], sizes: jax.Array) -> list[jax.Array]:
+    """The sizes, and what each step makes of what is before it."""
+    made, start = [sizes], sizes
+    for step in steps:
+        start = made[-1] if step.begins else start
+        made.append(_step_norms(p, step, made[-1], start))
+    return made
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _step_norms(p: float, step: Step, runs: jax.Array, singles: jax.Array) -> jax.Array:
+    """The norms of what a step joins, from the largest, and the ratios to it."""
+    known = ready(runs), ready(singles)
+    most = reduce_step(lax.max, *known, _ZERO, step)
+
+    def powers(dims: Dims, *told: Any) -> jax.Array:
+        cell, windows, sizes, most = told
+        most = of_windows(most, dims, windows)
+        ratio = seen(sizes, dims, cell, windows) / jnp.where(_is_alone(most), 1, most)
+        return ratio * ratio if p == 2 else ratio**p
+
+    totals = []
+    for part, cells in _parts(step, *known):
+        dims = dims_of(part)
+        told = partial(powers, dims)
+        totals.append(fold(lax.add, told, _ZERO, dims, cells.beside(most)))
+
+    def norms(most: jax.Array, *totals: jax.Array) -> Arrays:
+        total = reduce(lax.add, totals)
+        root = jnp.sqrt(total) if p == 2 else total ** (1 / p)
+        return (jnp.where(_is_alone(most), most, most * root),)
+
+    (made,) = reduce(Deferred.beside, totals, most).then(norms).now()
+    return made  # type: ignore[no-any-return]
+
+
+def _is_alone(size: jax.Array) -> jax.Array:
+    """Whether a norm of which this is the largest size is just that."""
+    return (size == 0) | jnp.isinf(size)
+
+
+@_step_norms.defjvp
+def _step_norms_jvp(
+    p: float,
+    step: Step,
+    primals: tuple[jax.Array, jax.Array],
+    tangents: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    norms = _step_norms(p, step, *primals)
+    each = _parts(step, *zip(primals, tangents, strict=True))
+    shares = (_shared(p, part, t, sizes, norms) for part, (sizes, t) in each)
+    return norms, reduce(lax.add, shares)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -32,7 +32,13 @@ from jaxpool._passes import (
     select,
 )
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
-from jaxpool._steps import PADS_A_LOOP, Step, backward_steps, forward_steps
+from jaxpool._steps import (
+    PADS_A_LOOP,
+    Step,
+    backward_steps,
+    forward_steps,
+    is_sparse,
+)
 from jaxpool._window import Window
 
 _ZERO = np.zeros(())
@@ -76,7 +82,7 @@ def _routed(step: Step, lift: Callable[..., Arrays], *known: jax.Array) -> Array
 
 def _route_step(step: Step, g: Deferred, places: Deferred) -> tuple[Deferred, Deferred]:
     """For each run the sum of the cotangents it won, and its winner's position."""
-    if _is_sparse(step):
+    if is_sparse(step.dims):
         step, write = _at_stride_one(step)
         g, places = g.then(write).stored(), places.then(write).stored()
     arrived = _undo(step, lax.add, _won, g.beside(places), PADS_A_LOOP)
@@ -96,7 +102,7 @@ def read(t: Deferred, position: jax.Array, window: Window, doubling: bool) -> De
     places = [position]
     for step in steps[:-1]:
         known = ready(places[-1])
-        if _is_sparse(step):
+        if is_sparse(step.dims):
             step, write = _at_stride_one(step)
             known = known.then(write).stored()
         places += _inner_places(step, known).now()
@@ -133,7 +139,7 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
     for number, step in enumerate(backward_steps(window, doubling=False)):
         g = g.stored() if number else g
         is_long = doubling and any(map(doubles, step.dims))
-        if _is_sparse(step) or (is_long and step.dims[0].stride > 1):
+        if is_sparse(step.dims) or (is_long and step.dims[0].stride > 1):
             step, write = _at_stride_one(step)
             g = g.then(write).stored()
         if is_long:
@@ -152,7 +158,7 @@ def add_back(
     `tell(place, *windows, *cells)` is asked about arrays with one element for each
     window, and one for each cell, in blocks.
     """
-    if _is_sparse(step):
+    if is_sparse(step.dims):
         step, write = _at_stride_one(step)
         windows = windows.then(write).stored()
     blocks = cells.then(partial(_in_blocks, step))
@@ -278,11 +284,6 @@ def _coverings(step: Step) -> Dims:
     return {
         axis: dim.covering()[0] for axis, dim in zip(step.axes, step.dims, strict=True)
     }
-
-
-def _is_sparse(step: Step) -> bool:
-    """Whether the windows that cover a block do not lie side by side."""
-    return any(dim.dilation > 1 and dim.stride > 1 for dim in step.dims)
 
 
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:

@@ -24,6 +24,8 @@ BLOCK = 8
 MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
+# The same number of cells where each costs a division.
+MOST_RATIOS = 16
 # Reads of a cell that a further step is worth.
 STEP_COST = 3
 # Runs to send cotangents back to at once: each is a select more.
@@ -90,6 +92,23 @@ def forward_steps(
     return [step for chain in chains for step in chain]
 
 
+def norm_steps(window: Window, doubling: bool) -> list[Step]:
+    """The same for an operation that divides by each cell; backward too."""
+
+    def pays(dims: Dims) -> bool:
+        cells = math.prod(dim.window for dim in dims)
+        return _pays(dims) and cells <= MOST_RATIOS and not is_sparse(dims)
+
+    split = partial(links_of, overlap=False, most=BLOCK) if doubling else _whole
+    chains = _merged(_chains(window, split), pays, None)
+    return [step for chain in chains for step in chain]
+
+
+def is_sparse(dims: Dims) -> bool:
+    """Whether the windows that cover a block of cells do not lie side by side."""
+    return any(dim.dilation > 1 and dim.stride > 1 for dim in dims)
+
+
 def backward_steps(
     window: Window, doubling: bool, alone: int | None = None
 ) -> list[Step]:
@@ -99,7 +118,7 @@ def backward_steps(
     """
 
     def pays(dims: Dims) -> bool:
-        if any(dim.dilation > 1 and dim.stride > 1 for dim in dims):
+        if is_sparse(dims):
             return False
         covers = [dim.covering()[0] for dim in dims]
         partly = any(dim.window % dim.stride for dim in dims)  # a select more for each
