@@ -1,4 +1,4 @@
-"""The p-norm of each window, joining two sizes at a time.
+"""The p-norm of each window, from the largest size in it and the ratios to that.
 
 Its derivatives go through the same steps: what a cell has of the norm of its window is
 a ratio of the two, so that there too no power of a size can overflow.

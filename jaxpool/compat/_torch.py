@@ -14,12 +14,26 @@ from jaxpool._arguments import as_array, as_indices
 from jaxpool._linear import linear
 from jaxpool._reduce_sum import counts
 from jaxpool._window import resolve
+from jaxpool.compat._spelling import spelled
 
 IntOrInts: TypeAlias = int | Sequence[int]
 Pooled: TypeAlias = jax.Array | tuple[jax.Array, jax.Array]
 _Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
+_named = spelled(
+    x="input",
+    values="input",
+    window="kernel_size",
+    strides="stride",
+    output_shape="output_size",
+    samples="_random_samples",
+    divisor="divisor_override",
+    p="norm_type",
+)
+
+
+@_named
 def max_pool(
     rank: int,
     input: Any,
@@ -44,6 +58,7 @@ def max_pool(
     )
 
 
+@_named
 def avg_pool(
     rank: int,
     input: Any,
@@ -88,6 +103,7 @@ def _truncated_average(
     return lax.div(sums, jnp.asarray(np.broadcast_to(number, sums.shape), sums.dtype))
 
 
+@_named
 def lp_pool(
     rank: int,
     input: Any,
@@ -112,6 +128,7 @@ def lp_pool(
     return jnp.power(sums, np.asarray(1 / norm_type, x.dtype))
 
 
+@_named
 def adaptive_avg_pool(rank: int, input: Any, output_size: Any) -> jax.Array:
     x, sizes, empty = _bins(rank, input, output_size)
     if empty is not None:
@@ -119,6 +136,7 @@ def adaptive_avg_pool(rank: int, input: Any, output_size: Any) -> jax.Array:
     return jaxpool.adaptive_avg_pool(x, sizes, axes=_axes(rank))
 
 
+@_named
 def adaptive_max_pool(
     rank: int, input: Any, output_size: Any, return_indices: bool
 ) -> Pooled:
@@ -150,6 +168,7 @@ def _bins(
     return x, tuple(sizes), (*x.shape[:-rank], *kept)
 
 
+@_named
 def fractional_max_pool(
     rank: int,
     input: Any,
@@ -198,6 +217,7 @@ def fractional_max_pool(
     return jaxpool.fractional_max_pool(x, window, sizes, **options)
 
 
+@_named
 def max_unpool(
     rank: int,
     input: Any,

@@ -17,8 +17,12 @@ from jax.typing import ArrayLike
 import jaxpool
 from jaxpool._axes import Ints, as_ints
 from jaxpool._window import Padding
+from jaxpool.compat._spelling import spelled
+
+_named = spelled(x="inputs", window="window_shape", op="reduce_fn")
 
 
+@_named
 def max_pool(
     inputs: ArrayLike,
     window_shape: Ints,
@@ -36,6 +40,7 @@ def max_pool(
     return jaxpool.max_pool(inputs, *geometry)
 
 
+@_named
 def min_pool(
     inputs: ArrayLike,
     window_shape: Ints,
@@ -47,6 +52,7 @@ def min_pool(
     return jaxpool.min_pool(inputs, *geometry)
 
 
+@_named
 def avg_pool(
     inputs: ArrayLike,
     window_shape: Ints,
@@ -59,6 +65,7 @@ def avg_pool(
     return jaxpool.avg_pool(inputs, *geometry, count_include_pad=count_include_pad)
 
 
+@_named
 def pool(
     inputs: ArrayLike,
     init: ArrayLike,

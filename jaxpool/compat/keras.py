@@ -19,10 +19,15 @@ from jax.typing import ArrayLike
 import jaxpool
 from jaxpool._arguments import as_array
 from jaxpool._axes import Ints
+from jaxpool.compat._spelling import spelled
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
 
 
+_named = spelled(x="inputs", window="pool_size", output_shape="output_size")
+
+
+@_named
 def max_pool(
     inputs: ArrayLike,
     pool_size: Ints,
@@ -42,6 +47,7 @@ def max_pool(
     return jaxpool.max_pool(inputs, pool_size, strides, _padding(padding), axes=axes)
 
 
+@_named
 def average_pool(
     inputs: ArrayLike,
     pool_size: Ints,
@@ -54,6 +60,7 @@ def average_pool(
     return jaxpool.avg_pool(inputs, pool_size, strides, _padding(padding), axes=axes)
 
 
+@_named
 def adaptive_max_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
@@ -62,6 +69,7 @@ def adaptive_max_pool(
     return jaxpool.adaptive_max_pool(inputs, output_size, axes=axes)
 
 
+@_named
 def adaptive_average_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
@@ -70,6 +78,7 @@ def adaptive_average_pool(
     return jaxpool.adaptive_avg_pool(inputs, output_size, axes=axes)
 
 
+@_named
 def global_max_pooling(
     inputs: ArrayLike,
     mask: ArrayLike | None = None,
@@ -85,6 +94,7 @@ def global_max_pooling(
     return jaxpool.global_max_pool(inputs, axes=axes, keepdims=keepdims, where=where)
 
 
+@_named
 def global_average_pooling(
     inputs: ArrayLike,
     mask: ArrayLike | None = None,

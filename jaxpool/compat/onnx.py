@@ -19,6 +19,7 @@ import jaxpool
 from jaxpool._arguments import as_array
 from jaxpool._axes import as_ints
 from jaxpool._unpool import Convention
+from jaxpool.compat._spelling import spelled
 
 AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 Flag: TypeAlias = Literal[0, 1]
@@ -26,6 +27,12 @@ Flag: TypeAlias = Literal[0, 1]
 _PADDINGS = {"SAME_UPPER": "SAME", "SAME_LOWER": "SAME_LOWER", "VALID": "VALID"}
 
 
+_named = spelled(
+    x="X", values="X", window="kernel_shape", padding="pads", dilation="dilations"
+)
+
+
+@_named
 def MaxPool(
     X: ArrayLike,
     *,
@@ -63,6 +70,7 @@ def MaxPool(
     )
 
 
+@_named
 def AveragePool(
     X: ArrayLike,
     *,
@@ -80,6 +88,7 @@ def AveragePool(
     return jaxpool.avg_pool(X, **windows, count_include_pad=counted)
 
 
+@_named
 def LpPool(
     X: ArrayLike,
     *,
@@ -96,21 +105,25 @@ def LpPool(
     return jaxpool.lp_pool(X, **windows, p=p)
 
 
+@_named
 def GlobalMaxPool(X: ArrayLike) -> jax.Array:
     """`GlobalMaxPool`; see `jaxpool.global_max_pool`."""
     return jaxpool.global_max_pool(X, axes=_axes(X), keepdims=True)
 
 
+@_named
 def GlobalAveragePool(X: ArrayLike) -> jax.Array:
     """`GlobalAveragePool`; see `jaxpool.global_avg_pool`."""
     return jaxpool.global_avg_pool(X, axes=_axes(X), keepdims=True)
 
 
+@_named
 def GlobalLpPool(X: ArrayLike, *, p: float = 2) -> jax.Array:
     """`GlobalLpPool`; see `jaxpool.global_lp_pool`."""
     return jaxpool.global_lp_pool(X, axes=_axes(X), keepdims=True, p=p)
 
 
+@_named
 def MaxUnpool(
     X: ArrayLike,
     indices: ArrayLike,

@@ -1,0 +1,41 @@
+"""Errors of `compat` name the arguments of the function that was called."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpool.compat import flax, keras, onnx, torch
+
+NHWC, NCHW = jnp.ones((1, 6, 5, 2)), jnp.ones((1, 2, 6, 5))
+CASES = (
+    (lambda: torch.max_pool2d(NCHW, 0), "kernel_size must .* input.shape="),
+    (lambda: torch.max_pool2d(NCHW, 7), "kernel_size=.* input.shape="),
+    (lambda: torch.max_pool2d(NCHW, 2, 0), "stride must .* stride="),
+    (lambda: torch.max_pool2d(NCHW, 2, dilation=0), "dilation must "),
+    (lambda: torch.avg_pool2d(NCHW, 2, divisor_override=0), "divisor_override must "),
+    (lambda: torch.lp_pool2d(NCHW, 2, 7), "kernel_size=.* input.shape="),
+    (lambda: torch.adaptive_avg_pool2d(NCHW, -1), "output_size must "),
+    (lambda: flax.max_pool(NHWC, (0, 2)), "window_shape must .* inputs.shape="),
+    (lambda: flax.pool(NHWC, 0.0, None, (2, 2), None, "VALID"), "reduce_fn must "),
+    (lambda: flax.avg_pool(np.ones((2, 2, 1), bool), (1,)), "inputs must .* inputs.dt"),
+    (lambda: keras.max_pool(NHWC, 0), "pool_size must .* inputs.shape="),
+    (lambda: keras.adaptive_max_pool(NHWC, 0), "output_size must .* output_size="),
+    (lambda: onnx.MaxPool(NCHW, kernel_shape=[0, 2]), "kernel_shape must .* X.shape="),
+    (
+        lambda: onnx.AveragePool(NCHW, kernel_shape=[2, 2], dilations=[0, 1]),
+        "dilations must ",
+    ),
+    (
+        lambda: onnx.LpPool(NCHW, kernel_shape=[2, 2], pads=[2, 0, 0, 0]),
+        "pads must .* X.shape=",
+    ),
+)
+
+
+@pytest.mark.parametrize(("call", "message"), CASES)
+def test_errors_name_their_arguments(call, message):
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        call()
+    assert type(caught.value) in (TypeError, ValueError)
+    for name in ("window=", "x.shape", "values="):
+        assert name not in str(caught.value)
