@@ -1,5 +1,7 @@
 """sum_pool, avg_pool and lp_pool: every geometry against the oracle."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,3 +177,25 @@ def test_lp_of_any_magnitudes_beside_each_other(x, p, y, dx, implementation):
     got, vjp = jax.vjp(pool, x)
     np.testing.assert_allclose(got, np.float32(y), rtol=2e-6)
     np.testing.assert_allclose(vjp(jnp.ones(2))[0], dx, rtol=2e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("window", [9, 11, 13, 23])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
+    """Also of lengths that runs of cells do not divide."""
+    x = distinct((2, 61, 1)) / 40 + 0.01
+
+    def derivatives(implementation):
+        kwargs = {"padding": "SAME", "dilation": dilation}
+        pool = functools.partial(
+            jaxpool.lp_pool, window=window, strides=1, axes=1, p=3, **kwargs
+        )
+        pool = functools.partial(pool, implementation=implementation)
+        y, pull = jax.vjp(pool, x)
+        push = jax.jvp(pool, (x,), (x[:, ::-1],))[1]
+        return y, push, pull(y)[0]
+
+    wants = jax.jit(derivatives, static_argnums=0)("slices")
+    gots = jax.jit(derivatives, static_argnums=0)("doubling")
+    for got, want in zip(gots, wants, strict=True):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-5)
