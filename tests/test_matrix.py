@@ -280,25 +280,3 @@ def test_float64(kind):
         assert y.dtype == tangent.dtype == dx.dtype == np.float64
         np.testing.assert_allclose(tangent, y, 1e-14)  # all are homogeneous
         np.testing.assert_allclose((dx * x).sum(), y.sum(), 1e-14)
-
-
-@pytest.mark.parametrize("name", OPERATORS)
-def test_called_again_outside_jit_compiles_nothing(name):
-    """A call is found again by its geometry, NaN for empty windows included."""
-    pooled, _ = OPERATORS[name]
-    if "masked" in name:
-        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
-    x = jnp.asarray(distinct(SHAPE))
-    g = pooled(x)
-    compiled, run = [], True
-
-    def record(event, seconds, **_):
-        if run and event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    jax.vjp(pooled, x)[1](g)
-    jax.monitoring.register_event_duration_secs_listener(record)
-    pooled(x)
-    jax.vjp(pooled, x)[1](g)
-    run = False
-    assert compiled == []

@@ -12,7 +12,7 @@ from tests import oracle
 from tests.cases import distinct, mask
 
 GEOMETRY = {"window": (3, 4), "strides": (2, 1)}
-PADS = ((2, 1), (0, 3))
+PADS = ((2, 1), (2, 3))
 each_kind = pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
 each_mode = pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
 

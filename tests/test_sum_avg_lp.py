@@ -21,6 +21,7 @@ from tests.cases import (
     tied,
     value_and_vjp,
 )
+from tests.twin import twin
 
 CLOSE = {"rtol": 2e-5, "atol": 1e-5}
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -199,3 +200,23 @@ def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
     gots = jax.jit(derivatives, static_argnums=0)("doubling")
     for got, want in zip(gots, wants, strict=True):
         np.testing.assert_allclose(got, want, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"), [(4, 2), (5, 3), (6, 4), (8, 3), (2, 3)]
+)
+def test_norms_of_cells_that_few_windows_cover(window, strides):
+    x, v = distinct((1, 12, 11, 2)) / 64 + 0.01, distinct((1, 12, 11, 2))[:, ::-1]
+    kwargs = {"window": (window, 3), "strides": (strides, 2), "padding": "SAME"}
+
+    def derivatives(pool):
+        y, pull = jax.vjp(pool, x)
+        second = jax.grad(
+            lambda x: (jax.grad(lambda x: (pool(x) ** 3).sum())(x) * v).sum()
+        )
+        return y, pull(jnp.cos(y))[0], second(x) / 1e3
+
+    wants = jax.jit(lambda: derivatives(twin("lp", x.shape, **kwargs)))()
+    gots = jax.jit(lambda: derivatives(functools.partial(jaxpool.lp_pool, **kwargs)))()
+    for got, want in zip(gots, wants, strict=True):
+        np.testing.assert_allclose(got, want, 1e-4, 1e-4)

@@ -13,6 +13,8 @@ import pytest
 
 import jaxpool
 from tests.cases import distinct, mask
+from tests.test_matrix import OPERATORS
+from tests.test_matrix import SHAPE as MATRIX_SHAPE
 
 KINDS = ("max", "min", "sum", "avg", "lp")
 GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
@@ -113,3 +115,25 @@ def test_plain_forward_mode_is_refused(kind):
     x = distinct(SHAPE)
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(pooling(kind), (x,), (x,))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_called_again_outside_jit_compiles_nothing(name):
+    """A call is found again by its geometry, NaN for empty windows included."""
+    pooled, _ = OPERATORS[name]
+    if "masked" in name:
+        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
+    x = jnp.asarray(distinct(MATRIX_SHAPE))
+    g = pooled(x)
+    compiled, run = [], True
+
+    def record(event, seconds, **_):
+        if run and event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.vjp(pooled, x)[1](g)
+    jax.monitoring.register_event_duration_secs_listener(record)
+    pooled(x)
+    jax.vjp(pooled, x)[1](g)
+    run = False
+    assert compiled == []
