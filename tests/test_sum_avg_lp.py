@@ -205,9 +205,11 @@ def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
 @pytest.mark.parametrize(
     ("window", "strides"), [(4, 2), (5, 3), (6, 4), (8, 3), (2, 3)]
 )
-def test_norms_of_cells_that_few_windows_cover(window, strides):
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_norms_of_cells_that_few_windows_cover(window, strides, dilation):
     x, v = distinct((1, 12, 11, 2)) / 64 + 0.01, distinct((1, 12, 11, 2))[:, ::-1]
     kwargs = {"window": (window, 3), "strides": (strides, 2), "padding": "SAME"}
+    kwargs["dilation"] = dilation
 
     def derivatives(pool):
         y, pull = jax.vjp(pool, x)
