@@ -42,15 +42,7 @@ MOST_KERNELS, MOST_ATOMICS = 4, 0
 # On a TPU, the most bytes of both passes, as a multiple of those of plain lax; and the
 # bound where that is out of reach today (experiments/README.md says why).
 MOST_BYTES = 1.1
-MOST_BYTES_BEYOND = {
-    ("max_pool", "bfloat16"): 1.2,
-    ("min_pool", "bfloat16"): 1.2,
-    ("sum_pool", "float32"): 1.15,
-    ("sum_pool", "bfloat16"): 1.45,
-    ("avg_pool", "float32"): 1.2,
-    ("avg_pool", "bfloat16"): 1.8,
-    ("global_sum_pool", "bfloat16"): 3.1,
-}
+MOST_BYTES_BEYOND = {("sum_pool", "bfloat16"): 1.11, ("avg_pool", "bfloat16"): 1.4}
 SCATTERS = ("max_unpool",)  # puts values wherever indices say
 OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive one
 

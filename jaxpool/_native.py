@@ -8,7 +8,7 @@ cell are whole strides away, and all cells look for theirs in one loop.
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import xla_reduce_window
+from jaxpool._lowering import FEW, xla_reduce_window
 from jaxpool._passes import Dims, Op, cut, pad, select
 from jaxpool._stages import Arrays
 from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
 
 _ZERO = np.zeros(())
+_NONE: Mapping[int, int] = {}
 
 
 def first_winners(
@@ -158,21 +159,73 @@ def selects(window: Window) -> int:
     return math.prod(_most_covers(dim) for _, dim in window.pairs())
 
 
-def spread(window: Window, g: jax.Array) -> jax.Array:
-    """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
-    dims, shape, beyond = {}, list(g.shape), {}
+def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:
+    """The sum of each window, added up in `dtype`; it may be `divided` afterwards."""
+    return _summed(x, dict(window.pairs()), dtype, divided)
+
+
+def spread(window: Window, dtype: np.dtype, g: jax.Array) -> jax.Array:
+    """Send the cotangent of each window to every cell of it: the adjoint of a sum.
+
+    They are added up in `dtype`.
+    """
+    dims, apart, shape, beyond = {}, {}, list(g.shape), {}
     for axis, dim in window.pairs():
         # Of an axis with one cell and more padding than a window XLA makes copies of
         # the cell, the padding included, once `pad` is merged with the reduction.
         size = min(dim.size, dim.span - dim.low)
         shape[axis], beyond[axis] = size, (0, dim.size - size)
         if dim.out > 1 or dim.dilation > 1:
-            g = pad(g, _ZERO, {axis: (0, 0)}, dim.stride - 1)
-            apart = replace(dim, stride=1, out=g.shape[axis], size=size)
-            dims[axis] = apart.covering()[0]
+            out, apart[axis] = (dim.out - 1) * dim.stride + 1, dim.stride
+            windows = replace(dim, stride=1, out=out, size=size)
+            dims[axis] = windows.covering()[0]
     # Axes with one window are copies, which XLA does not see of a reduction.
-    cells = jnp.broadcast_to(_reduced(lax.add, g, dims), shape)
+    cells = jnp.broadcast_to(_summed(g, dims, dtype, apart=apart), shape)
     return pad(cells, _ZERO, beyond)
+
+
+def _summed(
+    x: jax.Array,
+    dims: Dims,
+    dtype: np.dtype,
+    divided: bool = False,
+    apart: Mapping[int, int] = _NONE,
+) -> jax.Array:
+    """The sum of each window over cells that are `apart` on some axes.
+
+    A TPU's compiler fuses a reduction with what comes before and after it, unless it
+    is along the last axis; and dilated windows it reduces axis by axis. So the last
+    axis goes first, where that moves fewer bytes.
+    """
+    if not dims:
+        return x.astype(dtype)
+    *others, (axis, dim) = sorted(dims.items())
+    step, narrow = apart.get(axis, 1), x.dtype != dtype
+    alone = dim.stride == step == 1 and (divided or dim.dilation > 1)
+    if dim.is_whole:
+        x, dims = jnp.sum(x, axis, dtype, keepdims=True), dict(others)
+    elif alone and dim.window <= FEW:
+        x, dims = _in_slices(x, axis, dim, dtype), dict(others)
+    elif len(others) > 1 and narrow and dim.stride > 1 and not divided:
+        x, dims = _reduced(lax.add, x.astype(dtype), {axis: dim}), dict(others)
+    elif others and narrow and step > 1:
+        # Narrow zeros between the cells are fewer bytes than wide sums of one axis.
+        between = [0] * x.ndim
+        for other, _ in others:
+            between[other] = apart[other] - 1
+        x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, zeros) for zeros in between])
+        apart = {axis: step}
+    return _reduced(lax.add, x.astype(dtype), dims, apart)
+
+
+def _in_slices(x: jax.Array, axis: int, dim: AxisWindow, dtype: np.dtype) -> jax.Array:
+    """The sum of each window along one axis, one cell of all windows after another."""
+    x = pad(x, _ZERO, {axis: (dim.low, dim.behind)})
+    slices = [
+        cut(x, {axis: (start, dim.out, 1)}).astype(dtype)
+        for start in range(0, dim.extent, dim.dilation)
+    ]
+    return reduce(lax.add, slices)
 
 
 class _Cover(NamedTuple):
@@ -208,20 +261,28 @@ def _most_covers(dim: AxisWindow) -> int:
 
 
 def _repeated(window: Window, op: Op, array: jax.Array) -> jax.Array:
-    """Each cell `stride` times along each pooled axis."""
-    dims = {}
-    for axis, dim in window.pairs():
-        if dim.stride > 1:
-            array = pad(array, _ZERO, {axis: (0, 0)}, dim.stride - 1)
-            size, more = array.shape[axis], dim.stride - 1
-            dims[axis] = AxisWindow(size, dim.stride, 1, 1, more, more, size + more)
-    return _reduced(op, array, dims)
+    """Each cell `stride` times along each pooled axis.
+
+    Along the last one at last: with a reduction along the others, a TPU's compiler
+    fuses what comes before it.
+    """
+    pairs = [(axis, dim.stride) for axis, dim in window.pairs() if dim.stride > 1]
+    for some in pairs[:-1], pairs[-1:]:
+        dims = {}
+        for axis, stride in some:
+            cells, more = (array.shape[axis] - 1) * stride + 1, stride - 1
+            dims[axis] = AxisWindow(cells, stride, 1, 1, more, more, cells + more)
+        array = _reduced(op, array, dims, dict(some))
+    return array
 
 
-def _reduced(op: Op, array: jax.Array, dims: Dims) -> jax.Array:
+def _reduced(
+    op: Op, array: jax.Array, dims: Dims, apart: Mapping[int, int] = _NONE
+) -> jax.Array:
     """Reduce some axes by an operation whose identity is 0."""
     if not dims:
         return array
     window = Window(tuple(dims), tuple(dims.values()))
-    reduced: jax.Array = xla_reduce_window(array, np.zeros((), array.dtype), op, window)
+    zero = np.zeros((), array.dtype)
+    reduced: jax.Array = xla_reduce_window(array, zero, op, window, apart)
     return reduced

@@ -19,6 +19,7 @@ from jaxpool._lowering import (
     dispatch,
     dispatch_back,
     is_doubling,
+    on_gpu_else,
     xla_reduce_window,
 )
 from jaxpool._passes import reduce_steps, widened
@@ -87,9 +88,20 @@ def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
         (quotients,) = sums.beside(ready(*divisors)).then(quotient).now()
         return quotients  # type: ignore[no-any-return]
 
-    def reduce_window(x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
+    def in_one(x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
         sums = xla_reduce_window(cells(x, mask)[0], zero, lax.add, window)
         quotients: jax.Array = quotient(sums, *divisors)[0]
+        return quotients
+
+    def last_first(x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
+        sums = _native.total(window, accumulator, bool(divisors), _kept(x, mask))
+        quotients: jax.Array = quotient(sums, *divisors)[0]
+        return quotients
+
+    def reduce_window(*arrays: Any) -> jax.Array:
+        if window.is_symbolic:
+            return in_one(*arrays)
+        quotients: jax.Array = on_gpu_else(in_one, last_first, *arrays)
         return quotients
 
     lowerings: Lowerings = {
@@ -124,7 +136,8 @@ def _spread_out(
         return result  # type: ignore[no-any-return]
 
     def at_once(g: jax.Array, mask: Any, *divisors: jax.Array) -> jax.Array:
-        arrived = _native.spread(window, *shares(g, *divisors))
+        (each,) = shares(g, *divisors) if divisors else (g,)
+        arrived = _native.spread(window, config.accumulator, each)
         (result,) = kept(arrived, mask)
         return result  # type: ignore[no-any-return]
 

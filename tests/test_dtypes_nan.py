@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from tests.cases import distinct, value_and_vjp
+from tests.cases import IMPLEMENTATIONS, distinct, value_and_vjp
 
 NAN, INF = np.nan, np.inf
 KINDS = ("max", "min", "sum", "avg", "lp")
@@ -107,14 +107,18 @@ def test_average_does_not_overflow(dtype, fill):
         assert set(np.asarray(y, np.float32).ravel()) == {np.float32(np.float16(fill))}
 
 
-def test_half_precision_gradient_accumulates_in_float32():
+@pytest.mark.parametrize(("dtype", "rtol"), [("float16", 1e-3), ("bfloat16", 1 / 256)])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_half_precision_gradient_accumulates_in_float32(implementation, dtype, rtol):
     """Each cell of 17 x 17 windows at stride 1 gets 289 times 1/289."""
-    x = jnp.ones((1, 65, 65, 1), jnp.float16)
+    x = jnp.ones((1, 65, 65, 1), dtype)
     for op in (jaxpool.avg_pool, jaxpool.sum_pool):
-        f = functools.partial(op, window=(17, 17), strides=1)
+        f = functools.partial(
+            op, window=(17, 17), strides=1, implementation=implementation
+        )
         dx = jax.jit(jax.grad(lambda x, f=f: f(x).astype(jnp.float32).sum()))(x)
         scale = 1 if op is jaxpool.avg_pool else 289
-        np.testing.assert_allclose(np.float32(dx[0, 32, 32]), [scale], rtol=1e-3)
+        np.testing.assert_allclose(np.float32(dx[0, 32, 32]), [scale], rtol=rtol)
 
 
 def test_max_gradient_of_a_shared_winner_accumulates_in_float32():
