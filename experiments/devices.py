@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,8 @@ WINDOWED = COMMON | {
 }
 WHOLE = {"whole": Case(MAPS, 56, 56)}
 BINS = {"56 to 29": Case(MAPS, 2, 2)}
-SAMPLES = np.asarray([0.3, 0.6], np.float32)  # one draw for each axis
+# One draw for each axis.
+DRAWN = {"window": 2, "samples": np.asarray([0.3, 0.6], np.float32)}
 
 Pool = Callable[[jax.Array], jax.Array]
 Maker = Callable[[Case], Pool]
@@ -118,15 +120,14 @@ def _global(name: str) -> Maker:
     return lambda case: getattr(jaxpool, name)
 
 
-def _with_indices(case: Case) -> Pool:
+def _with_indices(make: Maker) -> Maker:
     """Values and indices, added up so that both are one array."""
-    pool = _windowed("max_pool_with_indices")(case)
 
-    def both(x: jax.Array) -> jax.Array:
+    def both(x: jax.Array, pool: Callable[..., Any]) -> jax.Array:
         values, indices = pool(x)
         return values + indices.astype(values.dtype)
 
-    return both
+    return lambda case: partial(both, pool=make(case))
 
 
 def _unpooled(case: Case) -> Pool:
@@ -188,12 +189,28 @@ OPERATORS = {
     "global_sum_pool": Operator(_global("global_sum_pool"), _sum, cases=WHOLE),
     "global_avg_pool": Operator(_global("global_avg_pool"), _averaged, cases=WHOLE),
     "global_lp_pool": Operator(_global("global_lp_pool"), _normed, cases=WHOLE),
-    "max_pool_with_indices": Operator(_with_indices, cases=COMMON),
+    **{
+        name: Operator(_with_indices(_windowed(name)), cases=COMMON)
+        for name in ("max_pool_with_indices", "min_pool_with_indices")
+    },
+    **{
+        name: Operator(_with_indices(_global(name)), cases=WHOLE)
+        for name in ("global_max_pool_with_indices", "global_min_pool_with_indices")
+    },
     "max_unpool": Operator(_unpooled, cases={"2/2 and back": COMMON["2/2"]}),
-    "adaptive_max_pool": Operator(_in_bins("adaptive_max_pool"), cases=BINS),
-    "adaptive_avg_pool": Operator(_in_bins("adaptive_avg_pool"), cases=BINS),
-    "fractional_max_pool": Operator(
-        _in_bins("fractional_max_pool", window=2, samples=SAMPLES), cases=BINS
+    **{
+        name: Operator(_in_bins(name), cases=BINS)
+        for name in ("adaptive_max_pool", "adaptive_avg_pool")
+    },
+    **{
+        name: Operator(_in_bins(name, **DRAWN), cases=BINS)
+        for name in ("fractional_max_pool", "fractional_avg_pool")
+    },
+    "adaptive_max_pool_with_indices": Operator(
+        _with_indices(_in_bins("adaptive_max_pool_with_indices")), cases=BINS
+    ),
+    "fractional_max_pool_with_indices": Operator(
+        _with_indices(_in_bins("fractional_max_pool_with_indices", **DRAWN)), cases=BINS
     ),
 }
 QUICK = {
