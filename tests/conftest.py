@@ -20,19 +20,21 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 
-# Sweeps whose programs take minutes to compile. Of each of their tests every sixth set
-# of arguments runs, and all of them with --thorough.
-SWEEPS = ("matrix", "sharding", "adaptive", "fractional", "export")
-SWEEPS += ("parity_torch", "parity_flax", "golden_torch", "golden_bins")
-SHARE = 6
-# With --brief every test runs, with at most so many sets of arguments.
-BRIEF = 2
+# Sweeps whose programs take minutes to compile. Of each of their tests every so many-th
+# set of arguments runs, and all of them with --thorough. With --brief one set of each
+# test runs.
+SWEEPS = {
+    **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
+    **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
+    **dict.fromkeys(("max_min", "sum_avg_lp", "dtypes_nan", "indices", "modules"), 2),
+    **dict.fromkeys(("global", "parity_keras", "parity_onnx"), 2),
+}
 
 
 def pytest_addoption(parser):
     """Let more, or fewer, sets of arguments be asked for."""
     parser.addoption("--thorough", action="store_true", help="all of each sweep")
-    parser.addoption("--brief", action="store_true", help="a few of each test")
+    parser.addoption("--brief", action="store_true", help="one of each test")
 
 
 def pytest_configure(config):
@@ -58,9 +60,8 @@ def _take_a_share(config, items):
         tests[item.path, getattr(item, "originalname", item.name)].append(item)
     kept = set()
     for (path, _), sets in tests.items():
-        step = SHARE if path.stem.removeprefix("test_") in SWEEPS else 1
-        if config.getoption("--brief"):
-            step = max(step, -(-len(sets) // BRIEF))
-        kept.update(sets[::step])
+        share = SWEEPS.get(path.stem.removeprefix("test_"), 1)
+        one = sets[len(sets) // 2 :][:1]
+        kept.update(one if config.getoption("--brief") else sets[::share])
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
