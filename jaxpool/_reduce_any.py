@@ -1,6 +1,6 @@
 """Windowed reduction by an associative operation that the caller brings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 import jax
@@ -36,9 +36,10 @@ def reduce_any(
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
     """Refuse what is no function of two scalars to one of the same dtype."""
-    if not callable(op):
+    if not callable(op) or not isinstance(op, Hashable):
         raise TypeError(
-            f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
+            "op must be a function of two scalars, and hashable; "
+            f"got op={op!r} for x.shape={x.shape}"
         )
     scalar = jax.ShapeDtypeStruct((), x.dtype)
     result = jax.eval_shape(op, scalar, scalar)
