@@ -191,7 +191,7 @@ def test_pool_refuses_what_is_no_function():
     unhashable = type(
         "Op", (), {"__call__": lambda self, a, b: a + b, "__hash__": None}
     )
-    with pytest.raises(TypeError, match="op must be .* hashable"):
+    with pytest.raises(TypeError, match=r"op must be .* hashable"):
         jaxpool.pool(X, 0.0, unhashable(), (2, 2))
 
 
