@@ -27,7 +27,7 @@ class Call(NamedTuple):
     x: jax.Array
     window: Window
     mask: jax.Array | None
-    empty: float
+    empty: np.ndarray
     implementation: Implementation | None
 
 
@@ -126,8 +126,8 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
     return mask.reshape(shape)
 
 
-def as_empty_value(empty_value: Any, dtype: np.dtype) -> float:
-    """`empty_value` as a number that the dtype of the result holds."""
+def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
+    """`empty_value` in the dtype of the result."""
     number = _number("empty_value", empty_value)
     if not jnp.issubdtype(dtype, jnp.integer):
         with np.errstate(all="ignore"):
@@ -147,7 +147,7 @@ def as_empty_value(empty_value: Any, dtype: np.dtype) -> float:
                 f"empty_value must be an integer that {np.dtype(dtype)} holds; "
                 f"got empty_value={empty_value}"
             )
-    return math.nan if math.isnan(number) else number  # one NaN, equal to itself
+    return np.asarray(number, dtype)
 
 
 def as_divisor(divisor: Any) -> float | None:

@@ -101,7 +101,8 @@ def _winners_jvp(
 def averages(bins: Bins, x: jax.Array, tables: Tables = None) -> jax.Array:
     """The average of each bin, in the dtype of `x`, of integers in float32."""
     if bins.window is not None:
-        return _pooling.mean(x, bins.window, None, 0, None)
+        empty = np.zeros((), _dtypes.averaged(x.dtype))
+        return _pooling.mean(x, bins.window, None, empty, None)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return _quotients(bins, tables, x)
     return linear(partial(_quotients, bins), partial(_spread, bins), tables, x)
@@ -117,7 +118,8 @@ def _spread(bins: Bins, tables: Tables, g: jax.Array) -> jax.Array:
 def _values(bins: Bins, x: jax.Array, tables: Tables) -> jax.Array:
     """The maxima, without the winners."""
     if bins.window is not None:
-        return _pooling.extreme(x, bins.window, None, 0, None, "max")
+        empty = np.zeros((), x.dtype)
+        return _pooling.extreme(x, bins.window, None, empty, None, "max")
     for step in _steps(bins, tables):
         x = stage(partial(_largest, step), x)
     return x

@@ -7,9 +7,10 @@ pooled axes are pooled in auto mode (`_sharding`).
 
 from collections.abc import Callable, Hashable
 from functools import cache, partial, wraps
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 
 from jaxpool._sharding import Geometry, in_auto_mode
 from jaxpool._sizes import is_symbolic
@@ -20,25 +21,54 @@ T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
 def enter(
     function: Callable[..., T],
-    static: Hashable,
+    static: Any,
     geometry: Geometry,
     x: jax.Array,
     *others: Any,
 ) -> T:
     """`function(static, x, *others)`, which pools `x`; a function of a module.
 
+    `static` is hashable, or a tuple of what is, and of single numbers of NumPy.
     Where sizes are symbolic it is not compiled on its own: two of them cannot always
     be compared.
     """
     arrays = jax.tree.leaves((x, others))
     if not any(is_symbolic(n) for array in arrays for n in array.shape):
-        function = _compiled(function)
+        function, static = _compiled(function), _hashable(static)
     return in_auto_mode(partial(function, static), geometry, x, *others)
+
+
+class _Number(NamedTuple):
+    """An array of one number; equal if its bits are, which -0 and 0 have not."""
+
+    dtype: np.dtype
+    bits: bytes
+
+    def array(self) -> np.ndarray:
+        """The number."""
+        return np.frombuffer(self.bits, self.dtype).reshape(())
 
 
 @cache
 def _compiled(function: Callable[..., T]) -> Callable[..., T]:
-    return jax.jit(function, static_argnums=0)
+    @wraps(function)
+    def called(static: Any, *arrays: Any) -> T:
+        if type(static) is tuple:
+            static = (s.array() if isinstance(s, _Number) else s for s in static)
+            static = tuple(static)
+        return function(static, *arrays)
+
+    return jax.jit(called, static_argnums=0)
+
+
+def _hashable(static: Any) -> Hashable:
+    """The same with arrays as something that hashes."""
+    if type(static) is not tuple:
+        return static  # type: ignore[no-any-return]
+    return tuple(
+        _Number(s.dtype, s.tobytes()) if isinstance(s, np.ndarray) else s
+        for s in static
+    )
 
 
 def entered(pool: Callable[..., T]) -> Callable[..., T]:
@@ -51,7 +81,7 @@ def entered(pool: Callable[..., T]) -> Callable[..., T]:
 
     @wraps(pool)
     def outside(
-        x: jax.Array, window: Window, mask: jax.Array | None, *options: Hashable
+        x: jax.Array, window: Window, mask: jax.Array | None, *options: Any
     ) -> T:
         return enter(body, (window, *options), window, x, mask)
 

@@ -87,15 +87,15 @@ def _transposed(g: Any, *args: Any, function: Any, transpose: Any) -> Any:
     return *(None for _ in known), arrived
 
 
-def _batched(args: Any, axes: Any, **functions: _Traced) -> Any:
-    *known, x = args
+def _batched(args: Any, axes: Any, function: _Traced, transpose: _Traced) -> Any:
     *known_axes, axis = axes
-    mapped = zip(args, axes, strict=True)
-    (size, *_) = (a.shape[i] for a, i in mapped if i is not None)
-    x = batching.bdim_at_front(x, axis, size)
-    mapped_axes = *known_axes, 0
-    functions = {n: _Traced(jax.vmap(f, mapped_axes)) for n, f in functions.items()}
-    return _linear_p.bind(*known, x, **functions), 0
+    back = jax.vmap(transpose, (*known_axes, 0), 0 if axis is None else axis)
+    functions = {
+        "function": _Traced(jax.vmap(function, axes)),
+        # All that is made of one `x` comes back to it.
+        "transpose": _Traced(lambda *a: back(*a).sum(0) if axis is None else back(*a)),
+    }
+    return _linear_p.bind(*args, **functions), 0
 
 
 _linear_p.def_impl(_call)

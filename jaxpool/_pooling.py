@@ -32,12 +32,12 @@ def extreme(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     kind: Kind,
 ) -> jax.Array:
     """Maximum or minimum of each window, in the dtype of `x`."""
-    values = extremum(kind, x, mask, window, empty, implementation)
+    values = extremum(kind, x, mask, window, empty.item(), implementation)
     return _fill_empty(values, window, None, empty)
 
 
@@ -46,16 +46,16 @@ def extreme_with_indices(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     kind: Kind,
 ) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
-    found = indexed_extremum(kind, x, mask, window, empty, implementation)
+    found = indexed_extremum(kind, x, mask, window, empty.item(), implementation)
     values, indices = found
     return (
         _fill_empty(values, window, None, empty),
-        _fill_empty(indices, window, None, -1),
+        _fill_empty(indices, window, None, np.asarray(-1, indices.dtype)),
     )
 
 
@@ -64,7 +64,7 @@ def total(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
 ) -> jax.Array:
     """Sum of each window, in the dtype of `x`."""
@@ -80,7 +80,7 @@ def mean(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     count_include_pad: bool = False,
     divisor: float | None = None,
@@ -114,7 +114,7 @@ def norm(
     x: jax.Array,
     window: Window,
     mask: jax.Array | None,
-    empty: float,
+    empty: np.ndarray,
     implementation: Implementation | None,
     p: float,
 ) -> jax.Array:
@@ -152,7 +152,7 @@ def _valid_count(
 
 
 def _fill_empty(
-    pooled: jax.Array, window: Window, valid: jax.Array | None, empty: float
+    pooled: jax.Array, window: Window, valid: jax.Array | None, empty: np.ndarray
 ) -> jax.Array:
     """Put `empty` where a window has no valid cell."""
     chex.assert_axis_dimension(pooled, window.axes[0], window.dims[0].out)

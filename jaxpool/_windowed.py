@@ -4,6 +4,7 @@ Each checks its arguments, resolves its window, and says what to compute.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,10 +21,10 @@ from jaxpool._arguments import (
     check_flag,
 )
 from jaxpool._docs import documented
-from jaxpool._entry import enter
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._padding import PaddingMode, pooled
 from jaxpool._reduce_any import check_op, reduce_any
+from jaxpool._sharding import in_auto_mode
 from jaxpool._window import Ints, Padding, resolve
 
 
@@ -363,4 +364,5 @@ def pool(
         check_implementation(implementation, resolved)
         identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
     check_op(op, x)
-    return enter(reduce_any, (op, resolved, implementation), resolved, x, identity)
+    function = partial(reduce_any, op, resolved, implementation)
+    return in_auto_mode(function, resolved, x, identity)

@@ -39,3 +39,17 @@ def test_errors_name_their_arguments(call, message):
     assert type(caught.value) in (TypeError, ValueError)
     for name in ("window=", "x.shape", "values="):
         assert name not in str(caught.value)
+
+
+def test_errors_of_a_callers_function_stay_as_they_are():
+    def broken(a, b):
+        raise ValueError("window=3")
+
+    with pytest.raises(ValueError, match=r"^window=3") as caught:
+        flax.pool(NHWC, 0.0, broken, (2, 2), None, "VALID")
+    assert any(entry.name == "broken" for entry in caught.traceback)
+
+
+def test_torch_refuses_to_divide_integers_by_0():
+    with pytest.raises(ValueError, match="divisor_override must not be 0"):
+        torch.avg_pool2d(np.ones((1, 1, 2, 2), np.int64), 2, divisor_override=0)

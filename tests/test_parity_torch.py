@@ -203,6 +203,28 @@ def test_unpooling_two_values_to_one_cell():
     np.testing.assert_array_equal(dy, gradient)
 
 
+def test_derivatives_of_unpooling_two_values_to_one_cell():
+    y, i = jnp.float32([[[5, 5]]]), np.asarray([[[0, 0]]])
+
+    def cubes(y):
+        return (ours.max_unpool1d(y, i, 2) ** 3).sum()
+
+    def squares(y):
+        return (jax.grad(cubes)(y) ** 2).sum()
+
+    t = torch.tensor(np.asarray(y), requires_grad=True)
+    first = torch.autograd.grad(
+        (F.max_unpool1d(t, torch.tensor(i), 2) ** 3).sum(), t, create_graph=True
+    )[0]
+    want = torch.autograd.grad((first**2).sum(), t)[0]
+    np.testing.assert_allclose(jax.grad(squares)(y), want.numpy())
+    with jax.checking_leaks():
+        jax.jit(jax.grad(cubes))(y)
+    none = jnp.zeros((0, 2, 2, 2))
+    grad = jax.grad(lambda y: ours.max_unpool2d(y, none.astype(np.int32), 2).sum())
+    assert grad(none).shape == none.shape
+
+
 def test_unpooling_drops_indices_that_are_out_of_range_under_jit():
     y, i = np.float32([[[5, 6]]]), np.asarray([[[1, 9]]])
     run = jax.jit(lambda y, i: jax.vjp(lambda y: ours.max_unpool1d(y, i, 2), y))

@@ -517,3 +517,14 @@ def test_halo_exchange_refuses(match, kwargs):
 def test_halo_exchange_refuses_names_that_are_none():
     with pytest.raises(TypeError, match="axis_names must be"):
         jaxpool.halo_exchange(np.zeros((4, 1)), (3,), axis_names=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_mapped_over_an_explicit_batch(kind):
+    mesh = mesh_of({"d": 4}, EXPLICIT)
+    x = distinct((4, 8)) / 8 + np.float32(1 / 16)
+    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), window=2, axes=0)
+    each = jax.vmap(jax.grad(lambda row: (pool(row) ** 2).sum()))
+    with jax.set_mesh(mesh):
+        got = each(jax.device_put(x, over(mesh, "d", None)))
+    np.testing.assert_allclose(got, each(x), rtol=1e-6)

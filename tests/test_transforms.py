@@ -123,6 +123,8 @@ def test_called_again_outside_jit_compiles_nothing(name):
     pooled, _ = OPERATORS[name]
     if "masked" in name:
         pooled = functools.partial(pooled, empty_value=np.float32("nan"))
+    if name == "pool":
+        pytest.skip("its op may change from call to call")
     x = jnp.asarray(distinct(MATRIX_SHAPE))
     g = pooled(x)
     compiled, run = [], True
@@ -137,3 +139,41 @@ def test_called_again_outside_jit_compiles_nothing(name):
     jax.vjp(pooled, x)[1](g)
     run = False
     assert compiled == []
+
+
+def test_calls_whose_options_are_equal_but_not_the_same_are_told_apart():
+    x, mask = jnp.arange(4), jnp.asarray([True, True, False, False])
+    for value in (3.0, 3):
+        assert (
+            jaxpool.sum_pool(x, 2, axes=0, where=mask, empty_value=value).dtype
+            == x.dtype
+        )
+    zeros = [
+        jaxpool.max_pool(
+            x.astype(jnp.float32), 2, axes=0, where=mask, empty_value=value
+        )[1]
+        for value in (0.0, -0.0)
+    ]
+    assert list(np.signbit(zeros)) == [False, True]
+    big = jnp.asarray([2**24, 1, 0, 0])
+    got = jaxpool.sum_pool(big, 2, axes=0, where=mask, empty_value=-1.0)
+    np.testing.assert_array_equal(got, [2**24 + 1, -1])
+    largest = np.iinfo(np.uint32).max
+    none = jnp.zeros(4, bool)
+    got = jaxpool.sum_pool(
+        x.astype(np.uint32), 2, axes=0, where=none, empty_value=largest
+    )
+    np.testing.assert_array_equal(got, [largest, largest])
+
+
+def test_an_op_may_change_between_calls():
+    class Scaled:
+        weight = 1.0
+
+        def __call__(self, a, b):
+            return jnp.maximum(a, b) * self.weight
+
+    op, x = Scaled(), jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    for op.weight in (1.0, 2.0):
+        got = jaxpool.pool(x, -jnp.inf, op, 2, axes=0)
+        np.testing.assert_array_equal(got, np.asarray([2, 4]) * op.weight)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -11,8 +12,9 @@ from jax import lax
 
 import jaxpool
 from jaxpool._arguments import as_array, as_indices
-from jaxpool._linear import linear
+from jaxpool._entry import enter
 from jaxpool._reduce_sum import counts
+from jaxpool._sharding import Sizes
 from jaxpool._window import resolve
 from jaxpool.compat._spelling import spelled
 
@@ -72,6 +74,8 @@ def avg_pool(
     x = _as_input(input, rank)
     if isinstance(divisor, float):
         raise TypeError(f"divisor_override must be an int; got {divisor}")
+    if divisor == 0:
+        raise ValueError("divisor_override must not be 0; got divisor_override=0")
     window = _geometry(rank, x, kernel_size, stride, padding)
     if input.dtype == np.int64:
         return _truncated_average(x, window, ceil_mode, count_include_pad, divisor)
@@ -254,18 +258,38 @@ def max_unpool(
             )
     indices = as_indices(indices, x.shape)
 
-    def placed(indices: jax.Array, x: jax.Array) -> jax.Array:
-        return jaxpool.max_unpool(x, indices, sizes, axes=_axes(rank))
+    return _placed(tuple(sizes), x, indices)
 
-    def picked(indices: jax.Array, g: jax.Array) -> jax.Array:
-        # For each value, also for those that a later one has overwritten.
-        flat = (*x.shape[:-rank], -1)
-        places = jnp.where(indices < 0, cells, indices).reshape(flat)
-        g = g.reshape(flat)
-        found = jnp.take_along_axis(g, places, -1, mode="fill", fill_value=0)
-        return found.reshape(x.shape)
 
-    return linear(placed, picked, indices, x)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _placed(sizes: tuple[int, ...], x: jax.Array, indices: jax.Array) -> jax.Array:
+    return jaxpool.max_unpool(x, indices, sizes, axes=_axes(len(sizes)))
+
+
+def _placed_fwd(
+    sizes: tuple[int, ...], x: jax.Array, indices: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return _placed(sizes, x, indices), indices
+
+
+def _placed_bwd(
+    sizes: tuple[int, ...], indices: jax.Array, g: jax.Array
+) -> tuple[jax.Array, None]:
+    geometry = Sizes(_axes(len(sizes)), indices.shape[-len(sizes) :])
+    return enter(_picked, sizes, geometry, g, indices), None
+
+
+_placed.defvjp(_placed_fwd, _placed_bwd)
+
+
+def _picked(sizes: tuple[int, ...], g: jax.Array, indices: jax.Array) -> jax.Array:
+    """For each value the cotangent of its cell, also if it was overwritten there."""
+    batch, cells = g.shape[: -len(sizes)], math.prod(sizes)
+    count = math.prod(indices.shape[-len(sizes) :])
+    places = jnp.where(indices < 0, cells, indices).reshape(*batch, count)
+    g = g.reshape(*batch, cells)
+    found = jnp.take_along_axis(g, places, -1, mode="fill", fill_value=0)
+    return found.reshape(indices.shape)
 
 
 def _as_input(input: Any, rank: int, floating: bool = False) -> jax.Array:
