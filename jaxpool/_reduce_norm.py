@@ -4,7 +4,7 @@ Its derivatives go through the same steps: what a cell has of the norm of its wi
 a ratio of the two, so that there too no power of a size can overflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +15,12 @@ import numpy as np
 from jax import lax
 
 from jaxpool._linear import linear
-from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
+from jaxpool._lowering import (
+    Implementation,
+    is_doubling,
+    on_gpu_else,
+    xla_reduce_window,
+)
 from jaxpool._passes import (
     Cell,
     Dims,
@@ -43,6 +48,7 @@ class _Config(NamedTuple):
     p: float
     window: Window
     implementation: Implementation | None
+    at_once: bool = False  # on a GPU, where each step is a kernel
 
 
 class _Edge(NamedTuple):
@@ -69,12 +75,13 @@ def window_norm(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _norms(config: _Config, sizes: jax.Array) -> jax.Array:
-    p, window, implementation = config
+    p, window, implementation, _ = config
     join, none = partial(_join, p), np.zeros((), sizes.dtype)
     if window.is_symbolic or implementation == "reduce_window":
         norms: jax.Array = xla_reduce_window(sizes, none, join, window)
         return norms
-    return _chain(p, _steps(config), sizes)[-1]
+    norms = _on_each(_last, config, sizes)
+    return norms
 
 
 @_norms.defjvp
@@ -83,8 +90,23 @@ def _norms_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (sizes,), (t,) = primals, tangents
     norms = _norms(config, sizes)
-    functions = partial(_gathered, config), partial(_handed_out, config)
-    return norms, linear(*functions, (sizes, norms), t)
+    gathered = partial(_on_each, _gathered, config)
+    handed_out = partial(_on_each, _handed_out, config)
+    return norms, linear(gathered, handed_out, (sizes, norms), t)
+
+
+def _on_each(
+    function: Callable[..., jax.Array], config: _Config, *arrays: Any
+) -> jax.Array:
+    """Call the function with the steps of the platform."""
+    at_once = partial(function, config._replace(at_once=True))
+    result: jax.Array = on_gpu_else(at_once, partial(function, config), *arrays)
+    return result
+
+
+def _last(config: _Config, sizes: jax.Array) -> jax.Array:
+    """The norms, at the end of the chain."""
+    return _chain(config.p, _steps(config), sizes)[-1]
 
 
 def _gathered(
@@ -159,7 +181,7 @@ def _edges(config: _Config, sizes: jax.Array, norms: jax.Array) -> list[_Edge]:
 
 def _steps(config: _Config) -> list[Step]:
     doubling = is_doubling(config.window, config.implementation)
-    return norm_steps(config.window, doubling)
+    return norm_steps(config.window, doubling, config.at_once)
 
 
 def _parts(step: Step, runs: T, singles: T) -> list[tuple[Step, T]]:
