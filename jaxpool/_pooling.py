@@ -23,7 +23,7 @@ from jaxpool._extremes import Kind
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_max import extremum, indexed_extremum
 from jaxpool._reduce_norm import window_norm
-from jaxpool._reduce_sum import counts, window_sum
+from jaxpool._reduce_sum import counts, kept, window_sum
 from jaxpool._window import Window
 
 
@@ -120,7 +120,7 @@ def norm(
 ) -> jax.Array:
     """p-norm of each window, in the dtype of `x`, of integers in float32."""
     dtype = _dtypes.averaged(x.dtype)
-    signed = _zero_masked(x, mask).astype(_dtypes.summed(dtype))
+    signed = kept(x, mask).astype(_dtypes.summed(dtype))
     sizes = signed * lax.stop_gradient(lax.sign(signed))  # |x|, with gradient 0 at 0
     if math.isinf(p):
         norms = extremum("max", sizes, None, window, 0, implementation)
@@ -131,11 +131,6 @@ def norm(
         norms = window_norm(p, sizes, window, implementation)
     valid = _valid_count(mask, window, x)
     return _fill_empty(norms.astype(dtype), window, valid, empty)
-
-
-def _zero_masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """`x` with zeros where it does not take part."""
-    return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
 
 def _valid_count(

@@ -80,8 +80,7 @@ def _norms(config: _Config, sizes: jax.Array) -> jax.Array:
     if window.is_symbolic or implementation == "reduce_window":
         norms: jax.Array = xla_reduce_window(sizes, none, join, window)
         return norms
-    norms = _on_each(_last, config, sizes)
-    return norms
+    return _on_each(_last, config, sizes)
 
 
 @_norms.defjvp

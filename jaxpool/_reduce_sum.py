@@ -74,7 +74,7 @@ def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
     zero = np.zeros((), accumulator)
 
     def cells(x: jax.Array, mask: jax.Array | None) -> Arrays:
-        return (widened(_kept(x, mask), accumulator),)
+        return (widened(kept(x, mask), accumulator),)
 
     def quotient(sums: jax.Array, *divisors: jax.Array) -> Arrays:
         if not divisors:
@@ -94,7 +94,7 @@ def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
         return quotients
 
     def last_first(x: jax.Array, mask: Any, *divisors: Any) -> jax.Array:
-        sums = _native.total(window, accumulator, bool(divisors), _kept(x, mask))
+        sums = _native.total(window, accumulator, bool(divisors), kept(x, mask))
         quotients: jax.Array = quotient(sums, *divisors)[0]
         return quotients
 
@@ -125,20 +125,20 @@ def _spread_out(
         wide = g.astype(config.accumulator)
         return (wide / reduce(jnp.multiply, divisors) if divisors else wide,)
 
-    def kept(cells: jax.Array, mask: jax.Array | None) -> Arrays:
-        return (_kept(cells.astype(dtype), mask),)
+    def narrowed(cells: jax.Array, mask: jax.Array | None) -> Arrays:
+        return (kept(cells.astype(dtype), mask),)
 
     def in_steps(g: jax.Array, mask: Any, *divisors: jax.Array) -> jax.Array:
         each = Deferred(shares, (g, *divisors))
         each = each.stored() if g.dtype.itemsize < 4 else each
         arrived = spread(each, window, doubling)
-        (result,) = arrived.beside(ready(mask)).then(kept).now()
+        (result,) = arrived.beside(ready(mask)).then(narrowed).now()
         return result  # type: ignore[no-any-return]
 
     def at_once(g: jax.Array, mask: Any, *divisors: jax.Array) -> jax.Array:
         (each,) = shares(g, *divisors) if divisors else (g,)
         arrived = _native.spread(window, config.accumulator, each)
-        (result,) = kept(arrived, mask)
+        (result,) = narrowed(arrived, mask)
         return result  # type: ignore[no-any-return]
 
     pays = not window.is_symbolic and any(
@@ -149,7 +149,7 @@ def _spread_out(
     return result
 
 
-def _kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """`x` with zeros where it does not take part."""
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
