@@ -26,7 +26,7 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
 SWEEPS = {
     **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
     **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
-    **dict.fromkeys(("max_min", "sum_avg_lp", "dtypes_nan", "indices", "modules"), 2),
+    **dict.fromkeys(("dtypes_nan", "indices", "modules"), 2),
     **dict.fromkeys(("global", "parity_keras", "parity_onnx"), 2),
 }
 
