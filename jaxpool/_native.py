@@ -38,18 +38,20 @@ def first_winners(
     """The value and the position of each winner, and whether any cell is valid.
 
     XLA combines cells in an order of its own, so the earliest of equal cells is told by
-    their places. Those are numbers that wrap around, of the smallest type in which the
-    difference of two cells of one window is right: most windows need one byte.
+    their places. Those are even numbers that wrap around, of the smallest type in which
+    the difference of two cells of one window is right: most windows need one byte. What
+    XLA begins with, and pads with, has an odd one: it is no cell, and loses to all.
     """
+
+    def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
+        return (i & 1 == 1) | (j & 1 == 0) & (j - i < 0)
+
     places = _places(window, cells.ndim, lambda dim: np.arange(dim.size))
-    combine = _earliest(beats)
+    combine = _earliest(beats, is_before)
     arrays = cells, jnp.broadcast_to(places, cells.shape), *valid
-    fills = worst, np.zeros((), places.dtype), *(np.False_ for _ in valid)
+    fills = worst, np.ones((), places.dtype), *(np.False_ for _ in valid)
     values, place, *some = xla_reduce_window(arrays, fills, combine, window)
-    position = _position(window, place)
-    if not valid:  # what XLA begins with has no place, and wins where all are worst
-        position = select(values != worst, position, 0)
-    return values, position, *some
+    return values, _position(window, place), *some
 
 
 def symbolic_winners(
@@ -63,19 +65,20 @@ def symbolic_winners(
     last = np.int32(np.iinfo(np.int32).max)
     arrays = cells, cell_indices(window, cells.shape), *valid
     fills = worst, last, *(np.False_ for _ in valid)
-    combine = _earliest(beats)
+    combine = _earliest(beats, lax.lt)
     values, index, *some = xla_reduce_window(arrays, fills, combine, window)
     return values, position_of(index, window), *some
 
 
 def _earliest(
     beats: Callable[[jax.Array, jax.Array], jax.Array],
+    is_before: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Callable[[Arrays, Arrays], Arrays]:
     """Combine `(value, place[, valid])` of cells in any order."""
 
     def combine(one: Arrays, other: Arrays) -> Arrays:
         (m, i, *ok), (v, j, *other_ok) = one, other
-        takes = beats(v, m) | ~beats(m, v) & (j - i < 0)
+        takes = beats(v, m) | ~beats(m, v) & is_before(j, i)
         if ok:
             takes = other_ok[0] & (takes | ~ok[0])
             ok = [ok[0] | other_ok[0]]
@@ -89,8 +92,8 @@ def _places(
 ) -> jax.Array:
     """Places, row-major in the extent of a window, of what lies `along` each axis."""
     reach = math.prod(dim.extent for _, dim in window.pairs())
-    dtype = np.min_scalar_type(-reach)
-    places, pitch = jnp.zeros((1,) * rank, dtype), 1
+    dtype = np.min_scalar_type(-2 * reach)
+    places, pitch = jnp.zeros((1,) * rank, dtype), 2
     for axis, dim in reversed(window.pairs()):
         steps = (along(dim) * pitch).astype(dtype)
         others = [other for other in range(rank) if other != axis]
@@ -100,12 +103,13 @@ def _places(
 
 
 def _position(window: Window, place: jax.Array) -> jax.Array:
-    """The position inside its window of each winner, from its place."""
+    """The position inside its window of each winner, from its place; 0 of no cell."""
     starts = _places(
         window, place.ndim, lambda dim: np.arange(dim.out) * dim.stride - dim.low
     )
     unsigned = np.dtype(f"uint{8 * place.dtype.itemsize}")
-    offset = (place - starts).astype(unsigned)
+    offset = (place - starts).astype(unsigned) >> 1
+    offset = select(place & 1 == 0, offset, 0)
     if all(dim.dilation == 1 for dim in window.dims):
         return offset
     offset = offset.astype(np.int32)
@@ -124,6 +128,8 @@ def route(
 
     They are added up in `dtype`. A position beyond the window has no cell.
     """
+    if selects(window) == 1:
+        return _placed(window, position, g)
     around = {}
     for axis, dim in window.pairs():
         before = (_most_covers(dim) - 1) * dim.stride - dim.low
@@ -151,12 +157,36 @@ def route(
         list(_covers(axis, dim, weight, g.ndim))
         for (axis, dim), weight in zip(reversed(window.pairs()), weights, strict=False)
     ]
-    return reduce(lax.add, map(won, itertools.product(*each)))
+    return reduce(lax.add, map(won, itertools.product(*each))).astype(g.dtype)
 
 
 def selects(window: Window) -> int:
     """How many windows `route` looks at for each cell."""
     return math.prod(_most_covers(dim) for _, dim in window.pairs())
+
+
+def _placed(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
+    """The same for windows that do not overlap: the cells of each one are a block.
+
+    A block is an axis after each pooled one. XLA would open the blocks before it fills
+    them, and write to memory what is in them, but for the barrier.
+    """
+    own, is_in = np.zeros((), np.int64), np.ones((), bool)
+    opened: list[int] = []
+    blocks, whole, inside = [1] * g.ndim, list(g.shape), {}
+    for axis, dim in window.pairs():
+        number, rest = np.divmod(np.arange(dim.stride), dim.dilation)
+        own = own[..., None] * dim.window + number
+        is_in = is_in[..., None] & (rest == 0) & (number < dim.window)
+        opened.append(axis + 1 + len(opened))
+        blocks.insert(opened[-1], dim.stride)
+        whole[axis] *= dim.stride
+        inside[axis] = -dim.low, dim.low + dim.size - whole[axis]
+    own, is_in = np.where(is_in, own, 0).reshape(blocks), is_in.reshape(blocks)
+    wins = jnp.expand_dims(position, opened) == jnp.asarray(own, position.dtype)
+    wins = wins if is_in.all() else wins & is_in
+    cells = lax.optimization_barrier(select(wins, jnp.expand_dims(g, opened), 0))
+    return pad(cells.reshape(whole), _ZERO, inside)
 
 
 def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:

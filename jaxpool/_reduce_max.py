@@ -152,8 +152,7 @@ def _route(config: Config, position: jax.Array, g: jax.Array) -> jax.Array:
     in_steps = partial(_along, route, config)
 
     def at_once(position: jax.Array, g: jax.Array) -> jax.Array:
-        routed = _native.route(window, _dtypes.summed(g.dtype), position, g)
-        return routed.astype(g.dtype)
+        return _native.route(window, _dtypes.summed(g.dtype), position, g)
 
     pays = not window.is_symbolic and _native.selects(window) <= AT_ONCE
     routed: jax.Array = dispatch_back(pays, name, in_steps, at_once, position, g)

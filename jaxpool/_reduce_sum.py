@@ -141,11 +141,10 @@ def _spread_out(
         (result,) = narrowed(arrived, mask)
         return result  # type: ignore[no-any-return]
 
-    pays = not window.is_symbolic and any(
-        dim.extent > dim.stride or dim.out == 1 for dim in window.dims
-    )
     arrays = g, mask, *divisors
-    result: jax.Array = dispatch_back(pays, implementation, in_steps, at_once, *arrays)
+    result: jax.Array = dispatch_back(
+        not window.is_symbolic, implementation, in_steps, at_once, *arrays
+    )
     return result
 
 
