@@ -8,7 +8,7 @@ cell are whole strides away, and all cells look for theirs in one loop.
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
@@ -38,18 +38,18 @@ def first_winners(
     """The value and the position of each winner, and whether any cell is valid.
 
     XLA combines cells in an order of its own, so the earliest of equal cells is told by
-    their places. Those are even numbers that wrap around, of the smallest type in which
-    the difference of two cells of one window is right: most windows need one byte. What
-    XLA begins with, and pads with, has an odd one: it is no cell, and loses to all.
+    their places. Those are numbers from 0 on that wrap around, of the smallest type in
+    which the sign of the difference of two cells of one window is right: most windows
+    need one byte. What XLA begins with, and pads with, is at -1 and loses to all cells.
     """
 
     def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
-        return (i & 1 == 1) | (j & 1 == 0) & (j - i < 0)
+        return (i < 0) | (j >= 0) & ((j - i) << 1 < 0)
 
-    places = _places(window, cells.ndim, lambda dim: np.arange(dim.size))
+    places = _places(window, cells.shape, lambda dim: np.arange(dim.size))
     combine = _earliest(beats, is_before)
-    arrays = cells, jnp.broadcast_to(places, cells.shape), *valid
-    fills = worst, np.ones((), places.dtype), *(np.False_ for _ in valid)
+    arrays = cells, places, *valid
+    fills = worst, np.full((), -1, places.dtype), *(np.False_ for _ in valid)
     values, place, *some = xla_reduce_window(arrays, fills, combine, window)
     return values, _position(window, place), *some
 
@@ -88,28 +88,30 @@ def _earliest(
 
 
 def _places(
-    window: Window, rank: int, along: Callable[[AxisWindow], np.ndarray]
+    window: Window, shape: Sequence[int], along: Callable[[AxisWindow], np.ndarray]
 ) -> jax.Array:
-    """Places, row-major in the extent of a window, of what lies `along` each axis."""
+    """Places, row-major in the extent of a window, of what lies `along` each axis.
+
+    From one constant for each axis, of full shape before they are added up: XLA:GPU
+    makes a kernel of a smaller sum.
+    """
     reach = math.prod(dim.extent for _, dim in window.pairs())
     dtype = np.min_scalar_type(-2 * reach)
-    places, pitch = jnp.zeros((1,) * rank, dtype), 2
+    places, pitch = jnp.zeros(shape, dtype), 1
     for axis, dim in reversed(window.pairs()):
         steps = (along(dim) * pitch).astype(dtype)
-        others = [other for other in range(rank) if other != axis]
-        places += jnp.asarray(np.expand_dims(steps, others))
+        places += lax.broadcast_in_dim(steps, shape, (axis,))
         pitch *= dim.extent
-    return places
+    return places & np.iinfo(dtype).max
 
 
 def _position(window: Window, place: jax.Array) -> jax.Array:
     """The position inside its window of each winner, from its place; 0 of no cell."""
     starts = _places(
-        window, place.ndim, lambda dim: np.arange(dim.out) * dim.stride - dim.low
+        window, place.shape, lambda dim: np.arange(dim.out) * dim.stride - dim.low
     )
-    unsigned = np.dtype(f"uint{8 * place.dtype.itemsize}")
-    offset = (place - starts).astype(unsigned) >> 1
-    offset = select(place & 1 == 0, offset, 0)
+    offset = (place - starts) & np.iinfo(place.dtype).max
+    offset = select(place >= 0, offset, 0)
     if all(dim.dilation == 1 for dim in window.dims):
         return offset
     offset = offset.astype(np.int32)
