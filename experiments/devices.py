@@ -46,7 +46,7 @@ MOST_KERNELS, MOST_ATOMICS = 4, 0
 # On a TPU, the most bytes of both passes, as a multiple of those of plain lax; and the
 # bound where that is out of reach today (experiments/README.md says why).
 MOST_BYTES = 1.1
-MOST_BYTES_BEYOND = {"3/2, 64 channels, large": 2.3, "3/1, large": 1.45}
+MOST_BYTES_BEYOND = {"3/2, 64 channels, large": 2.1, "3/1, large": 1.41}
 SCATTERS = ("max_unpool",)  # puts values wherever indices say
 OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive one
 

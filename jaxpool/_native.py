@@ -295,11 +295,12 @@ def _most_covers(dim: AxisWindow) -> int:
 def _repeated(window: Window, op: Op, array: jax.Array) -> jax.Array:
     """Each cell `stride` times along each pooled axis.
 
-    Along the last one at last: with a reduction along the others, a TPU's compiler
-    fuses what comes before it.
+    By a reduction along all axes, or for small numbers along the last one at last: with
+    that along the others, a TPU's compiler fuses what comes before it.
     """
     pairs = [(axis, dim.stride) for axis, dim in window.pairs() if dim.stride > 1]
-    for some in pairs[:-1], pairs[-1:]:
+    is_small = array.dtype.itemsize == 1
+    for some in (pairs[:-1], pairs[-1:]) if is_small else (pairs,):
         dims = {}
         for axis, stride in some:
             cells, more = (array.shape[axis] - 1) * stride + 1, stride - 1
