@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool._lowering import FEW, xla_reduce_window
-from jaxpool._passes import Dims, Op, cut, pad, select
+from jaxpool._passes import Dims, Op, cut, pad, select, with_next
 from jaxpool._stages import Arrays
 from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
@@ -175,20 +175,21 @@ def _placed(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
     """
     own, is_in = np.zeros((), np.int64), np.ones((), bool)
     opened: list[int] = []
-    blocks, whole, inside = [1] * g.ndim, list(g.shape), {}
+    blocks, inside = [1] * g.ndim, {}
     for axis, dim in window.pairs():
         number, rest = np.divmod(np.arange(dim.stride), dim.dilation)
         own = own[..., None] * dim.window + number
         is_in = is_in[..., None] & (rest == 0) & (number < dim.window)
         opened.append(axis + 1 + len(opened))
         blocks.insert(opened[-1], dim.stride)
-        whole[axis] *= dim.stride
-        inside[axis] = -dim.low, dim.low + dim.size - whole[axis]
+        inside[axis] = -dim.low, dim.low + dim.size - dim.out * dim.stride
     own, is_in = np.where(is_in, own, 0).reshape(blocks), is_in.reshape(blocks)
     wins = jnp.expand_dims(position, opened) == jnp.asarray(own, position.dtype)
     wins = wins if is_in.all() else wins & is_in
     cells = lax.optimization_barrier(select(wins, jnp.expand_dims(g, opened), 0))
-    return pad(cells.reshape(whole), _ZERO, inside)
+    for axis in reversed(opened):
+        cells = with_next(cells, axis - 1)
+    return pad(cells, _ZERO, inside)
 
 
 def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:

@@ -173,6 +173,13 @@ def pad(
     return lax.pad(array, jnp.asarray(fill, array.dtype), config)
 
 
+def with_next(array: jax.Array, axis: int) -> jax.Array:
+    """Merge an axis with the one after it."""
+    shape = array.shape
+    both = shape[axis] * shape[axis + 1]
+    return array.reshape(*shape[:axis], both, *shape[axis + 2 :])
+
+
 def select(
     mask: jax.Array, array: jax.Array | np.integer, other: int | np.integer
 ) -> jax.Array:

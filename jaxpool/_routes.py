@@ -30,6 +30,7 @@ from jaxpool._passes import (
     reduce_steps,
     seen,
     select,
+    with_next,
 )
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
 from jaxpool._steps import (
@@ -254,7 +255,7 @@ def _undo(
             full[axis + 1] = dim.stride
         blocks = jnp.broadcast_to(blocks, full)
         for axis in reversed(dims):
-            blocks = _with_next(blocks, axis)
+            blocks = with_next(blocks, axis)
         return (cut(blocks, inside),)
 
     most = most_pads if len(dims) == 1 else None  # several are few enough
@@ -309,13 +310,6 @@ def _in_blocks(step: Step, *arrays: jax.Array) -> Arrays:
             a.reshape(*a.shape[:at], *blocks, *a.shape[at + 1 :]) for a in cells
         )
     return arrays
-
-
-def _with_next(array: jax.Array, axis: int) -> jax.Array:
-    """Merge an axis with the one after it."""
-    shape = array.shape
-    both = shape[axis] * shape[axis + 1]
-    return array.reshape(*shape[:axis], both, *shape[axis + 2 :])
 
 
 def _uncropped(window: Window, array: jax.Array) -> Arrays:
