@@ -106,12 +106,11 @@ def _places(
 
 
 def _position(window: Window, place: jax.Array) -> jax.Array:
-    """The position inside its window of each winner, from its place; 0 of no cell."""
+    """The position inside its window of each winner, from its place."""
     starts = _places(
         window, place.shape, lambda dim: np.arange(dim.out) * dim.stride - dim.low
     )
     offset = (place - starts) & np.iinfo(place.dtype).max
-    offset = select(place >= 0, offset, 0)
     if all(dim.dilation == 1 for dim in window.dims):
         return offset
     offset = offset.astype(np.int32)

@@ -95,6 +95,8 @@ NAMED_CASES = (
     _named("long_dilated", (1, 80, 1), (19,), (5,), ((3, 40),), (4,)),
     _named("long_dilated_stride_one", (1, 60, 1), (17,), (1,), ((10, 5),), (3,)),
     _named("places_that_wrap", (1, 140, 9, 1), (3, 3), (2, 1), "SAME"),
+    _named("places_above_half_a_byte", (1, 12, 11, 1), (9, 8), (1, 1)),
+    _named("tiles_dilated", (1, 11, 8, 1), (2, 2), (4, 5), (1, 0), (3, 2)),
     _named("places_of_two_bytes", (1, 30, 30, 1), (6, 3), (1, 2), 1, (3, 4)),
     _named("cells_above_256_one_axis", (1, 330, 1), (300,), (15,)),
 )
@@ -112,6 +114,8 @@ HARDEST = (
     "axes_apart",
     "cells_256",
     "places_that_wrap",
+    "places_above_half_a_byte",
+    "tiles_dilated",
     "places_of_two_bytes",
     "long_window_with_stride",
     "long_windows_tiling",

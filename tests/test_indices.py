@@ -48,6 +48,17 @@ def test_named_geometries_with_ties_and_nan(case):
 
 @extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_where_nothing_beats_the_padding(kind, implementation, dilation):
+    """The first cell of the window, at each border and in rows of any length."""
+    x = np.full((1, 6, 140, 1), -np.inf if kind == "max" else np.inf, np.float32)
+    geometry = {"window": (3, 3), "strides": (2, 1), "padding": 1, "dilation": dilation}
+    _, indices = with_indices(kind, implementation=implementation, **geometry)(x)
+    np.testing.assert_array_equal(indices, winners(x, kind, **geometry))
+
+
+@extreme
+@pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "uint8"])
 def test_lowerings_and_dtypes_with_a_mask(kind, implementation, dtype):
     geometry = {"window": (3, 4), "strides": (2, 1), "padding": ((1, 1), (2, 0))}
