@@ -53,6 +53,27 @@ def test_random_case(case, seed, implementation):
     check(case, implementation, seed)
 
 
+@every_implementation
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 9, 8, 3), (3, 3), (2, 2), 1),
+        Case((2, 9, 8, 3), (3, 2), (1, 1), "SAME"),
+        Case((2, 9, 8, 3), (5, 4), (1, 2), "SAME"),
+        Case((1, 5, 6, 7, 2), (3, 3, 3), (2, 2, 2), "SAME"),
+        Case((1, 12, 9, 2), (3, 2), (1, 1), 0, (2, 3)),
+        Case((2, 6, 5, 3), (6, 5)),
+    ],
+    ids=str,
+)
+def test_half_floats_are_added_up_in_float32(case, implementation):
+    """Exactly, as the numbers are small; and rounded once, in both directions."""
+    x = tied(case.shape).astype(jnp.bfloat16)
+    kwargs = case.kwargs() | {"implementation": implementation}
+    check_against_oracle([("sum", x, kwargs)], rtol=0)
+    check_against_oracle([("avg", x, kwargs)], rtol=2**-8, atol=1e-6)
+
+
 OPTIONS = [
     ("sum", {"where": True, "empty_value": 3}),
     ("avg", {"where": True}),
