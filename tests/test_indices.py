@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import jaxpool
+from jaxpool import _native
+from jaxpool._passes import cut, pad
 from tests import oracle
 from tests.cases import NAMED_CASES, distinct, mask, tied
 
@@ -44,6 +46,38 @@ def test_named_geometries_with_ties_and_nan(case):
     assert indices.dtype == np.int32
     np.testing.assert_array_equal(indices, winners(x, "max", **case.kwargs()))
     np.testing.assert_array_equal(values, oracle.pool(x, "max", **case.kwargs()))
+
+
+@extreme
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("masked", [False, True])
+def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
+    """By a tree of the device's own, with what it begins with here and there."""
+    rng = np.random.default_rng(seed)
+    geometry = {"window": (5,), "strides": (2,), "padding": 3}
+
+    def shuffled(arrays, fills, combine, window):
+        (dim,) = window.dims
+        around = {1: (dim.low, dim.behind)}
+        cells = [
+            tuple(
+                cut(pad(array, fill, around), {1: (start, dim.out, dim.stride)})
+                for array, fill in zip(arrays, fills, strict=True)
+            )
+            for start in range(dim.window)
+        ]
+        cells += [tuple(map(jnp.full_like, cells[0], fills))] * 3
+        while len(cells) > 1:
+            one, other, *cells = [cells[i] for i in rng.permutation(len(cells))]
+            cells.append(combine(one, other))
+        return cells[0]
+
+    monkeypatch.setattr(_native, "xla_reduce_window", shuffled)
+    worst = -np.inf if kind == "max" else np.inf
+    x = tied((1, 90 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
+    where = mask(x.shape, seed) if masked else None
+    pooled = with_indices(kind, implementation="reduce_window", where=where, **geometry)
+    np.testing.assert_array_equal(pooled(x)[1], winners(x, kind, where, **geometry))
 
 
 @extreme
