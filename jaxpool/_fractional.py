@@ -319,8 +319,7 @@ def _reaching(
 def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:
     """Call a function of `_binning` with bins that are drawn."""
     x, bins, given, place, draws = call
-    sizes = dict(enumerate(x.shape)) | dict(zip(bins.axes, bins.outs, strict=True))
-    geometry = Sizes(tuple(sizes), tuple(sizes.values()))
+    geometry = Sizes.of_all(x.shape, bins.axes, bins.outs)
     static = function, bins, given, place
     result: Result = enter(_pooled, static, geometry, x, draws)
     return result

@@ -36,7 +36,7 @@ DOUBLING_FROM = 9
 AT_ONCE = 49
 # Cells of a window along an axis, up to which a TPU adds them up as slices if it moves
 # fewer bytes so. XLA estimates 1.3 times the cycles for 5 cells, 2.0 for 7.
-FEW = 3
+MOST_SLICES = 3
 
 
 def doubles(dim: AxisWindow) -> bool:

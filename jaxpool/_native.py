@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import FEW, xla_reduce_window
+from jaxpool._lowering import MOST_SLICES, xla_reduce_window
 from jaxpool._passes import Dims, Op, cut, pad, select, with_next
 from jaxpool._stages import Arrays
 from jaxpool._symbolic import cell_indices, position_of
@@ -236,7 +236,7 @@ def _summed(
     alone = dim.stride == step == 1 and (divided or dim.dilation > 1)
     if dim.is_whole:
         x, dims = jnp.sum(x, axis, dtype, keepdims=True), dict(others)
-    elif alone and dim.window <= FEW:
+    elif alone and dim.window <= MOST_SLICES:
         x, dims = _in_slices(x, axis, dim, dtype), dict(others)
     elif len(others) > 1 and narrow and dim.stride > 1 and not divided:
         x, dims = _reduced(lax.add, x.astype(dtype), {axis: dim}), dict(others)

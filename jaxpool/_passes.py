@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxpool._stages import Arrays, Deferred
 from jaxpool._steps import Step
+from jaxpool._symbolic import Op as Op
 from jaxpool._window import AxisWindow
 
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
@@ -26,7 +27,6 @@ Windows: TypeAlias = tuple[range, ...]  # some windows, for each axis
 Region: TypeAlias = tuple[
     tuple[range, range], ...
 ]  # numbers and windows, for each axis
-Op: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def dims_of(step: Step) -> Dims:

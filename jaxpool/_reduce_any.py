@@ -1,18 +1,16 @@
 """Windowed reduction by an associative operation that the caller brings."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
-from jaxpool._passes import reduce_steps
+from jaxpool._passes import Op, reduce_steps
 from jaxpool._stages import ready
 from jaxpool._steps import forward_steps
 from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
-
-Op: TypeAlias = Callable[[Any, Any], Any]
 
 
 def reduce_any(

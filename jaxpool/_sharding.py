@@ -8,7 +8,7 @@ is decided here. Anywhere else nothing is done.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -34,6 +34,14 @@ class Sizes(NamedTuple):
 
     axes: tuple[int, ...]
     outs: tuple[int, ...]
+
+    @classmethod
+    def of_all(
+        cls, shape: Sequence[int], axes: Sequence[int], outs: Sequence[int]
+    ) -> "Sizes":
+        """For a pool that any split axis disturbs, not only those it pools."""
+        sizes = dict(enumerate(shape)) | dict(zip(axes, outs, strict=True))
+        return cls(tuple(sizes), tuple(sizes.values()))
 
 
 def in_auto_mode(

@@ -81,8 +81,7 @@ def max_unpool(
         check_indexable(sizes)
         cells = math.prod(sizes)
         _check_range(indices, cells)
-    outs = dict(enumerate(values.shape)) | dict(zip(positions, sizes, strict=True))
-    geometry = Sizes(tuple(outs), tuple(outs.values()))
+    geometry = Sizes.of_all(values.shape, positions, sizes)
     return enter(_unpooled, (positions, sizes), geometry, values, indices)
 
 
