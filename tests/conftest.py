@@ -1,7 +1,9 @@
 """Strict JAX configuration, eight host devices, accelerators, hypothesis profile."""
 
 import collections
+import math
 import os
+import random
 
 import hypothesis
 import jax
@@ -20,9 +22,10 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 
-# Sweeps whose programs take minutes to compile. Of each of their tests every so many-th
-# set of arguments runs, and all of them with --thorough. With --brief one set of each
-# test runs.
+# Sweeps whose programs take minutes to compile. Of each of their tests one in so many
+# sets of arguments runs: drawn once and for all, as by every second one an argument of
+# two values would be left out. With --thorough all of them run, with --brief one set
+# of each test.
 SWEEPS = {
     **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
     **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
@@ -59,9 +62,9 @@ def _take_a_share(config, items):
     for item in items:
         tests[item.path, getattr(item, "originalname", item.name)].append(item)
     kept = set()
-    for (path, _), sets in tests.items():
+    for (path, name), sets in tests.items():
         share = SWEEPS.get(path.stem.removeprefix("test_"), 1)
-        one = sets[len(sets) // 2 :][:1]
-        kept.update(one if config.getoption("--brief") else sets[::share])
+        count = 1 if config.getoption("--brief") else math.ceil(len(sets) / share)
+        kept.update(random.Random(name).sample(sets, count))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
