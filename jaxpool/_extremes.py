@@ -170,13 +170,9 @@ def find_winners(
         wide = _dtypes.infinite(x.dtype)
         cells = _cells(kind, wide, *arrays)
         fill, beats = worst(kind, wide), partial(_beats, kind)
-        if window.is_symbolic:
-            found = _native.symbolic_winners(beats, fill, window, *cells)
-            values, position, *some = found
-        else:
-            found = _native.first_winners(beats, fill, window, *cells)
-            values, position, *some = found
-            (position,) = _never_padding(window, position)
+        has_places = _native.has_places(window)
+        first = _native.first_winners if has_places else _native.indexed_winners
+        values, position, *some = first(beats, fill, window, *cells)
         return finished(values, position.astype(dtype), *some)
 
     lowerings: Lowerings = {

@@ -2,7 +2,8 @@
 
 Where a device reduces windows itself, steps are detours. On the way back every window
 is repeated over the `stride` cells that begin with it; then the windows that cover a
-cell are whole strides away, and all cells look for theirs in one loop.
+cell are whole strides away, and all cells look for theirs in one loop. Windows that do
+not overlap are not repeated: their cells are filled where they are.
 """
 
 import itertools
@@ -38,12 +39,13 @@ def first_winners(
     """The value and the position of each winner, and whether any cell is valid.
 
     XLA combines cells in an order of its own, so the earliest of equal cells is told by
-    their places. Those are numbers from 0 on that wrap around, of the smallest type in
-    which the sign of the difference of two cells of one window is right: most windows
-    need one byte. What XLA begins with, and pads with, is at -1 and loses to all cells.
+    their places. Those are numbers from 0 on that wrap around at the largest of the
+    smallest type in which differences of two cells of one window have a sign: most
+    windows need one byte. What XLA begins with, and pads with, is at -1: it loses.
     """
 
     def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
+        # The highest bit is kept for -1; the next one is the sign of a difference.
         return (i < 0) | (j >= 0) & ((j - i) << 1 < 0)
 
     places = _places(window, cells.shape, lambda dim: np.arange(dim.size))
@@ -54,14 +56,14 @@ def first_winners(
     return values, _position(window, place), *some
 
 
-def symbolic_winners(
+def indexed_winners(
     beats: Callable[[jax.Array, jax.Array], jax.Array],
     worst: np.ndarray,
     window: Window,
     cells: jax.Array,
     *valid: jax.Array,
 ) -> Arrays:
-    """The same over symbolic sizes, with the index of each cell for its place."""
+    """The same with the index of each cell for its place, whatever the sizes."""
     last = np.int32(np.iinfo(np.int32).max)
     arrays = cells, cell_indices(window, cells.shape), *valid
     fills = worst, last, *(np.False_ for _ in valid)
@@ -87,6 +89,16 @@ def _earliest(
     return combine
 
 
+def has_places(window: Window) -> bool:
+    """Whether the places of `first_winners` fit into 32 bits, and are known at all."""
+    return not window.is_symbolic and _reach(window) <= 1 << 30
+
+
+def _reach(window: Window) -> int:
+    """Cells from the first one of a window to the last one, row-major."""
+    return math.prod(dim.extent for _, dim in window.pairs())
+
+
 def _places(
     window: Window, shape: Sequence[int], along: Callable[[AxisWindow], np.ndarray]
 ) -> jax.Array:
@@ -95,8 +107,7 @@ def _places(
     From one constant for each axis, of full shape before they are added up: XLA:GPU
     makes a kernel of a smaller sum.
     """
-    reach = math.prod(dim.extent for _, dim in window.pairs())
-    dtype = np.min_scalar_type(-2 * reach)
+    dtype = np.min_scalar_type(-2 * _reach(window))
     places, pitch = jnp.zeros(shape, dtype), 1
     for axis, dim in reversed(window.pairs()):
         steps = (along(dim) * pitch).astype(dtype)
@@ -127,7 +138,8 @@ def route(
 ) -> jax.Array:
     """Send the cotangent of each window to the cell at `position` inside it.
 
-    They are added up in `dtype`. A position beyond the window has no cell.
+    They are added up in `dtype`, and returned in that of `g`. A position beyond the
+    window has no cell.
     """
     if selects(window) == 1:
         return _placed(window, position, g)
@@ -172,23 +184,24 @@ def _placed(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
     A block is an axis after each pooled one. XLA would open the blocks before it fills
     them, and write to memory what is in them, but for the barrier.
     """
-    own, is_in = np.zeros((), np.int64), np.ones((), bool)
-    opened: list[int] = []
-    blocks, inside = [1] * g.ndim, {}
-    for axis, dim in window.pairs():
-        number, rest = np.divmod(np.arange(dim.stride), dim.dilation)
-        own = own[..., None] * dim.window + number
-        is_in = is_in[..., None] & (rest == 0) & (number < dim.window)
-        opened.append(axis + 1 + len(opened))
-        blocks.insert(opened[-1], dim.stride)
+    opened = [axis + 1 + i for i, (axis, _) in enumerate(window.pairs())]
+    inner, inside, weight = jnp.expand_dims(position, opened), {}, 1
+    in_window = []
+    for place, (axis, dim) in zip(opened[::-1], window.pairs()[::-1], strict=True):
+        others = [other for other in range(inner.ndim) if other != place]
+        cells = np.expand_dims(np.arange(dim.stride), others)
+        number, rest = np.divmod(cells, dim.dilation)
+        is_in = (rest == 0) & (number < dim.window)
+        if not is_in.all():
+            in_window.append(jnp.asarray(is_in))
+        inner -= jnp.asarray(np.where(is_in, number, 0) * weight, inner.dtype)
         inside[axis] = -dim.low, dim.low + dim.size - dim.out * dim.stride
-    own, is_in = np.where(is_in, own, 0).reshape(blocks), is_in.reshape(blocks)
-    wins = jnp.expand_dims(position, opened) == jnp.asarray(own, position.dtype)
-    wins = wins if is_in.all() else wins & is_in
-    cells = lax.optimization_barrier(select(wins, jnp.expand_dims(g, opened), 0))
+        weight *= dim.window
+    wins = reduce(operator.and_, in_window, inner == 0)
+    filled = lax.optimization_barrier(select(wins, jnp.expand_dims(g, opened), 0))
     for axis in reversed(opened):
-        cells = with_next(cells, axis - 1)
-    return pad(cells, _ZERO, inside)
+        filled = with_next(filled, axis - 1)
+    return pad(filled, _ZERO, inside)
 
 
 def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jaxpool
 from jaxpool import _native
 from jaxpool._passes import cut, pad
 from tests import oracle
-from tests.cases import NAMED_CASES, distinct, mask, tied
+from tests.cases import NAMED_RUNS, distinct, mask, tied
 
 extreme = pytest.mark.parametrize("kind", ["max", "min"])
 
@@ -39,10 +39,11 @@ def winners(x, kind, where=None, axes=None, **geometry):
     return np.moveaxis(index, range(-len(axes), 0), axes)
 
 
-@pytest.mark.parametrize("case", NAMED_CASES)
-def test_named_geometries_with_ties_and_nan(case):
+@pytest.mark.parametrize(("case", "implementation"), NAMED_RUNS)
+def test_named_geometries_with_ties_and_nan(case, implementation):
     x = tied(case.shape, specials=(np.nan, -np.inf))
-    values, indices = with_indices("max", **case.kwargs())(x)
+    pooled = with_indices("max", implementation=implementation, **case.kwargs())
+    values, indices = pooled(x)
     assert indices.dtype == np.int32
     np.testing.assert_array_equal(indices, winners(x, "max", **case.kwargs()))
     np.testing.assert_array_equal(values, oracle.pool(x, "max", **case.kwargs()))
@@ -74,10 +75,20 @@ def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
 
     monkeypatch.setattr(_native, "xla_reduce_window", shuffled)
     worst = -np.inf if kind == "max" else np.inf
-    x = tied((1, 90 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
+    x = tied((1, 140 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
     where = mask(x.shape, seed) if masked else None
     pooled = with_indices(kind, implementation="reduce_window", where=where, **geometry)
     np.testing.assert_array_equal(pooled(x)[1], winners(x, kind, where, **geometry))
+
+
+def test_windows_that_reach_too_far_for_places():
+    """Beyond 2**30 cells, in an input of so many or in its padding."""
+    x = jax.ShapeDtypeStruct((1, 40_000, 40_000, 1), jnp.bfloat16)
+    _, indices = jax.eval_shape(jaxpool.global_max_pool_with_indices, x)
+    assert indices.shape == (1, 1)
+    wide = {"window": (1025,) * 3, "padding": [(1024, 0)] * 3, "axes": (0, 1, 2)}
+    pooled = with_indices("max", implementation="reduce_window", **wide)
+    np.testing.assert_array_equal(pooled(np.ones((1, 1, 1), np.float32))[1], 0)
 
 
 @extreme
