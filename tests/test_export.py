@@ -399,7 +399,7 @@ def test_unpooling_with_a_symbolic_batch():
 @needs_serialization
 @pytest.mark.parametrize("name", ["global_max_pool", "global_avg_pool", "max_pool"])
 def test_programs_hold_no_constants_of_the_size_of_a_window(name):
-    """Only such as are as long as an axis: for every platform, 8 bytes a cell of one."""
+    """Only such as are as long as an axis: 8 bytes a cell of it for each platform."""
     options = {"window": (512, 512)} if name == "max_pool" else {}
     program = value_and_gradient(name, **options)
     x = jax.ShapeDtypeStruct((1, 1024, 1024, 1), np.float32)

@@ -198,6 +198,23 @@ def test_space_exchanges_only_halos(kind, name, split):
     assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
 
 
+@every_split
+@pytest.mark.parametrize("name", ["2/2", "3/2", "3/1", "5/2", "4/2", "3/1 dilated"])
+def test_xlas_own_windows_are_right_beside_each_other(name, split):
+    """XLA's partitioner takes those of one array for the same, whatever they pad with.
+
+    On a GPU and a TPU all pools are made of them.
+    """
+    pools = [windowed(kind, name, implementation="reduce_window") for kind in KINDS]
+    spatial = over(mesh_of(split), None, *split)
+
+    def pool(x):
+        return jnp.concatenate([pool(x) for pool in pools], -1)
+
+    sent = check(pool, image_and_cotangent(pool), [spatial, spatial])
+    assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
+
+
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_masks_over_space_exchange_only_halos(kind):
     pool = windowed(kind, "3/1")
