@@ -29,8 +29,8 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
 SWEEPS = {
     **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
     **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
-    **dict.fromkeys(("dtypes_nan", "indices", "modules"), 2),
-    **dict.fromkeys(("global", "parity_keras", "parity_onnx"), 2),
+    **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 2),
+    **dict.fromkeys(("parity_keras", "parity_onnx"), 2),
 }
 
 
