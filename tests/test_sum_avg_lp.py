@@ -1,7 +1,5 @@
 """sum_pool, avg_pool and lp_pool: every geometry against the oracle."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
