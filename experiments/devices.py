@@ -47,6 +47,7 @@ MOST_KERNELS, MOST_ATOMICS = 4, 0
 # bound where that is out of reach today (experiments/README.md says why).
 MOST_BYTES = 1.1
 MOST_BYTES_BEYOND = {"3/2, 64 channels, large": 2.1, "3/1, large": 1.41}
+MOST_BYTES_ROUNDED = 1.4  # of lax that adds up half floats as such
 SCATTERS = ("max_unpool",)  # puts values wherever indices say
 OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive one
 
@@ -375,6 +376,9 @@ def _failures(request: Request, found: Found) -> Iterator[str]:
         most = beyond.get(request.case, MOST_BYTES)
         if request.operator not in OTHER_FUNCTIONS and ratio > most:
             yield f"{request}: {ratio:.2f} times the bytes of lax, at most {most}"
+        rounded, most = _ratio(request, found, "rounded"), MOST_BYTES_ROUNDED
+        if rounded and rounded > most:
+            yield f"{request}: {rounded:.2f} times rounded sums, at most {most}"
 
 
 def _ratio(request: Request, found: Found, side: str = "lax") -> float | None:
