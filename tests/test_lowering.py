@@ -66,6 +66,23 @@ def test_a_tpu_goes_back_at_once(kind, repeats, platform, at_once):
     assert len(spread_by) - forward == at_once * repeats
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "uint8"])
+def test_identities_of_one_dtype_are_told_apart(dtype):
+    """A maximum, a minimum and a sum of one array have windows of their own."""
+    x = jnp.ones((1, 6, 6, 1), dtype)
+
+    def pools(x):
+        kwargs = {"window": (3, 3), "strides": 1, "implementation": "reduce_window"}
+        kinds = "max", "min", "sum"
+        return [getattr(jaxpool, f"{kind}_pool")(x, **kwargs) for kind in kinds]
+
+    text = jax.jit(pools).lower(x).as_text()
+    dilations = re.findall(r"window_dilations = array<i64: ([^>]*)>", text)
+    expected = 2 if dtype == "uint8" else 3  # the least of uint8 is its 0
+    assert len(set(dilations)) == expected
+    assert len(dilations) == 3
+
+
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_a_tpu_fills_tiles_before_it_merges_them(platform):
     """With a barrier between: see `_native._placed`."""
