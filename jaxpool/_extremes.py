@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool import _dtypes, _native
+from jaxpool import _dtypes, _places
 from jaxpool._lowering import (
     Implementation,
     Lowerings,
@@ -170,9 +170,13 @@ def find_winners(
         wide = _dtypes.infinite(x.dtype)
         cells = _cells(kind, wide, *arrays)
         fill, beats = worst(kind, wide), partial(_beats, kind)
-        has_places = _native.has_places(window)
-        first = _native.first_winners if has_places else _native.indexed_winners
-        values, position, *some = first(beats, fill, window, *cells)
+        if len(arrays) == 1 and _places.packs(window, cells[0]):
+            first = partial(_places.packed_winners, kind == "max")
+        elif _places.has_places(window):
+            first = partial(_places.first_winners, beats)
+        else:
+            first = partial(_places.indexed_winners, beats)
+        values, position, *some = first(fill, window, *cells)
         return finished(values, position.astype(dtype), *some)
 
     lowerings: Lowerings = {

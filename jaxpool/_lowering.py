@@ -12,12 +12,13 @@ then carry the residuals of all of them.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -39,11 +40,22 @@ AT_ONCE = 49
 # Cells of a window along an axis, up to which a TPU adds them up as slices if it moves
 # fewer bytes so. XLA estimates 1.3 times the cycles for 5 cells, 2.0 for 7.
 MOST_SLICES = 3
+# Cells of an axis that is not pooled, from which on they fill the lanes of a TPU.
+LANES = 128
+# Windows that cover a cell along an axis, up to which a TPU sends cotangents to blocks
+# of cells; windows to look at for each cell, up to which blocks are two strides long.
+MOST_COVERS, MOST_LOOKS = 3, 27
 
 
 def doubles(dim: AxisWindow) -> bool:
     """Whether log-step doubling is the better pass over this axis."""
     return dim.window // dim.stride >= DOUBLING_FROM
+
+
+def fills_lanes(window: Window, shape: Sequence[int]) -> bool:
+    """Whether a TPU may lay an array out so that no pooled axis is in its lanes."""
+    others = (size for axis, size in enumerate(shape) if axis not in window.axes)
+    return any(not is_symbolic(size) and size >= LANES for size in others)
 
 
 def choose(platform: str, window: Window) -> Implementation:
@@ -162,16 +174,11 @@ def _called(names: tuple[str, ...], function: Callable[..., Any], *arrays: Any) 
 
 
 def _number_of(fill: Any) -> int:
-    """A number for each identity: 1 for 0, and another one for another identity.
-
-    Where a program reduces one array that is split over devices in two ways, XLA's
-    partitioner pads it once for all that have the same windows, with the identity of
-    the first, and the others are silently wrong. So the windows must differ.
-    """
+    """A number for each identity: 0 for 0, and another one for another identity."""
     if isinstance(fill, jax.core.Tracer):
-        return 2
+        return 1
     bits = np.asarray(fill).tobytes()
-    return 3 + zlib.crc32(bits) % 65_521 if any(bits) else 1
+    return 2 + zlib.crc32(bits) % 65_521 if any(bits) else 0
 
 
 def xla_reduce_window(
@@ -184,10 +191,17 @@ def xla_reduce_window(
     """`lax.reduce_window` of one array or several, by a resolved window.
 
     Cells may lie `apart` along some axes, with the identity between them.
+
+    Where a program reduces one array that is split over devices in two ways, XLA's
+    partitioner of jax 0.10 pads it once for all that have the same windows, with the
+    identity of the first, and the others are silently wrong. So the arrays or the
+    windows must differ. One array of floats is rounded to more bits than it has, which
+    fuses. Else one cell is dilated, with which a TPU's compiler fuses nothing.
     """
     if is_symbolic(window.cells):
         return reduce_whole(arrays, fills, computation, window)
-    rank = jax.tree.leaves(arrays)[0].ndim
+    (first, *others), tree = jax.tree.flatten(arrays)
+    rank, number = first.ndim, _number_of(jax.tree.leaves(fills)[0])
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     between = [(apart or {}).get(axis, 1) for axis in range(rank)]
@@ -196,10 +210,13 @@ def xla_reduce_window(
         dilations[axis] = dim.dilation
         padding[axis] = dim.low, dim.behind
     single = [axis for axis in range(rank) if lengths[axis] == 1]
-    if single:  # any dilation of one cell is the same; a TPU minds it least at the end
-        dilations[single[-1]] = _number_of(jax.tree.leaves(fills)[0])
+    if number and not others and jnp.issubdtype(first.dtype, jnp.floating):
+        info = jnp.finfo(first.dtype)
+        first = lax.reduce_precision(first, info.nexp, info.nmant + number)
+    elif single:
+        dilations[single[-1]] = 1 + number
     reduced = lax.reduce_window(
-        arrays,
+        jax.tree.unflatten(tree, [first, *others]),
         fills,
         computation,
         window_dimensions=lengths,

@@ -1,15 +1,15 @@
-"""Windows in one piece, by XLA's own windowed reduction: winners, and the ways back.
+"""Windows in one piece, by XLA's own windowed reduction: sums, and the ways back.
 
-Where a device reduces windows itself, steps are detours. On the way back every window
+Where a device reduces windows itself, steps are detours. On the way back of a maximum
+all cells look for their windows in one loop. Where other axes fill the lanes, a block
+of cells is an axis, to which the windows that cover it are broadcast. Else every window
 is repeated over the `stride` cells that begin with it; then the windows that cover a
-cell are whole strides away, and all cells look for theirs in one loop. Windows that do
-not overlap are not repeated: their cells are filled where they are.
+cell are whole strides away.
 """
 
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
@@ -19,118 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import MOST_SLICES, xla_reduce_window
+from jaxpool._lowering import (
+    MOST_COVERS,
+    MOST_LOOKS,
+    MOST_SLICES,
+    fills_lanes,
+    xla_reduce_window,
+)
 from jaxpool._passes import Dims, Op, cut, pad, select, with_next
-from jaxpool._stages import Arrays
-from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
 
 _ZERO = np.zeros(())
 _NONE: Mapping[int, int] = {}
-
-
-def first_winners(
-    beats: Callable[[jax.Array, jax.Array], jax.Array],
-    worst: np.ndarray,
-    window: Window,
-    cells: jax.Array,
-    *valid: jax.Array,
-) -> Arrays:
-    """The value and the position of each winner, and whether any cell is valid.
-
-    XLA combines cells in an order of its own, so the earliest of equal cells is told by
-    their places. Those are numbers from 0 on that wrap around at the largest of the
-    smallest type in which differences of two cells of one window have a sign: most
-    windows need one byte. What XLA begins with, and pads with, is at -1: it loses.
-    """
-
-    def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
-        # The highest bit is kept for -1; the next one is the sign of a difference.
-        return (i < 0) | (j >= 0) & ((j - i) << 1 < 0)
-
-    places = _places(window, cells.shape, lambda dim: np.arange(dim.size))
-    combine = _earliest(beats, is_before)
-    arrays = cells, places, *valid
-    fills = worst, np.full((), -1, places.dtype), *(np.False_ for _ in valid)
-    values, place, *some = xla_reduce_window(arrays, fills, combine, window)
-    return values, _position(window, place), *some
-
-
-def indexed_winners(
-    beats: Callable[[jax.Array, jax.Array], jax.Array],
-    worst: np.ndarray,
-    window: Window,
-    cells: jax.Array,
-    *valid: jax.Array,
-) -> Arrays:
-    """The same with the index of each cell for its place, whatever the sizes."""
-    last = np.int32(np.iinfo(np.int32).max)
-    arrays = cells, cell_indices(window, cells.shape), *valid
-    fills = worst, last, *(np.False_ for _ in valid)
-    combine = _earliest(beats, lax.lt)
-    values, index, *some = xla_reduce_window(arrays, fills, combine, window)
-    return values, position_of(index, window), *some
-
-
-def _earliest(
-    beats: Callable[[jax.Array, jax.Array], jax.Array],
-    is_before: Callable[[jax.Array, jax.Array], jax.Array],
-) -> Callable[[Arrays, Arrays], Arrays]:
-    """Combine `(value, place[, valid])` of cells in any order."""
-
-    def combine(one: Arrays, other: Arrays) -> Arrays:
-        (m, i, *ok), (v, j, *other_ok) = one, other
-        takes = beats(v, m) | ~beats(m, v) & is_before(j, i)
-        if ok:
-            takes = other_ok[0] & (takes | ~ok[0])
-            ok = [ok[0] | other_ok[0]]
-        return jnp.where(takes, v, m), jnp.where(takes, j, i), *ok
-
-    return combine
-
-
-def has_places(window: Window) -> bool:
-    """Whether the places of `first_winners` fit into 32 bits, and are known at all."""
-    return not window.is_symbolic and _reach(window) <= 1 << 30
-
-
-def _reach(window: Window) -> int:
-    """Cells from the first one of a window to the last one, row-major."""
-    return math.prod(dim.extent for _, dim in window.pairs())
-
-
-def _places(
-    window: Window, shape: Sequence[int], along: Callable[[AxisWindow], np.ndarray]
-) -> jax.Array:
-    """Places, row-major in the extent of a window, of what lies `along` each axis.
-
-    From one constant for each axis, of full shape before they are added up: XLA:GPU
-    makes a kernel of a smaller sum.
-    """
-    dtype = np.min_scalar_type(-2 * _reach(window))
-    places, pitch = jnp.zeros(shape, dtype), 1
-    for axis, dim in reversed(window.pairs()):
-        steps = (along(dim) * pitch).astype(dtype)
-        places += lax.broadcast_in_dim(steps, shape, (axis,))
-        pitch *= dim.extent
-    return places & np.iinfo(dtype).max
-
-
-def _position(window: Window, place: jax.Array) -> jax.Array:
-    """The position inside its window of each winner, from its place."""
-    starts = _places(
-        window, place.shape, lambda dim: np.arange(dim.out) * dim.stride - dim.low
-    )
-    offset = (place - starts) & np.iinfo(place.dtype).max
-    if all(dim.dilation == 1 for dim in window.dims):
-        return offset
-    offset = offset.astype(np.int32)
-    position, cells = jnp.zeros_like(offset), 1
-    for _, dim in reversed(window.pairs()):
-        position += offset % dim.extent // dim.dilation * cells
-        offset //= dim.extent
-        cells *= dim.window
-    return position
 
 
 def route(
@@ -139,38 +39,45 @@ def route(
     """Send the cotangent of each window to the cell at `position` inside it.
 
     They are added up in `dtype`, and returned in that of `g`. A position beyond the
-    window has no cell.
+    window has no cell. Cells are looked at in blocks, or all of them in one loop over
+    windows that are repeated.
     """
-    if selects(window) == 1:
-        return _placed(window, position, g)
-    around = {}
-    for axis, dim in window.pairs():
-        before = (_most_covers(dim) - 1) * dim.stride - dim.low
-        around[axis] = before, dim.low + dim.size - dim.out * dim.stride
-    position = pad(_repeated(window, lax.max, position), _ZERO, around)
-    g = pad(_repeated(window, lax.add, g), _ZERO, around)
+    blocks = _blocks(window, g.shape)
+    if blocks is None:
+        position = _repeated(window, lax.max, position)
+        g = _repeated(window, lax.add, g)
+    around, opened, each, weight = {}, [], [], window.cells
+    rank = g.ndim + len(blocks or ())
+    for i, (axis, dim) in enumerate(window.pairs()):
+        if blocks is None:
+            along, line = axis, _over_cells(dim)
+        else:
+            along, line = axis + 1 + i, _over_block(dim, blocks[i])
+            opened.append(along)
+        around[axis] = line.around
+        weight //= dim.window
+        each.append(list(_covers(axis, dim, line, along, rank, weight)))
+    position, g = pad(position, _ZERO, around), pad(g, _ZERO, around)
 
     def won(covers: tuple[_Cover, ...]) -> jax.Array:
         places = {cover.axis: cover.place for cover in covers}
-        inner, arrived = cut(position, places), cut(g, places)
-        for cover in covers:
-            inner -= jnp.asarray(cover.start, inner.dtype)
-        wins = inner == 0
+        inner = jnp.expand_dims(cut(position, places), opened)
+        arrived = jnp.expand_dims(cut(g, places), opened)
+        starts = (jnp.asarray(cover.start, inner.dtype) for cover in covers)
+        wins = inner == sum(starts, jnp.zeros((1,) * rank, inner.dtype))
         for cover in covers:
             if not cover.is_in.all():
                 wins &= cover.is_in
-        return select(wins, arrived.astype(dtype), 0)
+        return select(wins, arrived, 0).astype(dtype)
 
-    weights = itertools.accumulate(
-        (dim.window for _, dim in reversed(window.pairs())),
-        initial=1,
-        func=operator.mul,
-    )
-    each = [
-        list(_covers(axis, dim, weight, g.ndim))
-        for (axis, dim), weight in zip(reversed(window.pairs()), weights, strict=False)
-    ]
-    return reduce(lax.add, map(won, itertools.product(*each))).astype(g.dtype)
+    routed = reduce(lax.add, map(won, itertools.product(*each))).astype(g.dtype)
+    if opened:
+        # XLA would open the blocks before it fills them, and write what is in them.
+        routed = lax.optimization_barrier(routed)
+        for axis in reversed(opened):
+            routed = with_next(routed, axis - 1)
+    rest = {axis: (0, dim.size - routed.shape[axis]) for axis, dim in window.pairs()}
+    return pad(routed, _ZERO, rest)
 
 
 def selects(window: Window) -> int:
@@ -178,30 +85,66 @@ def selects(window: Window) -> int:
     return math.prod(_most_covers(dim) for _, dim in window.pairs())
 
 
-def _placed(window: Window, position: jax.Array, g: jax.Array) -> jax.Array:
-    """The same for windows that do not overlap: the cells of each one are a block.
+def _blocks(window: Window, shape: Sequence[int]) -> list[int] | None:
+    """How many strides long a block is along each pooled axis; None without blocks.
 
-    A block is an axis after each pooled one. XLA would open the blocks before it fills
-    them, and write to memory what is in them, but for the barrier.
+    Longer blocks read less of the windows beside them, and look at more windows.
     """
-    opened = [axis + 1 + i for i, (axis, _) in enumerate(window.pairs())]
-    inner, inside, weight = jnp.expand_dims(position, opened), {}, 1
-    in_window = []
-    for place, (axis, dim) in zip(opened[::-1], window.pairs()[::-1], strict=True):
-        others = [other for other in range(inner.ndim) if other != place]
-        cells = np.expand_dims(np.arange(dim.stride), others)
-        number, rest = np.divmod(cells, dim.dilation)
-        is_in = (rest == 0) & (number < dim.window)
-        if not is_in.all():
-            in_window.append(jnp.asarray(is_in))
-        inner -= jnp.asarray(np.where(is_in, number, 0) * weight, inner.dtype)
-        inside[axis] = -dim.low, dim.low + dim.size - dim.out * dim.stride
-        weight *= dim.window
-    wins = reduce(operator.and_, in_window, inner == 0)
-    filled = lax.optimization_barrier(select(wins, jnp.expand_dims(g, opened), 0))
-    for axis in reversed(opened):
-        filled = with_next(filled, axis - 1)
-    return pad(filled, _ZERO, inside)
+    dims = [dim for _, dim in window.pairs()]
+    ones, most = [1] * len(dims), max(map(_most_covers, dims), default=1)
+    if most == 1:
+        return ones
+    if all(dim.stride == 1 for dim in dims):
+        return None
+    if most > MOST_COVERS or not fills_lanes(window, shape):
+        return None
+    doubled = [
+        2 if 1 < dim.stride < dim.extent and dim.size % (2 * dim.stride) == 0 else 1
+        for dim in dims
+    ]
+    looks = (_most_covers(dim) + n - 1 for dim, n in zip(dims, doubled, strict=True))
+    return doubled if math.prod(looks) <= MOST_LOOKS else ones
+
+
+def _most_covers(dim: AxisWindow) -> int:
+    """How many strides a window extends over."""
+    return -(-dim.extent // dim.stride)
+
+
+class _Line(NamedTuple):
+    """Where the windows that may cover a cell are, along one axis.
+
+    Windows are padded `around`. For a cell, one window of each of `places` is looked
+    at; the cell lies `offsets` behind the beginning of that.
+    """
+
+    around: tuple[int, int]
+    places: list[tuple[int, int, int]]
+    offsets: list[np.ndarray]
+
+
+def _over_block(dim: AxisWindow, many: int) -> _Line:
+    """For each cell of a block, which is `many` strides long, all that cover one."""
+    cells = np.arange(many * dim.stride)
+    count = -(-dim.size // cells.size)
+    earliest = (dim.extent - 1 - dim.low) // dim.stride
+    latest = (cells.size - 1 + dim.low) // dim.stride
+    around = earliest, many * (count - 1) + latest + 1 - dim.out
+    steps = range(earliest + latest + 1)
+    places = [(step, count, many) for step in steps]
+    offsets = [cells + dim.low - (step - earliest) * dim.stride for step in steps]
+    return _Line(around, places, offsets)
+
+
+def _over_cells(dim: AxisWindow) -> _Line:
+    """For each cell of an axis, of windows that are repeated over their strides."""
+    most = _most_covers(dim)
+    before = (most - 1) * dim.stride - dim.low
+    around = before, dim.low + dim.size - dim.out * dim.stride
+    steps = range(most)
+    places = [((most - 1 - step) * dim.stride, dim.size, 1) for step in steps]
+    inside = (np.arange(dim.size) + dim.low) % dim.stride
+    return _Line(around, places, [inside + step * dim.stride for step in steps])
 
 
 def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:
@@ -276,8 +219,8 @@ def _in_slices(x: jax.Array, axis: int, dim: AxisWindow, dtype: np.dtype) -> jax
 class _Cover(NamedTuple):
     """Of the windows that cover the cells of an axis, one for each cell.
 
-    Where they are among the repeated ones; and of each cell, in shapes that broadcast,
-    whether it is in its window, and how much of the position this axis accounts for.
+    Where they are; and of each cell, in shapes that broadcast, whether it is in its
+    window, and how much of the position this axis accounts for.
     """
 
     axis: int
@@ -286,23 +229,17 @@ class _Cover(NamedTuple):
     start: np.ndarray
 
 
-def _covers(axis: int, dim: AxisWindow, weight: int, rank: int) -> Iterator[_Cover]:
-    """For each cell of an axis all windows that cover it, the latest ones first."""
-    shape = [-1 if other == axis else 1 for other in range(rank)]
-    most = _most_covers(dim)
-    for back in range(most):
-        offset = (np.arange(dim.size) + dim.low) % dim.stride + back * dim.stride
+def _covers(
+    axis: int, dim: AxisWindow, line: _Line, along: int, rank: int, weight: int
+) -> Iterator[_Cover]:
+    """All that cover a cell of an axis; cells lie `along` another one."""
+    shape = [-1 if other == along else 1 for other in range(rank)]
+    for place, offset in zip(line.places, line.offsets, strict=True):
         number, rest = np.divmod(offset, dim.dilation)
-        is_in = (rest == 0) & (number < dim.window)
-        if is_in.any() or not back:  # an empty axis has none
+        is_in = (offset >= 0) & (rest == 0) & (number < dim.window)
+        if is_in.any() or place == line.places[0]:  # an empty axis has none
             start = np.where(is_in, number, 0) * weight
-            place = (most - 1 - back) * dim.stride, dim.size, 1
             yield _Cover(axis, place, is_in.reshape(shape), start.reshape(shape))
-
-
-def _most_covers(dim: AxisWindow) -> int:
-    """How many strides a window extends over."""
-    return -(-dim.extent // dim.stride)
 
 
 def _repeated(window: Window, op: Op, array: jax.Array) -> jax.Array:

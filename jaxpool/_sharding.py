@@ -9,6 +9,7 @@ is decided here. Anywhere else nothing is done.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -59,9 +60,28 @@ def in_auto_mode(
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
         spec[axis] = None if out % shards else spec[axis]
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
-    automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
+
+    def split_as_x(*arrays: Any) -> T:
+        return jax.tree.map(partial(_keep_split, geometry.axes, _spec(x)), function(*arrays))
+
+    automatic = auto_axes(split_as_x, axes=tuple(sorted(names)), out_sharding=sharding)
     pooled: T = automatic(x, *others)
     return pooled
+
+
+def _keep_split(
+    axes: Sequence[int], spec: PartitionSpec, pooled: jax.Array
+) -> jax.Array:
+    """Say how XLA should lay out what is pooled, before what divides is decided.
+
+    Of its own windows over several split axes XLA makes programs that do not compile,
+    or end the process, where it does not know.
+    """
+    layout = [
+        entry if axis in axes else PartitionSpec.UNCONSTRAINED
+        for axis, entry in enumerate(spec)
+    ]
+    return jax.lax.with_sharding_constraint(pooled, PartitionSpec(*layout))
 
 
 def _splitting(array: jax.Array, axes: Iterable[int]) -> set[str]:
