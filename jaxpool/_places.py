@@ -57,12 +57,13 @@ def packed_winners(
     them, whereas it writes places first that it reduces together with values.
     """
     bits = lax.bitcast_convert_type(cells, np.int16).astype(np.int32)
+    is_negative_zero = bits == -0x8000
     order = jnp.where(bits < 0, bits ^ 0x7FFF, bits)
-    order = jnp.where(cells == 0, 0, order if is_max else ~order)
+    order = jnp.where(is_negative_zero, 0, order)
+    order = order if is_max else ~order
     order = jnp.where(cells != cells, 0x7FFF, order) + 0x8000
     places = _places(window, cells.shape, lambda dim: np.arange(dim.size), _INT32)
-    is_negative_zero = (bits == -0x8000).astype(np.int32)
-    packed = order << 15 | (_LAST - places) << 1 | is_negative_zero
+    packed = order << 15 | (_LAST - places) << 1 | is_negative_zero.astype(np.int32)
     found = xla_reduce_window(packed, np.int32(0), lax.max, window)
     order = (found >> 15) - 0x8000
     order = order if is_max else ~order

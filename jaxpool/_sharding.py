@@ -13,7 +13,10 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
+from jax.lax import with_sharding_constraint
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+
+from jaxpool._window import Window
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
@@ -59,29 +62,29 @@ def in_auto_mode(
     for axis, out in zip(geometry.axes, geometry.outs, strict=True):
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
         spec[axis] = None if out % shards else spec[axis]
+    splits = [axis for axis in geometry.axes if _spec(x)[axis] is not None]
+    if isinstance(geometry, Window) and len(splits) > 1 and spec != list(_spec(x)):
+        function = partial(_split_as_before, function, _spec(x), splits)
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
-
-    def split_as_x(*arrays: Any) -> T:
-        return jax.tree.map(partial(_keep_split, geometry.axes, _spec(x)), function(*arrays))
-
-    automatic = auto_axes(split_as_x, axes=tuple(sorted(names)), out_sharding=sharding)
+    automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
     pooled: T = automatic(x, *others)
     return pooled
 
 
-def _keep_split(
-    axes: Sequence[int], spec: PartitionSpec, pooled: jax.Array
-) -> jax.Array:
-    """Say how XLA should lay out what is pooled, before what divides is decided.
+def _split_as_before(
+    function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
+) -> T:
+    """Let what is pooled be split as the input is, before that changes.
 
-    Of its own windows over several split axes XLA makes programs that do not compile,
-    or end the process, where it does not know.
+    Of its own windows XLA's partitioner of jax 0.10 else makes programs that do not
+    compile, or it ends the process, where several axes are split.
     """
-    layout = [
-        entry if axis in axes else PartitionSpec.UNCONSTRAINED
-        for axis, entry in enumerate(spec)
-    ]
-    return jax.lax.with_sharding_constraint(pooled, PartitionSpec(*layout))
+    layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
+    for axis in splits:
+        layout[axis] = spec[axis]
+    split = partial(with_sharding_constraint, shardings=PartitionSpec(*layout))
+    pooled: T = jax.tree.map(split, function(*arrays))
+    return pooled
 
 
 def _splitting(array: jax.Array, axes: Iterable[int]) -> set[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _native
+from jaxpool import _places
 from jaxpool._passes import cut, pad
 from tests import oracle
 from tests.cases import NAMED_CASES, distinct, mask, quick_jit, tied
@@ -76,7 +76,7 @@ def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
             cells.append(combine(one, other))
         return cells[0]
 
-    monkeypatch.setattr(_native, "xla_reduce_window", shuffled)
+    monkeypatch.setattr(_places, "xla_reduce_window", shuffled)
     worst = -np.inf if kind == "max" else np.inf
     x = tied((1, 140 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
     where = mask(x.shape, seed) if masked else None

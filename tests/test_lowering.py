@@ -68,7 +68,7 @@ def test_a_tpu_goes_back_at_once(kind, repeats, platform, at_once):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "uint8"])
 def test_identities_of_one_dtype_are_told_apart(dtype):
-    """A maximum, a minimum and a sum of one array have windows of their own."""
+    """By windows of their own, or by roundings, with which a TPU fuses."""
     x = jnp.ones((1, 6, 6, 1), dtype)
 
     def pools(x):
@@ -78,14 +78,21 @@ def test_identities_of_one_dtype_are_told_apart(dtype):
 
     text = jax.jit(pools).lower(x).as_text()
     dilations = re.findall(r"window_dilations = array<i64: ([^>]*)>", text)
-    expected = 2 if dtype == "uint8" else 3  # the least of uint8 is its 0
-    assert len(set(dilations)) == expected
+    roundings = re.findall(r"reduce_precision %\S+, format = e(\d+)m(\d+)", text)
     assert len(dilations) == 3
+    if "float" not in dtype:
+        expected = 2 if dtype == "uint8" else 3  # the least of uint8 is its 0
+        assert len(set(dilations)) == expected
+        return
+    info = jnp.finfo(dtype)
+    assert set(dilations) == {"1, 1, 1, 1"}
+    assert len(set(roundings)) == 2  # nothing tells a sum of 0 from no rounding
+    assert all(int(e) == info.nexp and int(m) > info.nmant for e, m in roundings)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_a_tpu_fills_tiles_before_it_merges_them(platform):
-    """With a barrier between: see `_native._placed`."""
+    """With a barrier between: see `_native.route`."""
     text = exported_back(jaxpool.max_pool, 2, platform)
     assert text.count("stablehlo.optimization_barrier") == (platform == "tpu")
     assert text.count("stablehlo.reduce_window") == (platform != "cpu")  # the values

@@ -215,6 +215,18 @@ def test_xlas_own_windows_are_right_beside_each_other(name, split):
     assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
 
 
+@every_split
+@pytest.mark.parametrize("name", ["2/2", "3/2", "5/2", "3/2 padded", "4/2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_blocks_of_xlas_own_windows_exchange_only_halos(name, split, dtype):
+    """Where channels fill the lanes of a TPU."""
+    pool = windowed("max", name, implementation="reduce_window")
+    spatial = over(mesh_of(split), None, *split)
+    arrays = image_and_cotangent(pool, (1, 64, 32, 128))
+    sent = check(pool, [a.astype(dtype) for a in arrays], [spatial, spatial])
+    assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
+
+
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_masks_over_space_exchange_only_halos(kind):
     pool = windowed(kind, "3/1")
@@ -318,6 +330,26 @@ def test_explicit_space_with_indices(kind):
     for a, b in zip(got, pool(x), strict=True):
         np.testing.assert_array_equal(a, b)
         assert spec_of(a) == P(None, "h", None, None)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "geometry", [((3, 3), 3), ((3, 8), 2), ((15, 8), 1)], ids=["3/3", "3x8", "15x8"]
+)
+def test_explicit_space_by_xlas_own_windows(kind, geometry):
+    """Of results that do not divide, XLA's partitioner must know how to split them.
+
+    It refused, or ended the process, where two axes are split.
+    """
+    window, strides = geometry
+    pool = functools.partial(
+        getattr(jaxpool, f"{kind}_pool"),
+        window=window,
+        strides=strides,
+        implementation="reduce_window",
+    )
+    split = {"h": 2, "w": 2}
+    check_explicit(pool, (None, "h", "w"), split, (2, 16, 8, 2))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])

@@ -1,0 +1,142 @@
+"""XLA's own windows where an axis that is not pooled fills the lanes of a TPU.
+
+Then cells look for their windows in blocks, and 16-bit floats win in one number with
+their places. A CPU takes that way by name.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpool
+from jaxpool import _native, _places
+from jaxpool._lowering import LANES
+from jaxpool._window import resolve
+from tests import oracle
+from tests.cases import NAMED_CASES, Case, cotangent, quick_jit, tied
+
+BLOCKS = [
+    Case((1, 12, 8, 2), (3, 3), 2, "SAME"),
+    Case((1, 12, 8, 2), (3, 3), 2, 1),
+    Case((1, 10, 8, 2), (3, 3), 2, ((2, 0), (0, 2))),
+    Case((1, 9, 8, 2), (3, 3), (2, 3), "SAME_LOWER"),
+    Case((1, 8, 12, 2), (5, 4), 2, "SAME"),
+    Case((1, 12, 12, 2), (5, 7), (4, 3), "SAME"),
+    Case((1, 12, 9, 2), (3, 2), (2, 1), 1),
+    Case((1, 12, 9, 2), (3, 2), (4, 3), 0),
+    Case((1, 16, 12, 2), (2, 3), (4, 2), "SAME", (3, 2)),
+    Case((1, 8, 4, 4, 2), (3, 3, 3), 2, "SAME"),
+    Case((1, 8, 4, 4, 2), (5, 5, 5), 2, "SAME"),
+    Case((2, 16, 2), (3,), 2, "SAME"),
+    Case((1, 11, 9, 2), (3, 3), 2, 1, ceil_mode=True),
+]
+
+
+def filled(x, case):
+    """`x` tiled along an axis that is not pooled, and how to have it back."""
+    pooled = {
+        axis % x.ndim for axis in oracle._pooled_axes(x.ndim, case.window, case.axes)
+    }
+    free = [axis for axis in range(x.ndim) if axis not in pooled and x.shape[axis]]
+    if not free or not x.size:
+        pytest.skip("nothing to tile")
+    times = [1] * x.ndim
+    times[free[-1]] = -(-LANES // x.shape[free[-1]])
+
+    def first(y):
+        parts = np.split(np.asarray(y), times[free[-1]], free[-1])
+        assert all((part == parts[0]).all() or np.isnan(part).any() for part in parts)
+        return parts[-1]
+
+    return (lambda a: np.tile(a, times)), first
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize("case", [*NAMED_CASES, *BLOCKS])
+def test_values_winners_and_gradients(case, kind):
+    x = tied(case.shape, specials=(np.nan, np.inf, -np.inf, -0.0))
+    tile, first = filled(x, case)
+    kwargs = case.kwargs()
+    want, _ = oracle.pool_and_grad(x, None, kind, **kwargs)
+    g = cotangent(want.shape)
+    _, dx = oracle.pool_and_grad(x, g, kind, **kwargs)
+    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
+    pooled = functools.partial(pooled, **kwargs)
+
+    @quick_jit
+    def run(x, g):
+        (y, indices), pull = jax.vjp(
+            functools.partial(pooled, implementation="reduce_window"), x
+        )
+        others = pooled(x, implementation="slices")
+        none = np.zeros(indices.shape, jax.dtypes.float0)
+        return y, indices, others[1], pull((g.astype(y.dtype), none))[0]
+
+    for dtype in ("float32", "bfloat16", "float16"):
+        got = [first(part) for part in run(tile(x).astype(dtype), tile(g))]
+        np.testing.assert_array_equal(got[0].astype(np.float32), want, err_msg=dtype)
+        np.testing.assert_array_equal(got[1], got[2], err_msg=dtype)
+        np.testing.assert_array_equal(got[3].astype(np.float32), dx, err_msg=dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_every_16_bit_float_keeps_its_bits(dtype, kind):
+    """Alone in its window, and but for NaN where it wins."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(-1, 1, 128)
+    worst = -np.inf if kind == "max" else np.inf
+    x = np.concatenate([every, np.full_like(every, worst)], 1)
+    assert _places.packs(resolve(x.shape, 2, 2, 0, 1, 1, False), jnp.asarray(x))
+    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
+    y, indices = pooled(x, 2, axes=1, implementation="reduce_window")
+    np.testing.assert_array_equal(indices, 0)
+    with np.errstate(invalid="ignore"):
+        y, is_nan = np.asarray(y), np.isnan(every)
+        np.testing.assert_array_equal(np.isnan(y), is_nan)
+    bits = [a.view(np.uint16)[~is_nan] for a in (y, every)]
+    np.testing.assert_array_equal(*bits)
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)])
+def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
+    x = np.tile(np.asarray(zeros, jnp.bfloat16)[:, None], (1, LANES))
+    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
+    y, indices = pooled(x, 2, axes=0, implementation="reduce_window")
+    np.testing.assert_array_equal(indices, 0)
+    np.testing.assert_array_equal(np.signbit(y), np.signbit(zeros[0]))
+
+
+def test_places_beyond_the_bits_that_are_left():
+    """The last cell of 2**14 has the last place that fits."""
+    for rows, packs in ((1 << 14, True), ((1 << 14) + 2, False)):
+        x = jnp.zeros((rows, LANES), jnp.bfloat16).at[rows - 2, :].set(1)
+        window = resolve(x.shape, 2, 2, 0, 1, 0, False)
+        assert _places.packs(window, x) == packs
+        pooled = functools.partial(jaxpool.max_pool_with_indices, window=2, axes=0)
+        _, indices = pooled(x, implementation="reduce_window")
+        np.testing.assert_array_equal(indices[-1], rows - 2)
+        np.testing.assert_array_equal(indices[:-1, 0], np.arange(0, rows - 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("case", "blocks"),
+    [
+        (Case((8, 12, 8, 128), (3, 3), 2, "SAME"), [2, 2]),
+        (Case((8, 12, 6, 128), (3, 3), 2, "SAME"), [2, 1]),
+        (Case((128, 12, 8, 3), (3, 3), 2, "SAME"), [2, 2]),
+        (Case((8, 12, 8, 64), (3, 3), 2, "SAME"), None),
+        (Case((8, 12, 8, 64), (2, 2), 2, "SAME"), [1, 1]),
+        (Case((8, 12, 8, 128), (3, 3), 1, "SAME"), None),
+        (Case((8, 12, 8, 128), (5, 3), (2, 1), "SAME"), [2, 1]),
+        (Case((8, 16, 8, 128), (7, 3), 2, "SAME"), None),
+        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, "SAME"), [2, 2, 2]),
+        (Case((1, 8, 8, 8, 128), (5, 3, 3), 2, "SAME"), [1, 1, 1]),
+    ],
+)
+def test_the_rule_for_blocks(case, blocks):
+    window = resolve(shape=case.shape, **case.kwargs() | {"strides": case.strides})
+    assert _native._blocks(window, case.shape) == blocks
