@@ -120,7 +120,7 @@ def packs(window: Window, cells: jax.Array) -> bool:
         last += (dim.size - 1) * pitch
         pitch *= dim.extent
     sizes, outs = zip(*((dim.size, dim.out) for dim in window.dims), strict=True)
-    return last <= _LAST and 2 * math.prod(outs) <= math.prod(sizes)
+    return last <= _LAST and 4 * math.prod(outs) <= math.prod(sizes)
 
 
 def has_places(window: Window) -> bool:

@@ -41,7 +41,7 @@ ORDER = (
     "_bins|_lowering|_steps",
     "_stages",
     "_passes",
-    "_routes|_native",
+    "_routes|_native|_places",
     "_extremes",
     "_reduce_(any|max|sum)",
     "_reduce_norm|_sharding",

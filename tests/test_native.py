@@ -88,10 +88,10 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
     """Alone in its window, and but for NaN where it wins."""
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(-1, 1, 128)
     worst = -np.inf if kind == "max" else np.inf
-    x = np.concatenate([every, np.full_like(every, worst)], 1)
-    assert _places.packs(resolve(x.shape, 2, 2, 0, 1, 1, False), jnp.asarray(x))
+    x = np.concatenate([every, *[np.full_like(every, worst)] * 3], 1)
+    assert _places.packs(resolve(x.shape, 4, 4, 0, 1, 1, False), jnp.asarray(x))
     pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
-    y, indices = pooled(x, 2, axes=1, implementation="reduce_window")
+    y, indices = pooled(x, 4, axes=1, implementation="reduce_window")
     np.testing.assert_array_equal(indices, 0)
     with np.errstate(invalid="ignore"):
         y, is_nan = np.asarray(y), np.isnan(every)
@@ -103,23 +103,24 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)])
 def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
-    x = np.tile(np.asarray(zeros, jnp.bfloat16)[:, None], (1, LANES))
+    cells = *zeros, *[-np.inf if kind == "max" else np.inf] * 2
+    x = np.tile(np.asarray(cells, jnp.bfloat16)[:, None], (1, LANES))
     pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
-    y, indices = pooled(x, 2, axes=0, implementation="reduce_window")
+    y, indices = pooled(x, 4, axes=0, implementation="reduce_window")
     np.testing.assert_array_equal(indices, 0)
     np.testing.assert_array_equal(np.signbit(y), np.signbit(zeros[0]))
 
 
 def test_places_beyond_the_bits_that_are_left():
     """The last cell of 2**14 has the last place that fits."""
-    for rows, packs in ((1 << 14, True), ((1 << 14) + 2, False)):
-        x = jnp.zeros((rows, LANES), jnp.bfloat16).at[rows - 2, :].set(1)
-        window = resolve(x.shape, 2, 2, 0, 1, 0, False)
+    for rows, packs in ((1 << 14, True), ((1 << 14) + 4, False)):
+        x = jnp.zeros((rows, LANES), jnp.bfloat16).at[rows - 3].set(1)
+        window = resolve(x.shape, 2, 4, 0, 1, 0, False)
         assert _places.packs(window, x) == packs
-        pooled = functools.partial(jaxpool.max_pool_with_indices, window=2, axes=0)
-        _, indices = pooled(x, implementation="reduce_window")
-        np.testing.assert_array_equal(indices[-1], rows - 2)
-        np.testing.assert_array_equal(indices[:-1, 0], np.arange(0, rows - 2, 2))
+        pooled = functools.partial(jaxpool.max_pool_with_indices, axes=0)
+        _, indices = pooled(x, 2, 4, implementation="reduce_window")
+        np.testing.assert_array_equal(indices[-1], rows - 3)
+        np.testing.assert_array_equal(indices[:-1, 0], np.arange(0, rows - 4, 4))
 
 
 @pytest.mark.parametrize(
