@@ -42,9 +42,8 @@ AT_ONCE = 49
 MOST_SLICES = 3
 # Cells of an axis that is not pooled, from which on they fill the lanes of a TPU.
 LANES = 128
-# Windows that cover a cell along an axis, up to which a TPU sends cotangents to blocks
-# of cells; windows to look at for each cell, up to which blocks are two strides long.
-MOST_COVERS, MOST_LOOKS = 3, 27
+# Windows to look at along an axis, up to which a TPU sends cotangents back in blocks.
+MOST_LOOKS = 3
 
 
 def doubles(dim: AxisWindow) -> bool:
@@ -196,12 +195,21 @@ def xla_reduce_window(
     partitioner of jax 0.10 pads it once for all that have the same windows, with the
     identity of the first, and the others are silently wrong. So the arrays or the
     windows must differ. One array of floats is rounded to more bits than it has, which
-    fuses. Else one cell is dilated, with which a TPU's compiler fuses nothing.
+    fuses. Else one cell is dilated, with which a TPU's compiler fuses nothing. Traced
+    identities are not told from each other.
     """
     if is_symbolic(window.cells):
         return reduce_whole(arrays, fills, computation, window)
     (first, *others), tree = jax.tree.flatten(arrays)
-    rank, number = first.ndim, _number_of(jax.tree.leaves(fills)[0])
+    number = _number_of(jax.tree.leaves(fills)[0])
+    if number and not others and jnp.issubdtype(first.dtype, jnp.floating):
+        info = jnp.finfo(first.dtype)
+        first = lax.reduce_precision(first, info.nexp, info.nmant + number)
+        number = 0
+    leaves = [first, *others]
+    if number and all(axis in window.axes for axis in range(first.ndim)):
+        leaves = [jnp.expand_dims(leaf, -1) for leaf in leaves]
+    rank = leaves[0].ndim
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     between = [(apart or {}).get(axis, 1) for axis in range(rank)]
@@ -209,14 +217,10 @@ def xla_reduce_window(
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
         padding[axis] = dim.low, dim.behind
-    single = [axis for axis in range(rank) if lengths[axis] == 1]
-    if number and not others and jnp.issubdtype(first.dtype, jnp.floating):
-        info = jnp.finfo(first.dtype)
-        first = lax.reduce_precision(first, info.nexp, info.nmant + number)
-    elif single:
-        dilations[single[-1]] = 1 + number
+    if number:  # a TPU minds it least at the end
+        dilations[max(set(range(rank)) - set(window.axes))] = 1 + number
     reduced = lax.reduce_window(
-        jax.tree.unflatten(tree, [first, *others]),
+        jax.tree.unflatten(tree, leaves),
         fills,
         computation,
         window_dimensions=lengths,
@@ -228,6 +232,7 @@ def xla_reduce_window(
 
     def without_rest(array: jax.Array) -> jax.Array:
         # Where the input ends beyond the last window, XLA may see one more.
-        return lax.slice(array, [0] * rank, window.output_shape(array.shape))
+        array = lax.slice(array, [0] * rank, window.output_shape(array.shape))
+        return array.reshape(array.shape[: first.ndim])
 
     return jax.tree.map(without_rest, reduced)

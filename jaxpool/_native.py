@@ -20,7 +20,6 @@ import numpy as np
 from jax import lax
 
 from jaxpool._lowering import (
-    MOST_COVERS,
     MOST_LOOKS,
     MOST_SLICES,
     fills_lanes,
@@ -46,7 +45,7 @@ def route(
     if blocks is None:
         position = _repeated(window, lax.max, position)
         g = _repeated(window, lax.add, g)
-    around, opened, each, weight = {}, [], [], window.cells
+    around, rest, opened, each, weight = {}, {}, [], [], window.cells
     rank = g.ndim + len(blocks or ())
     for i, (axis, dim) in enumerate(window.pairs()):
         if blocks is None:
@@ -54,7 +53,7 @@ def route(
         else:
             along, line = axis + 1 + i, _over_block(dim, blocks[i])
             opened.append(along)
-        around[axis] = line.around
+        around[axis], rest[axis] = line.around, (-line.before, 0)
         weight //= dim.window
         each.append(list(_covers(axis, dim, line, along, rank, weight)))
     position, g = pad(position, _ZERO, around), pad(g, _ZERO, around)
@@ -76,12 +75,14 @@ def route(
         routed = lax.optimization_barrier(routed)
         for axis in reversed(opened):
             routed = with_next(routed, axis - 1)
-    rest = {axis: (0, dim.size - routed.shape[axis]) for axis, dim in window.pairs()}
+    for axis, dim in window.pairs():
+        low, _ = rest[axis]
+        rest[axis] = low, dim.size - routed.shape[axis] - low
     return pad(routed, _ZERO, rest)
 
 
 def selects(window: Window) -> int:
-    """How many windows `route` looks at for each cell."""
+    """How many windows `route` looks at for each cell, without blocks."""
     return math.prod(_most_covers(dim) for _, dim in window.pairs())
 
 
@@ -91,19 +92,16 @@ def _blocks(window: Window, shape: Sequence[int]) -> list[int] | None:
     Longer blocks read less of the windows beside them, and look at more windows.
     """
     dims = [dim for _, dim in window.pairs()]
-    ones, most = [1] * len(dims), max(map(_most_covers, dims), default=1)
-    if most == 1:
-        return ones
-    if all(dim.stride == 1 for dim in dims):
+    if selects(window) == 1:
+        return [1] * len(dims)
+    if all(dim.stride == 1 for dim in dims) or not fills_lanes(window, shape):
         return None
-    if most > MOST_COVERS or not fills_lanes(window, shape):
-        return None
-    doubled = [
+    many = [
         2 if 1 < dim.stride < dim.extent and dim.size % (2 * dim.stride) == 0 else 1
         for dim in dims
     ]
-    looks = (_most_covers(dim) + n - 1 for dim, n in zip(dims, doubled, strict=True))
-    return doubled if math.prod(looks) <= MOST_LOOKS else ones
+    lines = map(_over_block, dims, many)
+    return many if all(len(line.places) <= MOST_LOOKS for line in lines) else None
 
 
 def _most_covers(dim: AxisWindow) -> int:
@@ -115,25 +113,31 @@ class _Line(NamedTuple):
     """Where the windows that may cover a cell are, along one axis.
 
     Windows are padded `around`. For a cell, one window of each of `places` is looked
-    at; the cell lies `offsets` behind the beginning of that.
+    at; the cell lies `offsets` behind the beginning of that. The first cells are so
+    many `before` the first one of the input.
     """
 
+    before: int
     around: tuple[int, int]
     places: list[tuple[int, int, int]]
     offsets: list[np.ndarray]
 
 
 def _over_block(dim: AxisWindow, many: int) -> _Line:
-    """For each cell of a block, which is `many` strides long, all that cover one."""
-    cells = np.arange(many * dim.stride)
-    count = -(-dim.size // cells.size)
-    earliest = (dim.extent - 1 - dim.low) // dim.stride
-    latest = (cells.size - 1 + dim.low) // dim.stride
-    around = earliest, many * (count - 1) + latest + 1 - dim.out
+    """For each cell of a block, which is `many` strides long, all that cover one.
+
+    Blocks begin with the input, or with the first window if windows do not overlap.
+    """
+    before = dim.low if dim.extent <= dim.stride else 0
+    inside = np.arange(many * dim.stride) + dim.low - before
+    count = -(-(dim.size + before) // inside.size)
+    earliest = (dim.extent - 1 - inside[0]) // dim.stride
+    latest = inside[-1] // dim.stride
+    around = int(earliest), int(many * (count - 1) + latest + 1 - dim.out)
     steps = range(earliest + latest + 1)
     places = [(step, count, many) for step in steps]
-    offsets = [cells + dim.low - (step - earliest) * dim.stride for step in steps]
-    return _Line(around, places, offsets)
+    offsets = [inside - (step - earliest) * dim.stride for step in steps]
+    return _Line(before, around, places, offsets)
 
 
 def _over_cells(dim: AxisWindow) -> _Line:
@@ -144,7 +148,7 @@ def _over_cells(dim: AxisWindow) -> _Line:
     steps = range(most)
     places = [((most - 1 - step) * dim.stride, dim.size, 1) for step in steps]
     inside = (np.arange(dim.size) + dim.low) % dim.stride
-    return _Line(around, places, [inside + step * dim.stride for step in steps])
+    return _Line(0, around, places, [inside + step * dim.stride for step in steps])
 
 
 def total(window: Window, dtype: np.dtype, divided: bool, x: jax.Array) -> jax.Array:
@@ -237,7 +241,7 @@ def _covers(
     for place, offset in zip(line.places, line.offsets, strict=True):
         number, rest = np.divmod(offset, dim.dilation)
         is_in = (offset >= 0) & (rest == 0) & (number < dim.window)
-        if is_in.any() or place == line.places[0]:  # an empty axis has none
+        if is_in.any() or place == line.places[0]:  # a repeated window may have no cell
             start = np.where(is_in, number, 0) * weight
             yield _Cover(axis, place, is_in.reshape(shape), start.reshape(shape))
 

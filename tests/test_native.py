@@ -47,9 +47,11 @@ def filled(x, case):
     times[free[-1]] = -(-LANES // x.shape[free[-1]])
 
     def first(y):
-        parts = np.split(np.asarray(y), times[free[-1]], free[-1])
-        assert all((part == parts[0]).all() or np.isnan(part).any() for part in parts)
-        return parts[-1]
+        y = np.asarray(y).astype(np.float64)
+        parts = np.split(y, times[free[-1]], free[-1])
+        for part in parts:
+            np.testing.assert_array_equal(part, parts[0])
+        return parts[0]
 
     return (lambda a: np.tile(a, times)), first
 
@@ -77,9 +79,9 @@ def test_values_winners_and_gradients(case, kind):
 
     for dtype in ("float32", "bfloat16", "float16"):
         got = [first(part) for part in run(tile(x).astype(dtype), tile(g))]
-        np.testing.assert_array_equal(got[0].astype(np.float32), want, err_msg=dtype)
+        np.testing.assert_array_equal(got[0], want, err_msg=dtype)
         np.testing.assert_array_equal(got[1], got[2], err_msg=dtype)
-        np.testing.assert_array_equal(got[3].astype(np.float32), dx, err_msg=dtype)
+        np.testing.assert_array_equal(got[3], dx, err_msg=dtype)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -132,12 +134,22 @@ def test_places_beyond_the_bits_that_are_left():
         (Case((8, 12, 8, 64), (3, 3), 2, "SAME"), None),
         (Case((8, 12, 8, 64), (2, 2), 2, "SAME"), [1, 1]),
         (Case((8, 12, 8, 128), (3, 3), 1, "SAME"), None),
-        (Case((8, 12, 8, 128), (5, 3), (2, 1), "SAME"), [2, 1]),
-        (Case((8, 16, 8, 128), (7, 3), 2, "SAME"), None),
+        (Case((8, 12, 8, 128), (3, 3), (2, 1), "SAME"), [2, 1]),
+        (Case((8, 16, 8, 128), (5, 3), 2, "SAME"), None),
+        (Case((8, 16, 8, 128), (4, 4), 2, 0), [2, 2]),
+        (Case((8, 16, 8, 128), (4, 4), 2, 1), None),
         (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, "SAME"), [2, 2, 2]),
-        (Case((1, 8, 8, 8, 128), (5, 3, 3), 2, "SAME"), [1, 1, 1]),
+        (Case((1, 8, 8, 8, 128), (5, 3, 3), 2, "SAME"), None),
+        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, 1), [2, 2, 2]),
+        (Case((1, 8, 8, 128), (2, 2), 2, 1), [1, 1]),
     ],
 )
 def test_the_rule_for_blocks(case, blocks):
     window = resolve(shape=case.shape, **case.kwargs() | {"strides": case.strides})
     assert _native._blocks(window, case.shape) == blocks
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_cell_of_a_tile_looks_at_one_window(padding):
+    window = resolve((1, 8, 8, 128), (2, 2), 2, padding, 1, None, False)
+    assert [len(_native._over_block(dim, 1).places) for dim in window.dims] == [1, 1]

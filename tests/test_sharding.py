@@ -215,6 +215,36 @@ def test_xlas_own_windows_are_right_beside_each_other(name, split):
     assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_xlas_own_windows_over_all_axes_are_right_beside_each_other(dtype):
+    geometry = {"window": (3, 3), "strides": 2, "padding": 1, "axes": (0, 1)}
+    x, _ = image_and_cotangent(lambda x: x, (64, 32))
+    x = x.astype(dtype)
+
+    def run(x):
+        pooled = [
+            getattr(jaxpool, name)(x, implementation="reduce_window", **geometry)
+            for name in ("max_pool_with_indices", "min_pool_with_indices", "sum_pool")
+        ]
+        both = jax.tree.leaves(pooled)
+        if dtype == "int32":
+            return both
+        names = {"max_pool": 1, "min_pool": 2}
+        total = lambda x: sum(  # noqa: E731
+            times
+            * getattr(jaxpool, name)(
+                x, implementation="reduce_window", **geometry
+            ).sum()
+            for name, times in names.items()
+        )
+        return [*both, jax.grad(total)(x)]
+
+    wanted = jax.jit(run)(x)
+    got = jax.jit(run)(jax.device_put(x, over(mesh_of(TILES), *TILES)))
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @every_split
 @pytest.mark.parametrize("name", ["2/2", "3/2", "5/2", "3/2 padded", "4/2"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
