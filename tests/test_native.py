@@ -16,7 +16,7 @@ from jaxpool import _native, _places
 from jaxpool._lowering import LANES
 from jaxpool._window import resolve
 from tests import oracle
-from tests.cases import NAMED_CASES, Case, cotangent, quick_jit, tied
+from tests.cases import NAMED_CASES, Case, cotangent, mask, quick_jit, tied
 
 BLOCKS = [
     Case((1, 12, 8, 2), (3, 3), 2, "SAME"),
@@ -153,3 +153,21 @@ def test_the_rule_for_blocks(case, blocks):
 def test_a_cell_of_a_tile_looks_at_one_window(padding):
     window = resolve((1, 8, 8, 128), (2, 2), 2, padding, 1, None, False)
     assert [len(_native._over_block(dim, 1).places) for dim in window.dims] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_masked_cells_never_win(dtype, kind):
+    """With a mask no 16-bit float is packed."""
+    x, where = tied((1, 8, 8, LANES)).astype(dtype), mask((8, 8, 1), keep=0.3)
+    geometry = {"window": (3, 3), "strides": 2, "padding": 1, "where": where}
+    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
+
+    def run(implementation):
+        pool = functools.partial(pooled, implementation=implementation, **geometry)
+        (y, indices), pull = jax.vjp(pool, x)
+        none = np.zeros(indices.shape, jax.dtypes.float0)
+        return y, indices, pull((jnp.ones_like(y), none))[0]
+
+    for got, want in zip(run("reduce_window"), run("slices"), strict=True):
+        np.testing.assert_array_equal(got, want)
