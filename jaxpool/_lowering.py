@@ -40,7 +40,8 @@ AT_ONCE = 49
 # Cells of a window along an axis, up to which a TPU adds them up as slices if it moves
 # fewer bytes so. XLA estimates 1.3 times the cycles for 5 cells, 2.0 for 7.
 MOST_SLICES = 3
-# Cells of an axis that is not pooled, from which on they fill the lanes of a TPU.
+# Cells of an axis that is not pooled, from which on they fill the lanes of a TPU. What
+# is better then, `experiments devices` counts; GPUs follow the same rule.
 LANES = 128
 # Windows to look at along an axis, up to which a TPU sends cotangents back in blocks.
 MOST_LOOKS = 3

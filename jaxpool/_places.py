@@ -18,7 +18,7 @@ from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
 
 _INT32 = np.dtype(np.int32)
-_LAST = 0x3FFF  # place in one number with a 16-bit float and one bit more
+_LAST = 0x3FFF  # place that fits beside a 16-bit float and one bit more
 
 
 def first_winners(
@@ -50,7 +50,7 @@ def first_winners(
 def packed_winners(
     is_max: bool, worst: np.ndarray, window: Window, cells: jax.Array
 ) -> Arrays:
-    """The same for 16-bit floats by one maximum of integers, for few windows.
+    """The same for 16-bit floats by one maximum of integers, where that `packs`.
 
     Each holds the order of a cell, its place, which counts down, and whether it is -0,
     which is no less than 0. A TPU's compiler computes the integers where it reduces

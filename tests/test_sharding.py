@@ -217,27 +217,20 @@ def test_xlas_own_windows_are_right_beside_each_other(name, split):
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_xlas_own_windows_over_all_axes_are_right_beside_each_other(dtype):
-    geometry = {"window": (3, 3), "strides": 2, "padding": 1, "axes": (0, 1)}
-    x, _ = image_and_cotangent(lambda x: x, (64, 32))
-    x = x.astype(dtype)
+    """Where no axis is left whose cell might be dilated."""
+    options = {"strides": 2, "axes": (0, 1), "implementation": "reduce_window"}
+    x = distinct((64, 32)).astype(dtype)
+
+    def pooled(name, x):
+        return getattr(jaxpool, name)(x, (3, 3), padding=1, **options)
+
+    def total(x):
+        return pooled("max_pool", x).sum() + 2 * pooled("min_pool", x).sum()
 
     def run(x):
-        pooled = [
-            getattr(jaxpool, name)(x, implementation="reduce_window", **geometry)
-            for name in ("max_pool_with_indices", "min_pool_with_indices", "sum_pool")
-        ]
-        both = jax.tree.leaves(pooled)
-        if dtype == "int32":
-            return both
-        names = {"max_pool": 1, "min_pool": 2}
-        total = lambda x: sum(  # noqa: E731
-            times
-            * getattr(jaxpool, name)(
-                x, implementation="reduce_window", **geometry
-            ).sum()
-            for name, times in names.items()
-        )
-        return [*both, jax.grad(total)(x)]
+        names = "max_pool_with_indices", "min_pool_with_indices", "sum_pool"
+        values = jax.tree.leaves([pooled(name, x) for name in names])
+        return values if dtype == "int32" else [*values, jax.grad(total)(x)]
 
     wanted = jax.jit(run)(x)
     got = jax.jit(run)(jax.device_put(x, over(mesh_of(TILES), *TILES)))
