@@ -171,3 +171,19 @@ def test_masked_cells_never_win(dtype, kind):
 
     for got, want in zip(run("reduce_window"), run("slices"), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("strides", "channels"), [(2, LANES), (2, 96), (1, LANES)])
+def test_cotangents_of_16_bits_are_added_up_in_32(strides, channels):
+    """In blocks, of repeated windows, and at stride 1: one cell wins several windows."""
+    x = np.zeros((1, 8, 8, channels), jnp.bfloat16)
+    x[:, 2, 2] = 1
+
+    def back(x, g):
+        pool = functools.partial(jaxpool.max_pool, implementation="reduce_window")
+        return jax.vjp(lambda x: pool(x, (3, 3), strides), x)[1](g)[0]
+
+    shape = jax.eval_shape(lambda x: jaxpool.max_pool(x, (3, 3), strides), x).shape
+    g = np.random.default_rng(0).normal(size=shape).astype(x.dtype)
+    exact = back(x.astype(np.float32), g.astype(np.float32))
+    np.testing.assert_array_equal(back(x, g), exact.astype(x.dtype))
