@@ -175,7 +175,7 @@ def test_masked_cells_never_win(dtype, kind):
 
 @pytest.mark.parametrize(("strides", "channels"), [(2, LANES), (2, 96), (1, LANES)])
 def test_cotangents_of_16_bits_are_added_up_in_32(strides, channels):
-    """In blocks, of repeated windows, and at stride 1: one cell wins several windows."""
+    """In blocks, of repeated windows, at stride 1: one cell wins several windows."""
     x = np.zeros((1, 8, 8, channels), jnp.bfloat16)
     x[:, 2, 2] = 1
 
