@@ -171,7 +171,7 @@ def find_winners(
         cells = _cells(kind, wide, *arrays)
         fill, beats = worst(kind, wide), partial(_beats, kind)
         if len(arrays) == 1 and _places.packs(window, cells[0]):
-            first = partial(_places.packed_winners, kind == "max")
+            first = partial(_places.packed_winners, kind == "max", dtype)
         elif _places.has_places(window):
             first = partial(_places.first_winners, beats)
         else:

@@ -43,8 +43,9 @@ MOST_SLICES = 3
 # Cells of an axis that is not pooled, from which on they fill the lanes of a TPU. What
 # is better then, `experiments devices` counts; GPUs follow the same rule.
 LANES = 128
-# Windows to look at along an axis, up to which a TPU sends cotangents back in blocks.
-MOST_LOOKS = 3
+# Strides of a block in which a TPU sends cotangents back: along the last pooled axis,
+# and along others.
+LAST_BLOCK, BLOCK = 4, 2
 
 
 def doubles(dim: AxisWindow) -> bool:
@@ -56,6 +57,16 @@ def fills_lanes(window: Window, shape: Sequence[int]) -> bool:
     """Whether a TPU may lay an array out so that no pooled axis is in its lanes."""
     others = (size for axis, size in enumerate(shape) if axis not in window.axes)
     return any(not is_symbolic(size) and size >= LANES for size in others)
+
+
+def pools_beside_tiles(window: Window, shape: Sequence[int]) -> bool:
+    """Whether a TPU lays an array out so that no pooled axis is in its lanes or next.
+
+    It prefers a last axis that fills them without a rest, and then the one before it.
+    """
+    others = (size for axis, size in enumerate(shape) if axis not in window.axes)
+    fills = (not is_symbolic(size) and size % LANES == 0 for size in others)
+    return any(fills) and shape[-1] % LANES != 0
 
 
 def choose(platform: str, window: Window) -> Implementation:

@@ -20,7 +20,8 @@ import numpy as np
 from jax import lax
 
 from jaxpool._lowering import (
-    MOST_LOOKS,
+    BLOCK,
+    LAST_BLOCK,
     MOST_SLICES,
     fills_lanes,
     xla_reduce_window,
@@ -89,19 +90,26 @@ def selects(window: Window) -> int:
 def _blocks(window: Window, shape: Sequence[int]) -> list[int] | None:
     """How many strides long a block is along each pooled axis; None without blocks.
 
-    Longer blocks read less of the windows beside them, and look at more windows.
+    Longer blocks read less of the windows beside them, and look at more windows. They
+    pay if at least half of the windows that a block looks at begin in it.
     """
     dims = [dim for _, dim in window.pairs()]
     if selects(window) == 1:
         return [1] * len(dims)
     if all(dim.stride == 1 for dim in dims) or not fills_lanes(window, shape):
         return None
-    many = [
-        2 if 1 < dim.stride < dim.extent and dim.size % (2 * dim.stride) == 0 else 1
-        for dim in dims
-    ]
+    longest = [BLOCK] * (len(dims) - 1) + [LAST_BLOCK]
+    many = [_strides(dim, most) for dim, most in zip(dims, longest, strict=True)]
     lines = map(_over_block, dims, many)
-    return many if all(len(line.places) <= MOST_LOOKS for line in lines) else None
+    few = (len(line.places) <= 2 * n for line, n in zip(lines, many, strict=True))
+    return many if all(few) else None
+
+
+def _strides(dim: AxisWindow, most: int) -> int:
+    """How many strides, at most so many, a block has that the axis is a multiple of."""
+    if dim.stride == 1 or dim.stride >= dim.extent:
+        return 1
+    return next(n for n in (most, 2, 1) if dim.size % (n * dim.stride) == 0 or n == 1)
 
 
 def _most_covers(dim: AxisWindow) -> int:

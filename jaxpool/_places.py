@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._lowering import fills_lanes, xla_reduce_window
+from jaxpool._lowering import fills_lanes, pools_beside_tiles, xla_reduce_window
 from jaxpool._stages import Arrays
 from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
 
-_INT32 = np.dtype(np.int32)
+_INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 _LAST = 0x3FFF  # place that fits beside a 16-bit float and one bit more
 
 
@@ -39,7 +39,9 @@ def first_winners(
         # The highest bit is kept for -1; the next one is the sign of a difference.
         return (i < 0) | (j >= 0) & ((j - i) << 1 < 0)
 
-    places = _places(window, cells.shape, lambda dim: np.arange(dim.size))
+    wrapping = _wrapping(window)
+    places = _places(window, cells.shape, wrapping, _places_of_cells)
+    places &= np.iinfo(wrapping).max
     combine = _earliest(beats, is_before)
     arrays = cells, places, *valid
     fills = worst, np.full((), -1, places.dtype), *(np.False_ for _ in valid)
@@ -48,13 +50,18 @@ def first_winners(
 
 
 def packed_winners(
-    is_max: bool, worst: np.ndarray, window: Window, cells: jax.Array
+    is_max: bool,
+    dtype: np.dtype,
+    worst: np.ndarray,
+    window: Window,
+    cells: jax.Array,
 ) -> Arrays:
     """The same for 16-bit floats by one maximum of integers, where that `packs`.
 
     Each holds the order of a cell, its place, which counts down, and whether it is -0,
     which is no less than 0. A TPU's compiler computes the integers where it reduces
-    them, whereas it writes places first that it reduces together with values.
+    them, whereas it writes places first that it reduces together with values. There it
+    also unpacks both, if both are conversions, to the types wanted, of one other type.
     """
     bits = lax.bitcast_convert_type(cells, np.int16).astype(np.int32)
     is_negative_zero = bits == -0x8000
@@ -62,16 +69,26 @@ def packed_winners(
     order = jnp.where(is_negative_zero, 0, order)
     order = order if is_max else ~order
     order = jnp.where(cells != cells, 0x7FFF, order) + 0x8000
-    places = _places(window, cells.shape, lambda dim: np.arange(dim.size), _INT32)
+    places = _places(window, cells.shape, _INT32, _places_of_cells)
     packed = order << 15 | (_LAST - places) << 1 | is_negative_zero.astype(np.int32)
     found = xla_reduce_window(packed, np.int32(0), lax.max, window)
     order = (found >> 15) - 0x8000
     order = order if is_max else ~order
     bits = jnp.where(order < 0, order ^ 0x7FFF, order)
-    bits = jnp.where((found & 1) == 1, -0x8000, bits).astype(np.int16)
-    values = lax.bitcast_convert_type(bits, cells.dtype)
-    place = (_LAST - (found >> 1 & _LAST)).astype(_wrapping(window))
-    return jnp.where(found == 0, worst, values), _position(window, place)
+    bits = jnp.where((found & 1) == 1, -0x8000, bits)
+    values = _from_bits(bits, cells.dtype)
+    values = jnp.where(found == 0, worst.astype(values.dtype), values)
+    starts = _places(window, found.shape, _FLOAT32, _starts_of_windows)
+    offset = (_LAST - (found >> 1 & _LAST)).astype(_FLOAT32) - starts
+    position = _inside(window, offset)
+    return values.astype(cells.dtype), position.astype(dtype)
+
+
+def _from_bits(bits: jax.Array, dtype: np.dtype) -> jax.Array:
+    """16-bit floats from their bits, as float32 if that shares its exponents."""
+    if dtype == jnp.bfloat16:
+        return lax.bitcast_convert_type(bits << 16, np.float32)
+    return lax.bitcast_convert_type(bits.astype(np.int16), dtype)
 
 
 def indexed_winners(
@@ -110,17 +127,19 @@ def _earliest(
 def packs(window: Window, cells: jax.Array) -> bool:
     """Whether `packed_winners` pays, knows these floats, and has bits for all places.
 
-    It pays if the integers of all windows are half as large as the floats of all cells.
+    It pays if the integers of all windows are half as large as the floats of all cells,
+    or are not written by a TPU.
     """
     is_narrow = jnp.issubdtype(cells.dtype, jnp.floating) and cells.dtype.itemsize == 2
     if window.is_symbolic or not is_narrow or not fills_lanes(window, cells.shape):
         return False
     last, pitch = 0, 1
     for _, dim in reversed(window.pairs()):
-        last += (dim.size - 1) * pitch
+        last += (dim.size + dim.low - 1) * pitch
         pitch *= dim.extent
     sizes, outs = zip(*((dim.size, dim.out) for dim in window.dims), strict=True)
-    return last <= _LAST and 4 * math.prod(outs) <= math.prod(sizes)
+    pays = 4 * math.prod(outs) <= math.prod(sizes)
+    return last <= _LAST and (pays or pools_beside_tiles(window, cells.shape))
 
 
 def has_places(window: Window) -> bool:
@@ -138,38 +157,48 @@ def _wrapping(window: Window) -> np.dtype:
     return np.min_scalar_type(-2 * _reach(window))
 
 
+def _places_of_cells(dim: AxisWindow) -> np.ndarray:
+    return np.arange(dim.size) + dim.low
+
+
+def _starts_of_windows(dim: AxisWindow) -> np.ndarray:
+    return np.arange(dim.out) * dim.stride
+
+
 def _places(
     window: Window,
     shape: Sequence[int],
+    dtype: np.dtype,
     along: Callable[[AxisWindow], np.ndarray],
-    dtype: np.dtype | None = None,
 ) -> jax.Array:
     """Places, row-major in the extent of a window, of what lies `along` each axis.
 
     From one constant for each axis, of full shape before they are added up: XLA:GPU
     makes a kernel of a smaller sum.
     """
-    dtype = _wrapping(window) if dtype is None else dtype
     places, pitch = jnp.zeros(shape, dtype), 1
     for axis, dim in reversed(window.pairs()):
         steps = (along(dim) * pitch).astype(dtype)
         places += lax.broadcast_in_dim(steps, shape, (axis,))
         pitch *= dim.extent
-    return places & np.iinfo(dtype).max
+    return places
 
 
 def _position(window: Window, place: jax.Array) -> jax.Array:
-    """The position inside its window of each winner, from its place."""
-    starts = _places(
-        window, place.shape, lambda dim: np.arange(dim.out) * dim.stride - dim.low
-    )
-    offset = (place - starts) & np.iinfo(place.dtype).max
+    """The position inside its window of each winner, from its place, wrapped around."""
+    starts = _places(window, place.shape, place.dtype, _starts_of_windows)
+    return _inside(window, (place - starts) & np.iinfo(place.dtype).max)
+
+
+def _inside(window: Window, offset: jax.Array) -> jax.Array:
+    """The position of the cell at an offset, row-major in the extent of its window."""
     if all(dim.dilation == 1 for dim in window.dims):
         return offset
-    offset = offset.astype(np.int32)
-    position, cells = jnp.zeros_like(offset), 1
+    rest = offset.astype(_INT32)
+    position, cells = jnp.zeros(offset.shape, offset.dtype), 1
     for _, dim in reversed(window.pairs()):
-        position += offset % dim.extent // dim.dilation * cells
-        offset //= dim.extent
+        place = rest % dim.extent // dim.dilation * cells
+        position += place.astype(offset.dtype)
+        rest //= dim.extent
         cells *= dim.window
     return position

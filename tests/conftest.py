@@ -30,7 +30,7 @@ SWEEPS = {
     **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
     **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
     **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 2),
-    "native": 3,
+    "native": 6,
     **dict.fromkeys(("parity_keras", "parity_onnx"), 2),
 }
 

@@ -35,8 +35,11 @@ BLOCKS = [
 ]
 
 
-def filled(x, case):
-    """`x` tiled along an axis that is not pooled, and how to have it back."""
+def filled(x, case, which):
+    """`x` tiled along an axis that is not pooled, and how to have it back.
+
+    The last such axis, or the first.
+    """
     pooled = {
         axis % x.ndim for axis in oracle._pooled_axes(x.ndim, case.window, case.axes)
     }
@@ -44,11 +47,11 @@ def filled(x, case):
     if not free or not x.size:
         pytest.skip("nothing to tile")
     times = [1] * x.ndim
-    times[free[-1]] = -(-LANES // x.shape[free[-1]])
+    times[free[which]] = -(-LANES // x.shape[free[which]])
 
     def first(y):
         y = np.asarray(y).astype(np.float64)
-        parts = np.split(y, times[free[-1]], free[-1])
+        parts = np.split(y, times[free[which]], free[which])
         for part in parts:
             np.testing.assert_array_equal(part, parts[0])
         return parts[0]
@@ -56,11 +59,12 @@ def filled(x, case):
     return (lambda a: np.tile(a, times)), first
 
 
+@pytest.mark.parametrize("which", [-1, 0])
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("case", [*NAMED_CASES, *BLOCKS])
-def test_values_winners_and_gradients(case, kind):
+def test_values_winners_and_gradients(case, kind, which):
     x = tied(case.shape, specials=(np.nan, np.inf, -np.inf, -0.0))
-    tile, first = filled(x, case)
+    tile, first = filled(x, case, which)
     kwargs = case.kwargs()
     want, _ = oracle.pool_and_grad(x, None, kind, **kwargs)
     g = cotangent(want.shape)
@@ -102,6 +106,25 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
     np.testing.assert_array_equal(*bits)
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides", "packs"),
+    [
+        ((1, 8, 8, LANES), 2, True),
+        ((1, 8, 8, LANES), 1, False),
+        ((LANES, 8, 8, 3), 1, True),
+        ((LANES, 8, 8, LANES), 1, False),
+        ((LANES + 1, 8, 8, 3), 1, False),
+        ((8, 8, 8, LANES + 1), 1, False),
+        ((8, 8, 8, 3), 2, False),
+    ],
+)
+def test_the_rule_for_packing(shape, strides, packs):
+    """At stride 1 where a TPU does not write the numbers; never in float32."""
+    window = resolve(shape, (3, 3), strides, "SAME", 1, None, False)
+    assert _places.packs(window, jnp.zeros(shape, jnp.bfloat16)) == packs
+    assert not _places.packs(window, jnp.zeros(shape, jnp.float32))
+
+
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)])
 def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
@@ -128,19 +151,22 @@ def test_places_beyond_the_bits_that_are_left():
 @pytest.mark.parametrize(
     ("case", "blocks"),
     [
-        (Case((8, 12, 8, 128), (3, 3), 2, "SAME"), [2, 2]),
+        (Case((8, 8, 16, 128), (3, 3), 2, "SAME"), [2, 4]),
+        (Case((8, 12, 12, 128), (3, 3), 2, "SAME"), [2, 2]),
         (Case((8, 12, 6, 128), (3, 3), 2, "SAME"), [2, 1]),
-        (Case((128, 12, 8, 3), (3, 3), 2, "SAME"), [2, 2]),
+        (Case((8, 9, 8, 128), (3, 3), 2, "SAME"), [1, 4]),
+        (Case((128, 12, 8, 3), (3, 3), 2, "SAME"), [2, 4]),
         (Case((8, 12, 8, 64), (3, 3), 2, "SAME"), None),
         (Case((8, 12, 8, 64), (2, 2), 2, "SAME"), [1, 1]),
         (Case((8, 12, 8, 128), (3, 3), 1, "SAME"), None),
-        (Case((8, 12, 8, 128), (3, 3), (2, 1), "SAME"), [2, 1]),
-        (Case((8, 16, 8, 128), (5, 3), 2, "SAME"), None),
-        (Case((8, 16, 8, 128), (4, 4), 2, 0), [2, 2]),
-        (Case((8, 16, 8, 128), (4, 4), 2, 1), None),
-        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, "SAME"), [2, 2, 2]),
-        (Case((1, 8, 8, 8, 128), (5, 3, 3), 2, "SAME"), None),
-        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, 1), [2, 2, 2]),
+        (Case((8, 12, 8, 128), (3, 3), (2, 1), "SAME"), None),
+        (Case((8, 16, 8, 128), (5, 3), 2, "SAME"), [2, 4]),
+        (Case((8, 16, 8, 128), (7, 3), 2, "SAME"), None),
+        (Case((8, 16, 8, 128), (3, 7), 2, "SAME"), [2, 4]),
+        (Case((8, 16, 8, 128), (4, 4), 2, 1), [2, 4]),
+        (Case((8, 9, 8, 128), (5, 3), 2, "SAME"), None),
+        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, "SAME"), [2, 2, 4]),
+        (Case((1, 8, 8, 8, 128), (3, 3, 3), 2, 1), [2, 2, 4]),
         (Case((1, 8, 8, 128), (2, 2), 2, 1), [1, 1]),
     ],
 )
