@@ -169,14 +169,14 @@ def find_winners(
     def reduce_window(*arrays: jax.Array) -> Arrays:
         wide = _dtypes.infinite(x.dtype)
         cells = _cells(kind, wide, *arrays)
-        fill, beats = worst(kind, wide), partial(_beats, kind)
+        compete = partial(_beats, kind), worst(kind, wide)
         if len(arrays) == 1 and _places.packs(window, cells[0]):
             first = partial(_places.packed_winners, kind == "max", dtype)
         elif _places.has_places(window):
-            first = partial(_places.first_winners, beats)
+            first = partial(_places.first_winners, *compete)
         else:
-            first = partial(_places.indexed_winners, beats)
-        values, position, *some = first(fill, window, *cells)
+            first = partial(_places.indexed_winners, *compete)
+        values, position, *some = first(window, *cells)
         return finished(values, position.astype(dtype), *some)
 
     lowerings: Lowerings = {

@@ -52,7 +52,6 @@ def first_winners(
 def packed_winners(
     is_max: bool,
     dtype: np.dtype,
-    worst: np.ndarray,
     window: Window,
     cells: jax.Array,
 ) -> Arrays:
@@ -62,6 +61,7 @@ def packed_winners(
     which is no less than 0. A TPU's compiler computes the integers where it reduces
     them, whereas it writes places first that it reduces together with values. There it
     also unpacks both, if both are conversions, to the types wanted, of one other type.
+    Of a window of padding only, neither means anything.
     """
     bits = lax.bitcast_convert_type(cells, np.int16).astype(np.int32)
     is_negative_zero = bits == -0x8000
@@ -77,7 +77,6 @@ def packed_winners(
     bits = jnp.where(order < 0, order ^ 0x7FFF, order)
     bits = jnp.where((found & 1) == 1, -0x8000, bits)
     values = _from_bits(bits, cells.dtype)
-    values = jnp.where(found == 0, worst.astype(values.dtype), values)
     starts = _places(window, found.shape, _FLOAT32, _starts_of_windows)
     offset = (_LAST - (found >> 1 & _LAST)).astype(_FLOAT32) - starts
     position = _inside(window, offset)

@@ -136,16 +136,41 @@ def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
     np.testing.assert_array_equal(np.signbit(y), np.signbit(zeros[0]))
 
 
-def test_places_beyond_the_bits_that_are_left():
-    """The last cell of 2**14 has the last place that fits."""
-    for rows, packs in ((1 << 14, True), ((1 << 14) + 4, False)):
-        x = jnp.zeros((rows, LANES), jnp.bfloat16).at[rows - 3].set(1)
-        window = resolve(x.shape, 2, 4, 0, 1, 0, False)
-        assert _places.packs(window, x) == packs
-        pooled = functools.partial(jaxpool.max_pool_with_indices, axes=0)
-        _, indices = pooled(x, 2, 4, implementation="reduce_window")
-        np.testing.assert_array_equal(indices[-1], rows - 3)
-        np.testing.assert_array_equal(indices[:-1, 0], np.arange(0, rows - 4, 4))
+@pytest.mark.parametrize(
+    ("rows", "low", "packs"),
+    [(1 << 14, 0, True), ((1 << 14) + 4, 0, False), (1 << 14, 1, False)],
+)
+def test_places_beyond_the_bits_that_are_left(rows, low, packs):
+    """The last cell of 2**14 has the last place that fits, without padding."""
+    x = jnp.zeros((rows, LANES), jnp.bfloat16).at[rows - 3 - low].set(1)
+    window = resolve(x.shape, 2, 4, ((low, 0),), 1, 0, False)
+    assert _places.packs(window, x) == packs
+    pooled = functools.partial(jaxpool.max_pool_with_indices, axes=0)
+    _, indices = pooled(x, 2, 4, ((low, 0),), implementation="reduce_window")
+    np.testing.assert_array_equal(indices[-1], rows - 3 - low)
+    np.testing.assert_array_equal(
+        indices[:-1, 0], np.maximum(np.arange(0, rows - 4, 4) - low, 0)
+    )
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_windows_of_padding_only(dtype, kind):
+    """The cells of a dilated window lie around the only one of the input."""
+    x = tied((1, 1, 16, LANES)).astype(dtype)
+    geometry = {"window": (2, 2), "strides": (1, 8), "padding": 1, "dilation": 2}
+    window = resolve(x.shape, *geometry.values(), None, False)
+    assert _places.packs(window, x) == (dtype != "float32")
+    pooled = functools.partial(
+        getattr(jaxpool, f"{kind}_pool_with_indices"),
+        implementation="reduce_window",
+        empty_value=7,
+        **geometry,
+    )
+    y, pull, indices = jax.vjp(pooled, x, has_aux=True)
+    np.testing.assert_array_equal(y, 7)
+    np.testing.assert_array_equal(indices, -1)
+    np.testing.assert_array_equal(pull(jnp.ones_like(y))[0], 0)
 
 
 @pytest.mark.parametrize(
