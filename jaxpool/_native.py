@@ -9,10 +9,10 @@ cell are whole strides away.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,11 @@ from jaxpool._lowering import (
     fills_lanes,
     xla_reduce_window,
 )
-from jaxpool._passes import Dims, Op, cut, pad, select, with_next
+from jaxpool._passes import Dims, Op, cut, pad, select, split, with_next
+from jaxpool._stages import Arrays
 from jaxpool._window import AxisWindow, Window
+
+Starts: TypeAlias = Sequence[np.ndarray]
 
 _ZERO = np.zeros(())
 _NONE: Mapping[int, int] = {}
@@ -39,47 +42,76 @@ def route(
     """Send the cotangent of each window to the cell at `position` inside it.
 
     They are added up in `dtype`, and returned in that of `g`. A position beyond the
-    window has no cell. Cells are looked at in blocks, or all of them in one loop over
-    windows that are repeated.
+    window has no cell.
     """
-    blocks = _blocks(window, g.shape)
+
+    def told(starts: Starts, position: jax.Array, g: jax.Array) -> jax.Array:
+        place = jnp.zeros((1,) * g.ndim, position.dtype)
+        for start in starts:
+            place += jnp.asarray(start, position.dtype)
+        return select(position == place, g, 0).astype(dtype)
+
+    return from_windows(window, g.dtype, told, (position, g))
+
+
+def from_windows(
+    window: Window,
+    dtype: np.dtype,
+    told: Callable[..., jax.Array],
+    windows: Arrays,
+    cells: Arrays = (),
+) -> jax.Array:
+    """For each cell the sum of what it is told by the windows that cover it.
+
+    `told(starts, *windows, *cells)` is asked about one of these for each cell; `starts`
+    add up to the position of the cell in its window. What it says of cells beyond the
+    window does not count, and of windows beyond the last, which are 0, has to be 0. The
+    sum is returned in `dtype`. Cells are looked at in blocks, or all of them in one
+    loop over windows that are repeated.
+    """
+    blocks = _blocks(window, windows[0].shape)
     if blocks is None:
-        position = _repeated(window, lax.max, position)
-        g = _repeated(window, lax.add, g)
+        windows = tuple(_repeated(window, array) for array in windows)
     around, rest, opened, each, weight = {}, {}, [], [], window.cells
-    rank = g.ndim + len(blocks or ())
+    rank = windows[0].ndim + len(blocks or ())
     for i, (axis, dim) in enumerate(window.pairs()):
         if blocks is None:
             along, line = axis, _over_cells(dim)
         else:
             along, line = axis + 1 + i, _over_block(dim, blocks[i])
             opened.append(along)
+            length = line.offsets[0].size
+            (_, count, _), *_ = line.places
+            beside = {along - 1: (line.before, count * length - line.before - dim.size)}
+            padded = (pad(array, _ZERO, beside) for array in cells)
+            cells = tuple(split(array, along - 1, length) for array in padded)
         around[axis], rest[axis] = line.around, (-line.before, 0)
         weight //= dim.window
         each.append(list(_covers(axis, dim, line, along, rank, weight)))
-    position, g = pad(position, _ZERO, around), pad(g, _ZERO, around)
+    windows = tuple(pad(array, _ZERO, around) for array in windows)
+    if opened and cells:
+        # XLA would convert cells to a wider type, and write that, before it opens them.
+        cells = lax.optimization_barrier(cells)
 
-    def won(covers: tuple[_Cover, ...]) -> jax.Array:
+    def of(covers: tuple[_Cover, ...]) -> jax.Array:
         places = {cover.axis: cover.place for cover in covers}
-        inner = jnp.expand_dims(cut(position, places), opened)
-        arrived = jnp.expand_dims(cut(g, places), opened)
-        starts = (jnp.asarray(cover.start, inner.dtype) for cover in covers)
-        wins = inner == sum(starts, jnp.zeros((1,) * rank, inner.dtype))
-        for cover in covers:
-            if not cover.is_in.all():
-                wins &= cover.is_in
-        return select(wins, arrived, 0).astype(dtype)
+        covering = (jnp.expand_dims(cut(array, places), opened) for array in windows)
+        part = told([cover.start for cover in covers], *covering, *cells)
+        masks = (jnp.asarray(cover.is_in) for cover in covers if not cover.is_in.all())
+        for is_in in masks:
+            part = select(is_in, part, 0)
+        return part
 
-    routed = reduce(lax.add, map(won, itertools.product(*each))).astype(g.dtype)
+    summed = reduce(lax.add, map(of, itertools.product(*each))).astype(dtype)
     if opened:
         # XLA would open the blocks before it fills them, and write what is in them.
-        routed = lax.optimization_barrier(routed)
+        summed = lax.optimization_barrier(summed)
         for axis in reversed(opened):
-            routed = with_next(routed, axis - 1)
+            summed = with_next(summed, axis - 1)
     for axis, dim in window.pairs():
         low, _ = rest[axis]
-        rest[axis] = low, dim.size - routed.shape[axis] - low
-    return pad(routed, _ZERO, rest)
+        rest[axis] = low, dim.size - summed.shape[axis] - low
+    return pad(summed, _ZERO, rest)
 
 
 def selects(window: Window) -> int:
@@ -254,13 +286,14 @@ def _covers(
             yield _Cover(axis, place, is_in.reshape(shape), start.reshape(shape))
 
 
-def _repeated(window: Window, op: Op, array: jax.Array) -> jax.Array:
+def _repeated(window: Window, array: jax.Array) -> jax.Array:
     """Each cell `stride` times along each pooled axis.
 
     By a reduction along all axes, or for small numbers along the last one at last: with
     that along the others, a TPU's compiler fuses what comes before it.
     """
     pairs = [(axis, dim.stride) for axis, dim in window.pairs() if dim.stride > 1]
+    op = lax.add if jnp.issubdtype(array.dtype, jnp.floating) else lax.max
     is_small = array.dtype.itemsize == 1
     for some in (pairs[:-1], pairs[-1:]) if is_small else (pairs,):
         dims = {}

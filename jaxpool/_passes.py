@@ -180,6 +180,13 @@ def with_next(array: jax.Array, axis: int) -> jax.Array:
     return array.reshape(*shape[:axis], both, *shape[axis + 2 :])
 
 
+def split(array: jax.Array, axis: int, length: int) -> jax.Array:
+    """Make two axes of one: its parts of some length, and what is in each."""
+    shape = array.shape
+    parts = shape[axis] // length
+    return array.reshape(*shape[:axis], parts, length, *shape[axis + 1 :])
+
+
 def select(
     mask: jax.Array, array: jax.Array | np.integer, other: int | np.integer
 ) -> jax.Array:

@@ -14,7 +14,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxpool import _dtypes
 from jaxpool._dtypes import FLOAT32
@@ -22,7 +21,7 @@ from jaxpool._entry import entered
 from jaxpool._extremes import Kind
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_max import extremum, indexed_extremum
-from jaxpool._reduce_norm import window_norm
+from jaxpool._reduce_norm import sizes_of, window_norm
 from jaxpool._reduce_sum import counts, kept, window_sum
 from jaxpool._window import Window
 
@@ -119,18 +118,17 @@ def norm(
     p: float,
 ) -> jax.Array:
     """p-norm of each window, in the dtype of `x`, of integers in float32."""
-    dtype = _dtypes.averaged(x.dtype)
-    signed = kept(x, mask).astype(_dtypes.summed(dtype))
-    sizes = signed * lax.stop_gradient(lax.sign(signed))  # |x|, with gradient 0 at 0
+    x = kept(x, mask).astype(_dtypes.averaged(x.dtype))
+    wide = _dtypes.summed(x.dtype)
     if math.isinf(p):
-        norms = extremum("max", sizes, None, window, 0, implementation)
+        norms = extremum("max", sizes_of(x, x.dtype), None, window, 0, implementation)
     elif p == 1:
-        dtypes = sizes.dtype, sizes.dtype
-        norms = window_sum(sizes, None, (), window, *dtypes, implementation)
+        sizes = sizes_of(x, wide)
+        norms = window_sum(sizes, None, (), window, wide, x.dtype, implementation)
     else:
-        norms = window_norm(p, sizes, window, implementation)
+        norms = window_norm(p, x, window, wide, implementation)
     valid = _valid_count(mask, window, x)
-    return _fill_empty(norms.astype(dtype), window, valid, empty)
+    return _fill_empty(norms, window, valid, empty)
 
 
 def _valid_count(

@@ -14,11 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool import _native
 from jaxpool._linear import linear
 from jaxpool._lowering import (
+    AT_ONCE,
     Implementation,
+    Lowerings,
+    dispatch,
     is_doubling,
-    on_gpu_else,
     xla_reduce_window,
 )
 from jaxpool._passes import (
@@ -43,12 +46,13 @@ _ZERO = np.zeros(())
 
 
 class _Config(NamedTuple):
-    """What is static about a call."""
+    """What is static about a call: it computes in one dtype, and returns another."""
 
     p: float
     window: Window
     implementation: Implementation | None
-    at_once: bool = False  # on a GPU, where each step is a kernel
+    accumulator: np.dtype
+    result: np.dtype
 
 
 class _Edge(NamedTuple):
@@ -62,81 +66,122 @@ class _Edge(NamedTuple):
 
 
 def window_norm(
-    p: float, sizes: jax.Array, window: Window, implementation: Implementation | None
+    p: float,
+    x: jax.Array,
+    window: Window,
+    accumulator: np.dtype,
+    implementation: Implementation | None,
 ) -> jax.Array:
-    """p-norm of each window of sizes, which are not negative."""
+    """p-norm of each window in the dtype of `x`, computed in `accumulator`."""
     if window.is_symbolic and not is_symbolic(window.cells):
         cells = partial(reduce_cells, partial(_join, p), window=window)
         kept = jax.checkpoint(cells, prevent_cse=False)  # the sizes, not each step
-        norms: jax.Array = kept(sizes, init=np.zeros((), sizes.dtype))
-        return norms
-    return _norms(_Config(p, window, implementation), sizes)
+        sizes = sizes_of(x, accumulator)
+        norms: jax.Array = kept(sizes, init=np.zeros((), accumulator))
+        return norms.astype(x.dtype)
+    config = _Config(p, window, implementation, accumulator, x.dtype)
+    pooled: jax.Array = _norms(config, x)
+    return pooled
+
+
+def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Absolute values, with gradient 0 at 0."""
+    wide = x.astype(dtype)
+    return wide * _sign(wide)
+
+
+def _sign(x: jax.Array) -> jax.Array:
+    return lax.stop_gradient(lax.sign(x))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _norms(config: _Config, sizes: jax.Array) -> jax.Array:
-    p, window, implementation, _ = config
-    join, none = partial(_join, p), np.zeros((), sizes.dtype)
-    if window.is_symbolic or implementation == "reduce_window":
-        norms: jax.Array = xla_reduce_window(sizes, none, join, window)
-        return norms
-    return _on_each(_last, config, sizes)
+def _norms(config: _Config, x: jax.Array) -> jax.Array:
+    p, window, _, accumulator, result = config
+
+    def in_steps(x: jax.Array) -> jax.Array:
+        sizes = sizes_of(x, accumulator)
+        return _chain(p, _steps(config), sizes)[-1].astype(result)
+
+    def at_once(x: jax.Array) -> jax.Array:
+        sizes, none = sizes_of(x, accumulator), np.zeros((), accumulator)
+        norms: jax.Array = xla_reduce_window(sizes, none, partial(_join, p), window)
+        return norms.astype(result)
+
+    return _dispatch(config, at_once, in_steps, x)
+
+
+def _dispatch(
+    config: _Config,
+    at_once: Callable[..., jax.Array],
+    in_steps: Callable[..., jax.Array],
+    *arrays: jax.Array,
+) -> jax.Array:
+    lowerings: Lowerings = {
+        "reduce_window": at_once,
+        "slices": in_steps,
+        "doubling": in_steps,
+    }
+    made: jax.Array = dispatch(lowerings, config.window, config.implementation, *arrays)
+    return made
 
 
 @_norms.defjvp
 def _norms_jvp(
     config: _Config, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    (sizes,), (t,) = primals, tangents
-    norms = _norms(config, sizes)
-    gathered = partial(_on_each, _gathered, config)
-    handed_out = partial(_on_each, _handed_out, config)
-    return norms, linear(gathered, handed_out, (sizes, norms), t)
-
-
-def _on_each(
-    function: Callable[..., jax.Array], config: _Config, *arrays: Any
-) -> jax.Array:
-    """Call the function with the steps of the platform."""
-    at_once = partial(function, config._replace(at_once=True))
-    result: jax.Array = on_gpu_else(at_once, partial(function, config), *arrays)
-    return result
-
-
-def _last(config: _Config, sizes: jax.Array) -> jax.Array:
-    """The norms, at the end of the chain."""
-    return _chain(config.p, _steps(config), sizes)[-1]
+    (x,), (t,) = primals, tangents
+    norms = _norms(config._replace(result=config.accumulator), x)
+    functions = partial(_gathered, config), partial(_handed_out, config)
+    return norms.astype(config.result), linear(*functions, (x, norms), t)
 
 
 def _gathered(
     config: _Config, known: tuple[jax.Array, jax.Array], t: jax.Array
 ) -> jax.Array:
     """For each window the sum of the tangents in it, each times its cell's share."""
+    x, norms = known
+    sizes, t = sizes_of(x, norms.dtype), (t * _sign(x)).astype(norms.dtype)
     if config.window.is_symbolic:
-        shares = _share(config.p, *known) * t
-        return shares.sum(config.window.axes, keepdims=True, dtype=t.dtype)
+        shares = _share(config.p, sizes, norms) * t
+        summed = shares.sum(config.window.axes, keepdims=True, dtype=norms.dtype)
+        return summed.astype(config.result)
     found = {0: t}
-    for edge in _edges(config, *known):
+    for edge in _edges(config, sizes, norms):
         t = found[edge.source]
         more = _shared(config.p, edge.step, t, edge.sizes, edge.norms)
         found[edge.target] = _sum(found.get(edge.target), more)
-    return found[max(found)]
+    return found[max(found)].astype(config.result)
 
 
 def _handed_out(
     config: _Config, known: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> jax.Array:
     """For each cell the sum of its shares of the cotangents of its windows."""
-    if config.window.is_symbolic:
-        return _share(config.p, *known) * g
-    edges = _edges(config, *known)
-    found = {edge.target: g for edge in edges[-1:]} or {0: g}
-    for edge in reversed(edges):
-        windows = ready(found[edge.target], edge.norms)
-        told = partial(_told_back, config.p)
-        (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
-        found[edge.source] = _sum(found.get(edge.source), more)
-    return found[0]
+    p, window, _, accumulator, _ = config
+
+    def in_steps(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
+        edges = _edges(config, sizes_of(x, accumulator), norms)
+        found = {edge.target: g.astype(accumulator) for edge in edges[-1:]}
+        found = found or {0: g.astype(accumulator)}
+        for edge in reversed(edges):
+            windows = ready(found[edge.target], edge.norms)
+            told = partial(_told_back, p)
+            (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
+            found[edge.source] = _sum(found.get(edge.source), more)
+        return (found[0] * _sign(x.astype(accumulator))).astype(x.dtype)
+
+    def at_once(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
+        told = partial(_told_once, p)
+        # Of norms split unevenly along two axes, XLA's partitioner of jax 0.10 makes
+        # programs that do not compile, if it sees that they are results too.
+        norms = lax.optimization_barrier(norms)
+        return _native.from_windows(window, x.dtype, told, (norms, g), (x,))
+
+    if window.is_symbolic:
+        x, norms = known
+        return _told_once(p, (), norms, g, x).astype(x.dtype)
+    pays = _native.selects(window) <= AT_ONCE
+    return _dispatch(config, at_once if pays else in_steps, in_steps, *known, g)
 
 
 def _shared(
@@ -161,6 +206,15 @@ def _told_back(
     return place.only(share)
 
 
+def _told_once(
+    p: float, _: Any, norms: jax.Array, g: jax.Array, x: jax.Array
+) -> jax.Array:
+    """What each cell gets from a window that covers it, in one piece."""
+    wide = x.astype(norms.dtype)
+    share = _share(p, jnp.abs(wide), norms) * g.astype(norms.dtype)
+    return jnp.where(wide < 0, -share, share)
+
+
 def _sum(one: jax.Array | None, other: jax.Array) -> jax.Array:
     return other if one is None else one + other
 
@@ -180,7 +234,7 @@ def _edges(config: _Config, sizes: jax.Array, norms: jax.Array) -> list[_Edge]:
 
 def _steps(config: _Config) -> list[Step]:
     doubling = is_doubling(config.window, config.implementation)
-    return norm_steps(config.window, doubling, config.at_once)
+    return norm_steps(config.window, doubling)
 
 
 def _parts(step: Step, runs: T, singles: T) -> list[tuple[Step, T]]:
@@ -268,8 +322,8 @@ def _join_jvp(
 
 def _share(p: float, size: jax.Array, norm: jax.Array) -> jax.Array:
     """The derivative of a norm by one of its sizes; 1 if that is no smaller."""
-    apart = (size != 0) & (norm != 0) & ~(size >= norm)
+    apart = (size != 0) & ~(size >= norm)
     one = jnp.ones_like(size)
     ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
     share = ratio if p == 2 else ratio ** (p - 1)
-    return jnp.where((size == 0) | (norm == 0), jnp.zeros_like(share), share)
+    return jnp.where(size == 0, jnp.zeros_like(share), share)

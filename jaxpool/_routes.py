@@ -4,7 +4,6 @@ Everything is slices, pads, selects and additions: no scatter, no sort, nothing 
 order of evaluation could vary.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from jaxpool._passes import (
     reduce_steps,
     seen,
     select,
+    split,
     with_next,
 )
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
@@ -303,12 +303,10 @@ def _in_blocks(step: Step, *arrays: jax.Array) -> Arrays:
     """The cells of a step in the blocks that the same windows cover."""
     for number, (axis, dim) in enumerate(zip(step.axes, step.dims, strict=True)):
         covering, _, before = dim.covering()
-        blocks, at = (covering.out, dim.stride), axis + number
-        around = {at: (before, math.prod(blocks) - before - dim.size)}
+        at = axis + number
+        around = {at: (before, covering.out * dim.stride - before - dim.size)}
         cells = (pad(cut(a, {at: (0, dim.size, 1)}), _ZERO, around) for a in arrays)
-        arrays = tuple(
-            a.reshape(*a.shape[:at], *blocks, *a.shape[at + 1 :]) for a in cells
-        )
+        arrays = tuple(split(a, at, dim.stride) for a in cells)
     return arrays
 
 

@@ -92,16 +92,12 @@ def forward_steps(
     return [step for chain in chains for step in chain]
 
 
-def norm_steps(window: Window, doubling: bool, at_once: bool) -> list[Step]:
-    """The same for an operation that divides by each cell; backward too.
-
-    With `at_once` few axes are left to steps of their own.
-    """
+def norm_steps(window: Window, doubling: bool) -> list[Step]:
+    """The same for an operation that divides by each cell; backward too."""
 
     def pays(dims: Dims) -> bool:
         cells = math.prod(dim.window for dim in dims)
-        few = cells <= MOST_RATIOS and not is_sparse(dims)
-        return few and (at_once or _pays(dims))
+        return cells <= MOST_RATIOS and not is_sparse(dims) and _pays(dims)
 
     split = partial(links_of, overlap=False, most=BLOCK) if doubling else _whole
     chains = _merged(_chains(window, split), pays, None)

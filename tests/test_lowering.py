@@ -66,6 +66,13 @@ def test_a_tpu_goes_back_at_once(kind, repeats, platform, at_once):
     assert len(spread_by) - forward == at_once * repeats
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_norms_go_both_ways_at_once_on_accelerators(platform):
+    """One reduction makes the norms, two repeat them and the cotangents."""
+    text = exported_back(jaxpool.lp_pool, 3, platform)
+    assert text.count("stablehlo.reduce_window") == (platform != "cpu") * 3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "uint8"])
 def test_identities_of_one_dtype_are_told_apart(dtype):
     """By windows of their own, or by roundings, with which a TPU fuses."""
@@ -92,7 +99,7 @@ def test_identities_of_one_dtype_are_told_apart(dtype):
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_a_tpu_fills_tiles_before_it_merges_them(platform):
-    """With a barrier between: see `_native.route`."""
+    """With a barrier between: see `_native.from_windows`."""
     text = exported_back(jaxpool.max_pool, 2, platform)
     assert text.count("stablehlo.optimization_barrier") == (platform == "tpu")
     assert text.count("stablehlo.reduce_window") == (platform != "cpu")  # the values

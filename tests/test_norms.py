@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpool
+from jaxpool._lowering import LANES
 from tests.cases import distinct
 from tests.twin import twin
 
@@ -38,10 +39,27 @@ def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
     ("window", "strides"), [(4, 2), (5, 3), (6, 4), (8, 3), (2, 3)]
 )
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_norms_of_cells_that_few_windows_cover(window, strides, dilation):
-    x, v = distinct((1, 12, 11, 2)) / 64 + 0.01, distinct((1, 12, 11, 2))[:, ::-1]
+@pytest.mark.parametrize("implementation", [None, "reduce_window"])
+def test_norms_of_cells_that_few_windows_cover(
+    window, strides, dilation, implementation
+):
     kwargs = {"window": (window, 3), "strides": (strides, 2), "padding": "SAME"}
-    kwargs["dilation"] = dilation
+    check_derivatives((1, 12, 11, 2), implementation, kwargs | {"dilation": dilation})
+
+
+@pytest.mark.parametrize("rows", [11, 12])
+@pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2), (3, 3), (3, 1)])
+def test_norms_where_channels_fill_the_lanes(window, strides, rows):
+    """In blocks, with padding on both sides."""
+    kwargs = {"window": (window,) * 2, "strides": strides, "padding": 1}
+    check_derivatives((1, rows, 8, LANES), "reduce_window", kwargs)
+
+
+def check_derivatives(shape, implementation, kwargs):
+    """Values, the gradient and a product with the Hessian, against those of jax."""
+    x, v = distinct(shape), distinct(shape)[:, ::-1]
+    x, v = x / x.max() * 5 + 0.01, v / v.max() * 10
+    pool = functools.partial(jaxpool.lp_pool, implementation=implementation)
 
     def derivatives(pool):
         y, pull = jax.vjp(pool, x)
@@ -50,7 +68,24 @@ def test_norms_of_cells_that_few_windows_cover(window, strides, dilation):
         )
         return y, pull(jnp.cos(y))[0], second(x) / 1e3
 
-    wants = jax.jit(lambda: derivatives(twin("lp", x.shape, **kwargs)))()
-    gots = jax.jit(lambda: derivatives(functools.partial(jaxpool.lp_pool, **kwargs)))()
+    wants = jax.jit(lambda: derivatives(twin("lp", shape, **kwargs)))()
+    gots = jax.jit(lambda: derivatives(functools.partial(pool, **kwargs)))()
     for got, want in zip(gots, wants, strict=True):
         np.testing.assert_allclose(got, want, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("p", [1.5, 2, 3])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("channels", [4, LANES])
+def test_signs_zeros_and_infinities_at_once(channels, strides, p):
+    """As in steps; each of them in windows of their own and with others."""
+    x = jnp.asarray(distinct((1, 8, 12, channels))) - 200
+    x = x.at[:, :4, :4].set(0).at[:, 4:, 9].set(jnp.inf).at[:, 1, 9].set(jnp.nan)
+
+    def run(implementation):
+        kwargs = {"strides": strides, "p": p, "implementation": implementation}
+        y, pull = jax.vjp(lambda x: jaxpool.lp_pool(x, (3, 3), **kwargs), x)
+        return y, pull(jnp.ones_like(y))[0]
+
+    for got, want in zip(run("reduce_window"), run("slices"), strict=True):
+        np.testing.assert_allclose(got, want, 1e-5)
