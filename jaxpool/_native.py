@@ -1,10 +1,10 @@
 """Windows in one piece, by XLA's own windowed reduction: sums, and the ways back.
 
 Where a device reduces windows itself, steps are detours. On the way back of a maximum
-all cells look for their windows in one loop. Where other axes fill the lanes, a block
-of cells is an axis, to which the windows that cover it are broadcast. Else every window
-is repeated over the `stride` cells that begin with it; then the windows that cover a
-cell are whole strides away.
+or a norm all cells look for their windows in one loop. Where other axes fill the lanes,
+a block of cells is an axis, to which the windows that cover it are broadcast. Else
+every window is repeated over the `stride` cells that begin with it; then the windows
+that cover a cell are whole strides away.
 """
 
 import itertools

@@ -1,10 +1,12 @@
 """The p-norm of each window, from the largest size in it and the ratios to that.
 
-Its derivatives go through the same steps: what a cell has of the norm of its window is
-a ratio of the two, so that there too no power of a size can overflow.
+Or, by XLA's own windows, cell by cell from the ratio of the smaller to the larger. What
+a cell has of the norm of its window is a ratio of the two as well, so no power of a
+size can overflow, here or in the derivatives. They go through the steps of the norm, or
+back in one loop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +24,7 @@ from jaxpool._lowering import (
     Lowerings,
     dispatch,
     is_doubling,
+    on_gpu_else,
     xla_reduce_window,
 )
 from jaxpool._passes import (
@@ -96,7 +99,7 @@ def _sign(x: jax.Array) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _norms(config: _Config, x: jax.Array) -> jax.Array:
-    p, window, _, accumulator, result = config
+    p, window, implementation, accumulator, result = config
 
     def in_steps(x: jax.Array) -> jax.Array:
         sizes = sizes_of(x, accumulator)
@@ -107,22 +110,13 @@ def _norms(config: _Config, x: jax.Array) -> jax.Array:
         norms: jax.Array = xla_reduce_window(sizes, none, partial(_join, p), window)
         return norms.astype(result)
 
-    return _dispatch(config, at_once, in_steps, x)
-
-
-def _dispatch(
-    config: _Config,
-    at_once: Callable[..., jax.Array],
-    in_steps: Callable[..., jax.Array],
-    *arrays: jax.Array,
-) -> jax.Array:
-    lowerings: Lowerings = {
-        "reduce_window": at_once,
-        "slices": in_steps,
-        "doubling": in_steps,
-    }
-    made: jax.Array = dispatch(lowerings, config.window, config.implementation, *arrays)
-    return made
+    if window.is_symbolic or implementation == "reduce_window":
+        return at_once(x)
+    if implementation is not None:
+        return in_steps(x)
+    # The compiler for TPU v6e ends the process where it cannot tell what `_join` costs.
+    norms: jax.Array = on_gpu_else(at_once, in_steps, x)
+    return norms
 
 
 @_norms.defjvp
@@ -157,7 +151,7 @@ def _handed_out(
     config: _Config, known: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> jax.Array:
     """For each cell the sum of its shares of the cotangents of its windows."""
-    p, window, _, accumulator, _ = config
+    p, window, implementation, accumulator, _ = config
 
     def in_steps(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
         edges = _edges(config, sizes_of(x, accumulator), norms)
@@ -181,7 +175,13 @@ def _handed_out(
         x, norms = known
         return _told_once(p, (), norms, g, x).astype(x.dtype)
     pays = _native.selects(window) <= AT_ONCE
-    return _dispatch(config, at_once if pays else in_steps, in_steps, *known, g)
+    lowerings: Lowerings = {
+        "reduce_window": at_once if pays else in_steps,
+        "slices": in_steps,
+        "doubling": in_steps,
+    }
+    handed: jax.Array = dispatch(lowerings, window, implementation, *known, g)
+    return handed
 
 
 def _shared(
