@@ -29,8 +29,8 @@ from jaxpool._window import AxisWindow, Window
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-GPUS = ("cuda", "rocm")
-NATIVE = (*GPUS, "tpu")
+GPUS, TPUS = ("cuda", "rocm"), ("tpu",)
+NATIVE = (*GPUS, *TPUS)
 
 # Slices to combine per output cell from which doubling takes over on an axis; measured
 # by `python -m experiments thresholds`.
@@ -117,24 +117,26 @@ def dispatch(
     return on_platform({name: lowerings[chosen[name]] for name in PLATFORMS}, *arrays)
 
 
-def dispatch_back(
+def dispatch_at_once(
+    platforms: Sequence[str],
     pays: bool,
     implementation: Implementation | None,
     in_steps: Callable[..., Any],
     at_once: Callable[..., Any],
     *arrays: Any,
 ) -> Any:
-    """Go from windows back to cells in steps, or at once by XLA's own reduction.
+    """Reduce windows, or go back to cells, in steps or at once by XLA's own reduction.
 
-    At once, if that `pays`, where it is asked for by name and on a TPU, whose compiler
-    moves two to four times the bytes for steps. Measured by `python -m experiments
-    devices`, which shows no gain of the kind for GPUs.
+    At once, if that `pays`, where it is asked for by name and on some `platforms`,
+    whose compilers move several times the bytes for steps: TPUs, and GPUs for norms.
+    Measured by `python -m experiments devices`.
     """
     if implementation == "reduce_window" and pays:
         return at_once(*arrays)
     if implementation is not None or not pays:
         return in_steps(*arrays)
-    return on_platform(dict.fromkeys(PLATFORMS, in_steps) | {"tpu": at_once}, *arrays)
+    chosen = dict.fromkeys(PLATFORMS, in_steps) | dict.fromkeys(platforms, at_once)
+    return on_platform(chosen, *arrays)
 
 
 def on_cpu_else(

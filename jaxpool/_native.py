@@ -65,9 +65,9 @@ def from_windows(
 
     `told(starts, *windows, *cells)` is asked about one of these for each cell; `starts`
     add up to the position of the cell in its window. What it says of cells beyond the
-    window does not count, and of windows beyond the last, which are 0, has to be 0. The
-    sum is returned in `dtype`. Cells are looked at in blocks, or all of them in one
-    loop over windows that are repeated.
+    window does not count; of windows beyond the last, which are 0, it has to say 0,
+    or NaN of a cell that is. The sum is returned in `dtype`. Cells are looked at in
+    blocks, or all of them in one loop over windows that are repeated.
     """
     blocks = _blocks(window, windows[0].shape)
     if blocks is None:
@@ -80,8 +80,7 @@ def from_windows(
         else:
             along, line = axis + 1 + i, _over_block(dim, blocks[i])
             opened.append(along)
-            length = line.offsets[0].size
-            (_, count, _), *_ = line.places
+            length, count = line.offsets[0].size, line.places[0][1]
             beside = {along - 1: (line.before, count * length - line.before - dim.size)}
             padded = (pad(array, _ZERO, beside) for array in cells)
             cells = tuple(split(array, along - 1, length) for array in padded)
@@ -97,9 +96,9 @@ def from_windows(
         places = {cover.axis: cover.place for cover in covers}
         covering = (jnp.expand_dims(cut(array, places), opened) for array in windows)
         part = told([cover.start for cover in covers], *covering, *cells)
-        masks = (jnp.asarray(cover.is_in) for cover in covers if not cover.is_in.all())
-        for is_in in masks:
-            part = select(is_in, part, 0)
+        for cover in covers:
+            if not cover.is_in.all():
+                part = select(jnp.asarray(cover.is_in), part, 0)
         return part
 
     summed = reduce(lax.add, map(of, itertools.product(*each))).astype(dtype)

@@ -21,7 +21,13 @@ from jaxpool import _dtypes, _native
 from jaxpool._extremes import Config, Kind, extreme_values, find_winners
 from jaxpool._forward_mode import is_forward_mode
 from jaxpool._linear import linear
-from jaxpool._lowering import AT_ONCE, Implementation, dispatch_back, is_doubling
+from jaxpool._lowering import (
+    AT_ONCE,
+    TPUS,
+    Implementation,
+    dispatch_at_once,
+    is_doubling,
+)
 from jaxpool._routes import read, route
 from jaxpool._stages import Deferred
 from jaxpool._symbolic import as_number
@@ -155,7 +161,8 @@ def _route(config: Config, position: jax.Array, g: jax.Array) -> jax.Array:
         return _native.route(window, _dtypes.summed(g.dtype), position, g)
 
     pays = not window.is_symbolic and _native.selects(window) <= AT_ONCE
-    routed: jax.Array = dispatch_back(pays, name, in_steps, at_once, position, g)
+    ways = in_steps, at_once
+    routed: jax.Array = dispatch_at_once(TPUS, pays, name, *ways, position, g)
     return routed
 
 

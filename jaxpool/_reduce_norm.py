@@ -20,11 +20,11 @@ from jaxpool import _native
 from jaxpool._linear import linear
 from jaxpool._lowering import (
     AT_ONCE,
+    GPUS,
+    NATIVE,
     Implementation,
-    Lowerings,
-    dispatch,
+    dispatch_at_once,
     is_doubling,
-    on_gpu_else,
     xla_reduce_window,
 )
 from jaxpool._passes import (
@@ -94,6 +94,7 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def _sign(x: jax.Array) -> jax.Array:
+    """Signs, taken for constants."""
     return lax.stop_gradient(lax.sign(x))
 
 
@@ -110,12 +111,11 @@ def _norms(config: _Config, x: jax.Array) -> jax.Array:
         norms: jax.Array = xla_reduce_window(sizes, none, partial(_join, p), window)
         return norms.astype(result)
 
-    if window.is_symbolic or implementation == "reduce_window":
+    if window.is_symbolic:
         return at_once(x)
-    if implementation is not None:
-        return in_steps(x)
     # The compiler for TPU v6e ends the process where it cannot tell what `_join` costs.
-    norms: jax.Array = on_gpu_else(at_once, in_steps, x)
+    ways = in_steps, at_once
+    norms: jax.Array = dispatch_at_once(GPUS, True, implementation, *ways, x)
     return norms
 
 
@@ -133,11 +133,11 @@ def _gathered(
     config: _Config, known: tuple[jax.Array, jax.Array], t: jax.Array
 ) -> jax.Array:
     """For each window the sum of the tangents in it, each times its cell's share."""
-    x, norms = known
-    sizes, t = sizes_of(x, norms.dtype), (t * _sign(x)).astype(norms.dtype)
+    (x, norms), wide = known, config.accumulator
+    sizes, t = sizes_of(x, wide), (t * _sign(x)).astype(wide)
     if config.window.is_symbolic:
         shares = _share(config.p, sizes, norms) * t
-        summed = shares.sum(config.window.axes, keepdims=True, dtype=norms.dtype)
+        summed = shares.sum(config.window.axes, keepdims=True, dtype=wide)
         return summed.astype(config.result)
     found = {0: t}
     for edge in _edges(config, sizes, norms):
@@ -155,8 +155,8 @@ def _handed_out(
 
     def in_steps(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
         edges = _edges(config, sizes_of(x, accumulator), norms)
-        found = {edge.target: g.astype(accumulator) for edge in edges[-1:]}
-        found = found or {0: g.astype(accumulator)}
+        last = edges[-1].target if edges else 0
+        found = {last: g.astype(accumulator)}
         for edge in reversed(edges):
             windows = ready(found[edge.target], edge.norms)
             told = partial(_told_back, p)
@@ -174,13 +174,8 @@ def _handed_out(
     if window.is_symbolic:
         x, norms = known
         return _told_once(p, (), norms, g, x).astype(x.dtype)
-    pays = _native.selects(window) <= AT_ONCE
-    lowerings: Lowerings = {
-        "reduce_window": at_once if pays else in_steps,
-        "slices": in_steps,
-        "doubling": in_steps,
-    }
-    handed: jax.Array = dispatch(lowerings, window, implementation, *known, g)
+    pays, ways = _native.selects(window) <= AT_ONCE, (in_steps, at_once)
+    handed: jax.Array = dispatch_at_once(NATIVE, pays, implementation, *ways, *known, g)
     return handed
 
 

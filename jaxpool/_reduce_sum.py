@@ -14,10 +14,11 @@ from jax import lax
 from jaxpool import _native, _symbolic
 from jaxpool._linear import linear
 from jaxpool._lowering import (
+    TPUS,
     Implementation,
     Lowerings,
     dispatch,
-    dispatch_back,
+    dispatch_at_once,
     is_doubling,
     on_gpu_else,
     xla_reduce_window,
@@ -141,9 +142,10 @@ def _spread_out(
         (result,) = narrowed(arrived, mask)
         return result  # type: ignore[no-any-return]
 
-    arrays = g, mask, *divisors
-    result: jax.Array = dispatch_back(
-        not window.is_symbolic, implementation, in_steps, at_once, *arrays
+    ways = in_steps, at_once
+    pays = not window.is_symbolic
+    result: jax.Array = dispatch_at_once(
+        TPUS, pays, implementation, *ways, g, mask, *divisors
     )
     return result
 

@@ -290,8 +290,9 @@ def lp_pool(
 
     Gradient:
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
-        windows whose norm is 0. Both modes (`p=inf`: those of
-        `max_pool`).
+        windows whose norm is 0; NaN for cells that are, and for others but 0 in
+        windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of `|x|`. Both
+        modes (`p=inf`: those of `max_pool`).
 
     References:
         `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a

@@ -89,3 +89,17 @@ def test_signs_zeros_and_infinities_at_once(channels, strides, p):
 
     for got, want in zip(run("reduce_window"), run("slices"), strict=True):
         np.testing.assert_allclose(got, want, 1e-5)
+
+
+@pytest.mark.parametrize("implementation", [None, "reduce_window"])
+@pytest.mark.parametrize("p", [1, 2, np.inf])
+def test_whose_gradients_a_nan_makes_nan(p, implementation):
+    x = jnp.asarray([1, 0, 3, 4, np.nan, 0, np.nan])
+
+    def pool(x):
+        kwargs = {"axes": 0, "p": p, "implementation": implementation}
+        return jaxpool.lp_pool(x, 3, **kwargs).sum()
+
+    others = p not in (1, np.inf)
+    is_nan = [False, False, False, others, True, False, True]
+    np.testing.assert_array_equal(np.isnan(jax.grad(pool)(x)), is_nan)
