@@ -1,6 +1,7 @@
 """Which lowering runs where, and that what it is made of can be taken away."""
 
 import re
+from functools import partial
 
 import chex
 import jax
@@ -103,6 +104,14 @@ def test_a_tpu_fills_tiles_before_it_merges_them(platform):
     text = exported_back(jaxpool.max_pool, 2, platform)
     assert text.count("stablehlo.optimization_barrier") == (platform == "tpu")
     assert text.count("stablehlo.reduce_window") == (platform != "cpu")  # the values
+
+
+@pytest.mark.parametrize("kind", ["max", "avg", "lp"])
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_name_forces_both_ways_on_every_platform(kind, platform):
+    pool = getattr(jaxpool, f"{kind}_pool")
+    text = exported_back(partial(pool, implementation="slices"), 3, platform)
+    assert "stablehlo.reduce_window" not in text
 
 
 def exported_back(pool, window, platform):
