@@ -42,6 +42,8 @@ class Job:
     task: TaskID
     fresh_memory: bool = False
     gpu_target: Path | None = None
+    cpu: bool = False
+    only: tuple[str, ...] = ()
 
     def expect(self, ticks: int) -> None:
         """Set how many steps of work the bar stands for."""

@@ -1,0 +1,336 @@
+"""The calls that are checked on a device: every public pool, over many geometries.
+
+A check is named by strings only, so that it can be sent to another process, which looks
+it up here. `evaluate` runs one on a device: the values, the values that come with a
+gradient, the gradient, and the indices where the function has them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+import jaxpool
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Geometry(NamedTuple):
+    """The shape of the input, and the arguments that say which cells are pooled."""
+
+    shape: tuple[int, ...]
+    arguments: Mapping[str, Any]
+
+
+class Function(NamedTuple):
+    """A public function with some of its options, and how its results are compared.
+
+    `exact` results do not depend on how numbers are rounded on the way. `data` names
+    what it is given; `forms` says whether it takes `implementation`.
+    """
+
+    pool: Callable[..., Any]
+    exact: bool = True
+    masks: bool = True
+    forms: bool = True
+    data: str = "integers"
+
+
+class Check(NamedTuple):
+    """One call to check, by name."""
+
+    function: str
+    geometry: str
+    dtype: str
+    masked: bool
+
+    def __str__(self) -> str:
+        """Name the call."""
+        mask = ", masked" if self.masked else ""
+        return f"{self.function} {self.geometry} {self.dtype}{mask}"
+
+
+def _windows(
+    shape: tuple[int, ...], window: Any, *others: Any, **named: Any
+) -> Geometry:
+    positional = zip(("strides", "padding"), others, strict=False)
+    return Geometry(shape, {"window": window, **dict(positional), **named})
+
+
+# Every function takes these in every dtype, masked and not ...
+COMMON = {
+    "2/2": _windows((4, 16, 16, 8), (2, 2)),
+    "3/2 SAME": _windows((2, 15, 16, 8), (3, 3), 2, "SAME"),
+    "3/1 SAME": _windows((2, 12, 13, 8), (3, 3), 1, "SAME"),
+    "7/7": _windows((2, 28, 14, 5), (7, 7)),
+    "3-D 2/2/2": _windows((2, 6, 8, 8, 4), (2, 2, 2)),
+}
+# ... and these in float32, and masked in bfloat16.
+ODD = {
+    "1-D 3/2": _windows((3, 33, 6), (3,), 2, 1),
+    "5/1 SAME": _windows((2, 14, 15, 3), (5, 5), 1, "SAME"),
+    "15/1 SAME": _windows((1, 24, 20, 4), (15, 15), 1, "SAME"),
+    "dilated by 2": _windows((2, 13, 14, 3), (3, 3), 1, "SAME", dilation=2),
+    "dilated, strided": _windows((1, 12, 11, 2), (3, 2), (2, 3), 1, dilation=2),
+    "ceil_mode": _windows((2, 8, 10, 3), (3, 3), 2, 1, ceil_mode=True),
+    "causal": _windows((2, 21, 4), (4,), 1, "CAUSAL"),
+    "SAME_LOWER": _windows((2, 9, 10, 3), (2, 4), (2, 3), "SAME_LOWER"),
+    "uneven padding": _windows((1, 7, 11, 2), (3, 5), (2, 3), ((1, 2), (0, 4))),
+    "channels first": _windows((2, 4, 10, 9), (3, 2), (2, 1), axes=(-2, -1)),
+    "3-D 3/2": _windows((1, 5, 7, 6, 3), (3, 3, 3), 2, 1),
+    "long 61/7": _windows((2, 90, 3), (61,), 7),
+    "9/9 with a rest": _windows((1, 28, 28, 1), (9, 9)),
+    "10/4 with a rest": _windows((16, 16), 10, 4, axes=(0, 1)),
+    "11 by 2, strides 2": _windows((12, 4), (11, 2), (2, 2), axes=(0, 1)),
+    "9 by 2, strides 3, 2": _windows((16, 4), (9, 2), (3, 2), axes=(0, 1)),
+    "16/16 with a rest": _windows((1, 100, 36, 2), (16, 16)),
+    "whole image of 14": _windows((4, 14, 14, 24), (14, 14)),
+    "3/2, 192 channels": _windows((2, 9, 8, 192), (3, 3), 2, 1),
+    "3/1, 128 channels": _windows((2, 7, 6, 128), (3, 3), 1, 1),
+    "17/1, 289 cells": _windows((1, 20, 19, 2), (17, 17), 1),
+    "strides above the window": _windows((1, 11, 7, 2), (2, 1), (3, 4)),
+    "windows of padding": _windows((1, 1, 2), (2,), 1, 1, dilation=2),
+}
+WHOLE = {
+    "7 by 9": Geometry((4, 7, 9, 8), {}),
+    "time": Geometry((3, 100, 5), {"axes": 1, "keepdims": True}),
+    "channels first": Geometry((2, 5, 6, 130), {"axes": (2, 3)}),
+    "3-D": Geometry((2, 3, 4, 5, 6), {}),
+}
+BINS = {
+    "10, 11 to 7, 5": Geometry((2, 10, 11, 4), {"output_shape": (7, 5)}),
+    "16 to 4": Geometry((2, 16, 16, 8), {"output_shape": (4, 4)}),
+    "3 to 5": Geometry((2, 3, 4), {"output_shape": (5,)}),
+    "3-D": Geometry((1, 5, 6, 7, 2), {"output_shape": (2, 3, 4)}),
+}
+DRAWN = {
+    "9, 8 to 4": Geometry((2, 9, 8, 3), {"window": 2, "output_shape": (4, 4)}),
+    "12 to 5": Geometry((2, 12, 4), {"window": 3, "output_shape": (5,)}),
+}
+HALOS = {
+    "3/1 SAME": _windows((2, 12, 10, 3), (3, 3), 1, "SAME"),
+    "3/2": _windows((2, 12, 10, 3), (3, 3), (2, 1)),
+}
+
+
+def _pooled_axes(
+    x: jax.Array, window: Any, axes: Any = None, **_: Any
+) -> tuple[int, ...]:
+    """The axes that a window pools, as every pool counts them."""
+    if axes is None:
+        return tuple(range(x.ndim - 1 - len(window), x.ndim - 1))
+    return tuple(axis % x.ndim for axis in axes)
+
+
+def _unpooled(x: jax.Array, **arguments: Any) -> jax.Array:
+    """The maxima, put back to where they were."""
+    values, indices = jaxpool.max_pool_with_indices(x, **arguments)
+    axes = _pooled_axes(x, **arguments)
+    shape = tuple(x.shape[axis] for axis in axes)
+    return jaxpool.max_unpool(values, indices, shape, axes=axes)
+
+
+def _converted(x: jax.Array, **arguments: Any) -> tuple[jax.Array, jax.Array]:
+    """The maxima, and where they are as ONNX counts."""
+    values, indices = jaxpool.max_pool_with_indices(x, **arguments)
+    axes = _pooled_axes(x, **arguments)
+    names = "jaxpool", "onnx_column_major"
+    return values, jaxpool.convert_indices(indices, x.shape, *names, axes=axes)
+
+
+def _exchanged(x: jax.Array, mesh: Mesh, **arguments: Any) -> jax.Array:
+    """The maxima inside `shard_map`, over a mesh of one device."""
+    names = ("h", *(None,) * (len(arguments["window"]) - 1))
+    strides = arguments["strides"]
+
+    def shard(x: jax.Array) -> jax.Array:
+        padded, inside = jaxpool.halo_exchange(x, axis_names=names, **arguments)
+        return jaxpool.max_pool(padded, arguments["window"], strides, where=inside)
+
+    rows = PartitionSpec(None, "h")
+    return jax.shard_map(shard, mesh=mesh, in_specs=rows, out_specs=rows)(x)
+
+
+def _close(pool: Callable[..., Any], data: str = "floats", **options: Any) -> Function:
+    """A function whose results depend on how numbers are rounded on the way."""
+    return Function(partial(pool, **options), exact=False, data=data)
+
+
+_EXTREMES = {"data": "specials"}
+WINDOWED = {
+    "max_pool": Function(jaxpool.max_pool, **_EXTREMES),
+    "min_pool": Function(jaxpool.min_pool, **_EXTREMES),
+    "sum_pool": Function(jaxpool.sum_pool),
+    "avg_pool": _close(jaxpool.avg_pool, "integers"),
+    "avg_pool count_include_pad": _close(
+        jaxpool.avg_pool, "integers", count_include_pad=True
+    ),
+    "lp_pool": _close(jaxpool.lp_pool),
+    "lp_pool p=3": _close(jaxpool.lp_pool, p=3.0),
+    "lp_pool p=inf": _close(jaxpool.lp_pool, p=math.inf),
+    "pool logaddexp": Function(
+        partial(jaxpool.pool, init=-math.inf, op=jnp.logaddexp),
+        exact=False,
+        masks=False,
+        forms=False,  # lax.reduce_window of such an operation has no gradient
+        data="floats",
+    ),
+    "max_pool_with_indices": Function(jaxpool.max_pool_with_indices, **_EXTREMES),
+    "min_pool_with_indices": Function(jaxpool.min_pool_with_indices, **_EXTREMES),
+    "max_unpool": Function(_unpooled, data="distinct"),
+    "convert_indices": Function(_converted, masks=False),
+}
+GLOBAL = {
+    "global_max_pool": Function(jaxpool.global_max_pool, forms=False, **_EXTREMES),
+    "global_min_pool": Function(jaxpool.global_min_pool, forms=False, **_EXTREMES),
+    "global_sum_pool": Function(jaxpool.global_sum_pool, forms=False),
+    "global_avg_pool": Function(jaxpool.global_avg_pool, exact=False, forms=False),
+    "global_lp_pool": Function(
+        jaxpool.global_lp_pool, exact=False, forms=False, data="floats"
+    ),
+    "global_max_pool_with_indices": Function(
+        jaxpool.global_max_pool_with_indices, forms=False, **_EXTREMES
+    ),
+    "global_min_pool_with_indices": Function(
+        jaxpool.global_min_pool_with_indices, forms=False, **_EXTREMES
+    ),
+}
+_PLAIN = {"masks": False, "forms": False}
+ADAPTIVE = {
+    "adaptive_max_pool": Function(jaxpool.adaptive_max_pool, **_PLAIN, **_EXTREMES),
+    "adaptive_max_pool_with_indices": Function(
+        jaxpool.adaptive_max_pool_with_indices, **_PLAIN, **_EXTREMES
+    ),
+    "adaptive_avg_pool": Function(jaxpool.adaptive_avg_pool, exact=False, **_PLAIN),
+}
+
+
+def _with_samples(pool: Callable[..., Any], x: jax.Array, **arguments: Any) -> Any:
+    """A fractional pool of samples that are the same on every device."""
+    samples = jnp.asarray([0.3, 0.6, 0.9][: len(arguments["output_shape"])], np.float32)
+    return pool(x, samples=samples, **arguments)
+
+
+FRACTIONAL = {
+    name: Function(
+        partial(_with_samples, getattr(jaxpool, name)),
+        exact="avg" not in name,
+        data="integers" if "avg" in name else "specials",
+        **_PLAIN,
+    )
+    for name in (
+        "fractional_max_pool",
+        "fractional_max_pool_with_indices",
+        "fractional_avg_pool",
+    )
+}
+EXCHANGE = {"halo_exchange": Function(_exchanged, **_PLAIN)}
+
+FUNCTIONS = WINDOWED | GLOBAL | ADAPTIVE | FRACTIONAL | EXCHANGE
+FAMILIES = (
+    (WINDOWED, COMMON | ODD),
+    (GLOBAL, WHOLE),
+    (ADAPTIVE, BINS),
+    (FRACTIONAL, DRAWN),
+    (EXCHANGE, HALOS),
+)
+QUICK = {*COMMON, "9/9 with a rest", "dilated by 2", *WHOLE, *BINS, *DRAWN, *HALOS}
+
+
+def checks(quick: bool) -> Iterator[Check]:
+    """Every call to check; with `quick` one of each function over few geometries."""
+    for functions, geometries in FAMILIES:
+        for name, function in functions.items():
+            for number, geometry in enumerate(geometries):
+                if quick:
+                    if geometry in QUICK and number % 3 == len(name) % 3:
+                        masked = function.masks and number % 2 == 0
+                        yield Check(name, geometry, DTYPES[number % 3], masked)
+                    continue
+                masks = (False, True) if function.masks else (False,)
+                if geometry in ODD and functions is WINDOWED:
+                    yield Check(name, geometry, "float32", False)
+                    yield Check(name, geometry, "bfloat16", function.masks)
+                    continue
+                for dtype in DTYPES:
+                    for masked in masks:
+                        yield Check(name, geometry, dtype, masked)
+
+
+def geometry_of(check: Check) -> Geometry:
+    """Where a check looks up its geometry."""
+    for functions, geometries in FAMILIES:
+        if check.function in functions:
+            return geometries[check.geometry]
+    raise KeyError(check.function)
+
+
+def evaluate(
+    check: Check,
+    device: jax.Device,
+    implementation: str | None = None,
+    compiler_options: Mapping[str, Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """The results of one check on a device, by name."""
+    shape, arguments = geometry_of(check)
+    function = FUNCTIONS[check.function]
+    options = dict(arguments)
+    if function.forms and implementation:
+        options["implementation"] = implementation
+    if check.function in EXCHANGE:
+        options["mesh"] = Mesh(np.array([device]), ("h",), axis_types=(AxisType.Auto,))
+    x = jax.device_put(_data(function.data, shape).astype(check.dtype), device)
+    # -7 is no value of the data: an empty window is seen.
+    masked = {"empty_value": -7.0} if check.masked else {}
+    where = jax.device_put(_mask(shape), device) if check.masked else None
+
+    def program(x: jax.Array, where: jax.Array | None) -> dict[str, jax.Array]:
+        mask = {"where": where, **masked} if check.masked else {}
+
+        def split(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            y = function.pool(x, **options, **mask)
+            return (y[0], y[1:]) if isinstance(y, tuple) else (y, ())
+
+        values, _ = split(x)
+        beside, back, others = jax.vjp(split, x, has_aux=True)
+        (gradient,) = back(_cotangent(beside.shape).astype(beside.dtype))
+        named = {"values": values, "values with gradient": beside, "gradient": gradient}
+        return named | ({"indices": others[0]} if others else {})
+
+    compiled = jax.jit(program, compiler_options=dict(compiler_options or {}))
+    return {k: np.asarray(v) for k, v in jax.device_get(compiled(x, where)).items()}
+
+
+def _data(kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers to pool, the same every time.
+
+    Integers, most windows of which tie, some of them NaN; with "specials" infinities
+    too. "distinct" has neither ties nor NaN, "floats" are what sums round.
+    """
+    rng = np.random.default_rng(math.prod(shape))
+    if kind == "distinct":
+        size = math.prod(shape)
+        return (rng.permutation(size) - size // 2).reshape(shape) / 64
+    if kind == "floats":
+        return rng.normal(size=shape) * (rng.random(shape) > 0.1)
+    x = rng.integers(-2, 3, shape).astype(np.float64)
+    specials = {"specials": (math.nan, math.inf, -math.inf)}.get(kind, (math.nan,))
+    for special in specials:
+        x[rng.random(shape) < 0.02] = special
+    return x
+
+
+def _mask(shape: tuple[int, ...]) -> np.ndarray:
+    """Half of the cells; some small windows have none of them."""
+    return np.random.default_rng(1).random(shape) < 0.5
+
+
+def _cotangent(shape: tuple[int, ...]) -> jax.Array:
+    """Small integers: their sums are exact."""
+    numbers = np.arange(math.prod(shape)) % 7 - 2.0
+    return jnp.asarray(numbers.reshape(shape), np.float32)
