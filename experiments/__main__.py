@@ -27,7 +27,7 @@ DEVICES = {
     "scaling": "what split arrays exchange, and how time grows",
 }
 BY_NAME = PARTS | SPEED | DEVICES  # others than PARTS only by name
-SECTIONS = ("right", "repeatable", "speed")  # of the part accelerator
+SECTIONS = ("right", "repeatable", "speed", "forms")  # of the part accelerator
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

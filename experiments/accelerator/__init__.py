@@ -6,7 +6,8 @@ Three sections, each of which runs even if another one fails:
   several processes, and `pytest -m accelerator`;
 - `repeatable`: three runs of each gradient, with and without XLA's deterministic mode;
 - `speed`: large arrays, as a share of the bandwidth of a copy, beside plain `lax` and
-  PyTorch.
+  PyTorch;
+- `forms`, by name only: large arrays in each form that `implementation` can name.
 
 What is worst is printed last. `--cpu` rehearses all of it, short, on the CPU.
 """
@@ -20,9 +21,10 @@ from typing import Any
 import jax
 
 from experiments import report
-from experiments.accelerator import repeatable, right, speed
+from experiments.accelerator import forms, repeatable, right, speed
 
-SECTIONS = {"right": right, "repeatable": repeatable, "speed": speed}
+SECTIONS = {"right": right, "repeatable": repeatable, "speed": speed, "forms": forms}
+DEFAULT = ("right", "repeatable", "speed")
 SECONDS = 330  # after which no new check and no new measurement begins
 
 
@@ -56,7 +58,7 @@ def run(job: report.Job) -> report.Finding:
 
 
 def _chosen(job: report.Job) -> Mapping[str, Any]:
-    return {name: SECTIONS[name] for name in job.only or SECTIONS}
+    return {name: SECTIONS[name] for name in job.only or DEFAULT}
 
 
 def _guarded(

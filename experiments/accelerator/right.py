@@ -25,7 +25,9 @@ PROCESSES = 12  # at most; each holds a context of the device
 SECONDS = 150  # after which no new check begins
 TOLERANCE = 1e-5  # of numbers that are computed in float32
 SHOWN = 40  # failures that are printed one by one
-PYTEST = ("-m", "accelerator", "-n", "4", "-q", "tests/test_accelerator.py")
+# The benchmark plugin, where it is installed, warns beside xdist, which ends pytest.
+PYTEST = ("-m", "accelerator", "-n", "4", "-q", "-p", "no:benchmark")
+PYTEST += ("tests/test_accelerator.py",)
 
 
 def ticks(job: report.Job) -> int:
