@@ -11,6 +11,7 @@ then carry the residuals of all of them.
 `doubling`: one axis after the other, in log2(window) steps of stride 1.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -35,6 +36,10 @@ NATIVE = (*GPUS, *TPUS)
 # Slices to combine per output cell from which doubling takes over on an axis; measured
 # by `python -m experiments thresholds`.
 DOUBLING_FROM = 9
+# Windows that read a cell, from which on a GPU takes the steps of the CPU. On an H100
+# (`python -m experiments accelerator --only forms`) its own windows take 1.0 to 1.2
+# times as long as steps for 9, 1.9 for 25, 6 for 225, in both passes of a maximum.
+GPU_STEPS_FROM = 16
 # Windows to look at for each cell, up to which a TPU sends cotangents back at once.
 AT_ONCE = 49
 # Cells of a window along an axis, up to which a TPU adds them up as slices if it moves
@@ -69,9 +74,30 @@ def pools_beside_tiles(window: Window, shape: Sequence[int]) -> bool:
     return any(fills) and shape[-1] % LANES != 0
 
 
+def reads(window: Window) -> int:
+    """How many windows read a cell, at most."""
+    return math.prod(-(-dim.window // dim.stride) for dim in window.dims)
+
+
+def own_windows(window: Window) -> tuple[str, ...]:
+    """The platforms whose compilers reduce such windows faster than steps do."""
+    return NATIVE if reads(window) < GPU_STEPS_FROM else TPUS
+
+
+def back_at_once(window: Window) -> tuple[str, ...]:
+    """The platforms where cells look for the windows that read them in one loop.
+
+    On an H100 that takes 0.8 times as long as steps where windows do not overlap, but
+    4 times for windows of 3 at strides of 2.
+    """
+    if window.is_symbolic or any(dim.extent > dim.stride for dim in window.dims):
+        return TPUS
+    return NATIVE
+
+
 def choose(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
-    if platform in NATIVE or window.is_symbolic:
+    if window.is_symbolic or platform in own_windows(window):
         return "reduce_window"
     if any(map(doubles, window.dims)):
         return "doubling"
@@ -127,9 +153,9 @@ def dispatch_at_once(
 ) -> Any:
     """Reduce windows, or go back to cells, in steps or at once by XLA's own reduction.
 
-    At once, if that `pays`, where it is asked for by name and on some `platforms`,
-    whose compilers move several times the bytes for steps: TPUs, and GPUs for norms.
-    Measured by `python -m experiments devices`.
+    At once, if that `pays`, where it is asked for by name and on some `platforms`: on
+    TPUs, whose compilers move several times the bytes for steps (`python -m experiments
+    devices`), and on GPUs where it is faster (`accelerator --only forms`).
     """
     if implementation == "reduce_window" and pays:
         return at_once(*arrays)

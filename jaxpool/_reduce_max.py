@@ -23,8 +23,8 @@ from jaxpool._forward_mode import is_forward_mode
 from jaxpool._linear import linear
 from jaxpool._lowering import (
     AT_ONCE,
-    TPUS,
     Implementation,
+    back_at_once,
     dispatch_at_once,
     is_doubling,
 )
@@ -162,7 +162,8 @@ def _route(config: Config, position: jax.Array, g: jax.Array) -> jax.Array:
 
     pays = not window.is_symbolic and _native.selects(window) <= AT_ONCE
     ways = in_steps, at_once
-    routed: jax.Array = dispatch_at_once(TPUS, pays, name, *ways, position, g)
+    there = back_at_once(window)
+    routed: jax.Array = dispatch_at_once(there, pays, name, *ways, position, g)
     return routed
 
 

@@ -21,10 +21,11 @@ from jaxpool._linear import linear
 from jaxpool._lowering import (
     AT_ONCE,
     GPUS,
-    NATIVE,
     Implementation,
+    back_at_once,
     dispatch_at_once,
     is_doubling,
+    own_windows,
     xla_reduce_window,
 )
 from jaxpool._passes import (
@@ -114,8 +115,8 @@ def _norms(config: _Config, x: jax.Array) -> jax.Array:
     if window.is_symbolic:
         return at_once(x)
     # The compiler for TPU v6e ends the process where it cannot tell what `_join` costs.
-    ways = in_steps, at_once
-    norms: jax.Array = dispatch_at_once(GPUS, True, implementation, *ways, x)
+    ways, there = (in_steps, at_once), set(GPUS) & set(own_windows(window))
+    norms: jax.Array = dispatch_at_once(sorted(there), True, implementation, *ways, x)
     return norms
 
 
@@ -175,7 +176,8 @@ def _handed_out(
         x, norms = known
         return _told_once(p, (), norms, g, x).astype(x.dtype)
     pays, ways = _native.selects(window) <= AT_ONCE, (in_steps, at_once)
-    handed: jax.Array = dispatch_at_once(NATIVE, pays, implementation, *ways, *known, g)
+    there = back_at_once(window)
+    handed: jax.Array = dispatch_at_once(there, pays, implementation, *ways, *known, g)
     return handed
 
 

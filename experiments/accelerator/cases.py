@@ -43,33 +43,58 @@ class Case(NamedTuple):
         return self.shape[1:-1]
 
 
+_IMAGE, _VOLUME, _STEPS = (32, 112, 112, 64), (8, 32, 56, 56, 32), (64, 6272, 64)
+WINDOWS = (
+    ("2/2", _IMAGE, 2, 2, "VALID"),
+    ("3/2 SAME", _IMAGE, 3, 2, "SAME"),
+    ("3/1 SAME", _IMAGE, 3, 1, "SAME"),
+    ("7/7", _IMAGE, 7, 7, "VALID"),
+    ("5/1 SAME", _IMAGE, 5, 1, "SAME"),
+    ("15/1 SAME", _IMAGE, 15, 1, "SAME"),
+    ("3-D 2/2/2", _VOLUME, 2, 2, "VALID"),
+)
+FURTHER_WINDOWS = (
+    ("1-D 3/1 SAME", _STEPS, 3, 1, "SAME"),
+    ("1-D 9/1 SAME", _STEPS, 9, 1, "SAME"),
+    ("4/1", _IMAGE, 4, 1, "VALID"),
+    ("5/2 SAME", _IMAGE, 5, 2, "SAME"),
+    ("7/2 SAME", _IMAGE, 7, 2, "SAME"),
+    ("3-D 3/2 SAME", _VOLUME, 3, 2, "SAME"),
+    ("3-D 3/1 SAME", _VOLUME, 3, 1, "SAME"),
+)
+
+
 def cases(quick: bool) -> list[tuple[Case, str]]:
     """Every case and dtype, 103 MB each; the last two have twice as many."""
-    image, volume, odd = (32, 112, 112, 64), (8, 32, 56, 56, 32), (32, 110, 110, 64)
-    windows = (
-        ("2/2", image, 2, 2, "VALID"),
-        ("3/2 SAME", image, 3, 2, "SAME"),
-        ("3/1 SAME", image, 3, 1, "SAME"),
-        ("7/7", image, 7, 7, "VALID"),
-        ("5/1 SAME", image, 5, 1, "SAME"),
-        ("15/1 SAME", image, 15, 1, "SAME"),
-        ("3-D 2/2/2", volume, 2, 2, "VALID"),
-    )
-    cases = [Case(kind, *window) for kind in ("max", "avg") for window in windows]
-    cases += [Case(kind, "global", image) for kind in ("max", "avg")]
-    cases += [Case("lp", *window) for window in windows[:3]]
+    found = [Case(kind, *window) for kind in ("max", "avg") for window in WINDOWS]
+    found += [Case(kind, "global", _IMAGE) for kind in ("max", "avg")]
+    found += [Case("lp", *window) for window in WINDOWS[:3]]
     for kind in ("max", "avg"):
-        cases.append(Case(kind, "adaptive 112 to 7", image, bins=7))
-        cases.append(Case(kind, "adaptive 110 to 7", odd, bins=7))
-    both_dtypes = [(case, dtype) for case in cases for dtype in DTYPES]
-    # Twice as many images in bfloat16 have as many bytes as in float32.
-    sized = [(_batch(c, 1 + (d == "bfloat16")), d) for c, d in both_dtypes]
-    large = [Case("max", f"{w[0]}, 128 images", *w[1:]) for w in windows[:2]]
-    sized += [(_batch(case, 4), "bfloat16") for case in large]
+        found.append(Case(kind, "adaptive 112 to 7", _IMAGE, bins=7))
+        found.append(Case(kind, "adaptive 110 to 7", (32, 110, 110, 64), bins=7))
+    large = [Case("max", f"{w[0]}, 128 images", *w[1:]) for w in WINDOWS[:2]]
+    sized = _in_both_dtypes(found)
+    return _sized(sized + [(_batch(case, 4), "bfloat16") for case in large], quick)
+
+
+def windowed_cases(quick: bool) -> list[tuple[Case, str]]:
+    """The cases of windows, and further ones."""
+    further = [Case(kind, *w) for kind in ("max", "lp") for w in FURTHER_WINDOWS]
+    windowed = [(case, dtype) for case, dtype in cases(quick) if case.window]
+    return windowed + _sized(_in_both_dtypes(further), quick)
+
+
+def _in_both_dtypes(cases: list[Case]) -> list[tuple[Case, str]]:
+    """Twice as many images in bfloat16 have as many bytes as in float32."""
+    pairs = [(case, dtype) for case in cases for dtype in DTYPES]
+    return [(_batch(case, 1 + (d == "bfloat16")), d) for case, d in pairs]
+
+
+def _sized(cases: list[tuple[Case, str]], quick: bool) -> list[tuple[Case, str]]:
+    """The same; or a few of them, and tiny."""
     if not quick:
-        return sized
-    tiny = [case._replace(shape=_tiny(case)) for case, _ in sized]
-    return [(case, dtype) for case, (_, dtype) in zip(tiny, sized, strict=True)][::5]
+        return cases
+    return [(case._replace(shape=_tiny(case)), dtype) for case, dtype in cases[::5]]
 
 
 def _batch(case: Case, times: int) -> Case:
@@ -79,7 +104,7 @@ def _batch(case: Case, times: int) -> Case:
 
 def _tiny(case: Case) -> Shape:
     """So small that a CPU rehearses it in no time."""
-    return (1, *(n // 4 for n in case.spatial), 4)
+    return (1, *(min(n // 4, 64) for n in case.spatial), 4)
 
 
 Key = tuple[Case, str, Pass]

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments import report
 from experiments.accelerator import measuring
-from experiments.accelerator.cases import Key, cases, ours
+from experiments.accelerator.cases import Key, ours, windowed_cases
 from experiments.accelerator.measuring import Row
 from experiments.peers import PASSES
 
@@ -24,8 +24,7 @@ SLOWER = 1.1  # from which on a choice is worth a line
 
 
 def _keys(job: report.Job) -> list[Key]:
-    windowed = [(c, d) for c, d in cases(job.quick) if c.window]
-    return [(c, d, p) for c, d in windowed for p in PASSES]
+    return [(c, d, p) for c, d in windowed_cases(job.quick) for p in PASSES]
 
 
 def ticks(job: report.Job) -> int:
