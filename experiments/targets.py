@@ -56,7 +56,8 @@ def run(job: report.Job) -> report.Finding:
     found = {}
     for target in TARGETS:
         job.say(f"targets: {target.work}")
-        found[target] = dict(target.measure(job))
+        cases = target.measure(job)
+        found[target] = dict(itertools.islice(cases, 1) if job.quick else cases)
         job.tick()
     missed = [t for t, ratios in found.items() if not _is_met(t, ratios)]
     return report.Finding(

@@ -50,7 +50,7 @@ MOST_SLICES = 3
 LANES = 128
 # Strides of a block in which a TPU sends cotangents back: along the last pooled axis,
 # and along others.
-LAST_BLOCK, BLOCK = 4, 2
+TPU_LAST_BLOCK, TPU_BLOCK = 4, 2
 
 
 def doubles(dim: AxisWindow) -> bool:

@@ -20,9 +20,9 @@ import numpy as np
 from jax import lax
 
 from jaxpool._lowering import (
-    BLOCK,
-    LAST_BLOCK,
     MOST_SLICES,
+    TPU_BLOCK,
+    TPU_LAST_BLOCK,
     fills_lanes,
     xla_reduce_window,
 )
@@ -129,7 +129,7 @@ def _blocks(window: Window, shape: Sequence[int]) -> list[int] | None:
         return [1] * len(dims)
     if all(dim.stride == 1 for dim in dims) or not fills_lanes(window, shape):
         return None
-    longest = [BLOCK] * (len(dims) - 1) + [LAST_BLOCK]
+    longest = [TPU_BLOCK] * (len(dims) - 1) + [TPU_LAST_BLOCK]
     many = [_strides(dim, most) for dim, most in zip(dims, longest, strict=True)]
     lines = map(_over_block, dims, many)
     few = (len(line.places) <= 2 * n for line, n in zip(lines, many, strict=True))
