@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
@@ -16,6 +15,7 @@ from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_ax
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
+from jaxpool._symbolic import as_number
 from jaxpool._window import as_shape, check_indexable
 
 Convention: TypeAlias = Literal[
@@ -73,14 +73,12 @@ def max_unpool(
     """
     values = as_array(values, "number", "values")
     with about(values.shape, "values"):
-        indices = as_indices(indices, values.shape)
         wanted = as_ints("output_shape", output_shape)
         found = pooled_axes("output_shape", wanted, axes, values.shape)
         positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
         check_at_least("output_shape", sizes, 1)
         check_indexable(sizes)
-        cells = math.prod(sizes)
-        _check_range(indices, cells)
+        indices = as_indices(indices, values.shape, math.prod(sizes))
     geometry = Sizes.of_all(values.shape, positions, sizes)
     return enter(_unpooled, (positions, sizes), geometry, values, indices)
 
@@ -141,18 +139,6 @@ def _take(array: jax.Array, places: jax.Array) -> jax.Array:
     return taken
 
 
-def _check_range(indices: jax.Array, cells: int) -> None:
-    """Refuse indices that are neither -1 nor a cell, if they are known."""
-    if isinstance(indices, jax.core.Tracer) or not indices.size:
-        return
-    least, most = int(indices.min()), int(indices.max())
-    if least < -1 or most >= cells:
-        raise ValueError(
-            f"indices must be -1 or from 0 to {cells - 1}, the cells of output_shape; "
-            f"got indices from {least} to {most}"
-        )
-
-
 def convert_indices(
     indices: ArrayLike,
     shape: Sequence[int],
@@ -171,6 +157,7 @@ def convert_indices(
 
     Args:
         indices: Integers, for each window of the pool; -1 stands for no cell and stays.
+            Under `jax.jit` numbers that are no cell become -1 too.
         shape: Shape of the input of the pool, in the layout it had there: for
             TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
         source: The convention of `indices`.
@@ -181,8 +168,9 @@ def convert_indices(
         int32 indices of the shape of `indices`.
 
     Raises:
-        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, or
-            if `shape` has more cells than int32 can count.
+        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, if
+            a known index is neither -1 nor a cell, or if `shape` has more cells than
+            int32 can count.
         TypeError: If `indices` are not integers.
 
     Gradient:
@@ -201,7 +189,6 @@ def convert_indices(
           [[13]]]]
     """
     sizes = as_shape(shape)
-    indices = as_indices(indices)
     with about(sizes):
         for name, convention in (("source", source), ("target", target)):
             if convention not in get_args(Convention):
@@ -210,7 +197,11 @@ def convert_indices(
                     f"got {name}={convention!r}"
                 )
         pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
+        pooled = tuple(sorted(pooled))
         check_indexable(sizes)
+        old = _index_strides(sizes, pooled, source)
+        cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
+        indices = as_indices(indices, cells=cells)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
         if indices.ndim != len(sizes) or any(
             indices.shape[axis] != sizes[axis] for axis in others
@@ -219,8 +210,27 @@ def convert_indices(
                 "indices must have the shape of x but on the pooled axes; "
                 f"got indices.shape={indices.shape} with pooled axes {pooled}"
             )
-    strides = partial(_index_strides, sizes, tuple(sorted(pooled)))
-    old, new = strides(source), strides(target)
+    new = _index_strides(sizes, pooled, target)
+    # Cells of an axis of size 1 need no index, whose stride is that of another axis.
+    axes_found = tuple(axis for axis in pooled if sizes[axis] != 1)
+    static = _Conversion(old, new, tuple(others), axes_found, cells)
+    outs = tuple(indices.shape[axis] for axis in pooled)
+    geometry = Sizes.of_all(indices.shape, pooled, outs)
+    return enter(_converted, static, geometry, indices)
+
+
+class _Conversion(NamedTuple):
+    """What is static about a conversion: the strides of all axes, before and after."""
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    others: tuple[int, ...]
+    pooled: tuple[int, ...]
+    cells: int
+
+
+def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
+    old, new, others, pooled, cells = static
     rest, converted = indices, jnp.zeros_like(indices)
     for axis in others:
         own = lax.broadcasted_iota(np.int32, indices.shape, axis)
@@ -228,12 +238,13 @@ def convert_indices(
     for axis in sorted(pooled, key=lambda axis: -old[axis]):
         converted += rest // old[axis] * new[axis]
         rest %= old[axis]
-    return jnp.where(indices < 0, indices, converted)
+    is_cell = (indices >= 0) & (indices < as_number(cells))
+    return jnp.where(is_cell, converted, np.int32(-1))
 
 
 def _index_strides(
     sizes: Sequence[int], pooled: Sequence[int], convention: Convention
-) -> list[int]:
+) -> tuple[int, ...]:
     """How far apart neighbours along each axis are; 0 for axes that do not count."""
     every = range(len(sizes))
     order = {
@@ -246,4 +257,4 @@ def _index_strides(
     for axis in reversed(order):
         strides[axis] = cells
         cells *= sizes[axis]
-    return strides
+    return tuple(strides)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool import _pooling
+from jaxpool import _dtypes, _pooling
 from jaxpool._arguments import (
     about,
     as_array,
@@ -248,7 +248,7 @@ def avg_pool(
     )
     with about(call.x.shape):
         check_flag("count_include_pad", count_include_pad)
-        number = as_divisor(divisor)
+        number = as_divisor(divisor, _dtypes.summed(_dtypes.averaged(call.x.dtype)))
     return pooled(_pooling.mean, call, padding_mode, count_include_pad, number)
 
 
@@ -363,7 +363,9 @@ def pool(
     with about(x.shape):
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
         check_implementation(implementation, resolved)
-        identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
+        identity = as_scalar("init", init, x.dtype)
+        if isinstance(identity, jax.Array):
+            identity = jax.lax.stop_gradient(identity)
     check_op(op, x)
     function = partial(reduce_any, op, resolved, implementation)
     return in_auto_mode(function, resolved, x, identity)
