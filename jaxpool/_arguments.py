@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import _dtypes
+from jaxpool import _axes, _dtypes
 from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._sizes import is_symbolic
@@ -302,16 +302,16 @@ def _kind(dtype: Any) -> str:
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse everything but True and False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {name}={value!r}")
+    if not isinstance(value, np.bool_):
+        _axes.check_flag(name, value)
 
 
 def as_number(name: str, value: Any) -> float:
     """A real number as one of Python's."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"{name} must be a Python number, not a traced value: mark it static with "
-            f"static_argnames of jax.jit, or close over it; got {name}={value!r:.80}"
+            f"{name} must be a Python number, {_axes.NOT_TRACED}; "
+            f"got {name}={value!r:.80}"
         )
     try:
         if isinstance(value, (jax.Array, np.ndarray, np.generic)):

@@ -108,5 +108,6 @@ def _as_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(shape, (tuple, list)):
         return as_shape(shape)
     symbolic = [bool(is_symbolic_dim(size)) for size in shape]
-    as_shape([0 if symbol else n for n, symbol in zip(shape, symbolic, strict=True)])
-    return tuple(shape)
+    known = as_shape([0 if s else n for n, s in zip(shape, symbolic, strict=True)])
+    each = zip(shape, known, symbolic, strict=True)
+    return tuple(n if is_symbol else own for n, own, is_symbol in each)
