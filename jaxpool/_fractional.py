@@ -193,10 +193,9 @@ def _check(
     """Check what the fractional pools have in common, and draw."""
     x = as_array(x, kinds)
     with about(x.shape):
-        _check_options(window, key, samples, rule, overlapping)
-        if rule == "window":
-            if window is None:
-                raise ValueError('window must be given with rule="window"; got None')
+        check_options(window, rule, overlapping)
+        _check_source(key, samples, rule)
+        if window is not None:
             bins, given = window_draws(x.shape, window, output_shape, axes)
         else:
             bins, given = step_draws(x.shape, output_shape, axes, overlapping)
@@ -204,7 +203,7 @@ def _check(
         if samples is not None:
             source = _as_samples(samples, (*others, len(given)))
         else:
-            source = _as_key(key)
+            source = as_key(key)
     tables: dict[str, Placing] = {
         "window": (_windows,),
         "pseudorandom": (_pseudorandom, overlapping),
@@ -213,9 +212,7 @@ def _check(
     return _Call(x, bins, given, tables[rule], samples is None, source)
 
 
-def _check_options(
-    window: Any, key: Any, samples: Any, rule: Any, overlapping: Any
-) -> None:
+def check_options(window: Any, rule: Any, overlapping: Any) -> None:
     """Check which options go together."""
     if not isinstance(rule, str) or rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got rule={rule!r}")
@@ -225,11 +222,17 @@ def _check_options(
             'overlapping must be False with rule="window", where windows overlap as '
             "they are long; got overlapping=True"
         )
+    if rule == "window" and window is None:
+        raise ValueError('window must be given with rule="window"; got window=None')
     if rule != "window" and window is not None:
         raise ValueError(
             f'window must be None with rule="{rule}", where bins end at the next one; '
             f"got window={window}"
         )
+
+
+def _check_source(key: Any, samples: Any, rule: Rule) -> None:
+    """Refuse no source of randomness, and two."""
     if (key is None) == (samples is None):
         both = "neither" if key is None else "both"
         raise ValueError(f"key or samples must be given, and not both; got {both}")
@@ -260,16 +263,16 @@ def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(samples).reshape(full)
 
 
-def _as_key(key: Any) -> jax.Array:
+def as_key(key: Any, name: str = "key") -> jax.Array:
     """One random key, of either kind."""
     try:
-        given = as_given("key", key)
+        given = as_given(name, key)
         if jax.eval_shape(_typed, given).shape == ():
             return jnp.asarray(given)
     except (TypeError, ValueError):
         pass
     raise TypeError(
-        f"key must be one random key, as of jax.random.key; got key={key!r:.80}"
+        f"{name} must be one random key, as of jax.random.key; got {name}={key!r:.80}"
     )
 
 
