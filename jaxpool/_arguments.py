@@ -295,6 +295,8 @@ _KINDS_HELD = {
 
 def _kind(dtype: Any) -> str:
     """Which kind of numbers a dtype holds."""
+    if jnp.issubdtype(dtype, np.timedelta64):  # an integer, for NumPy
+        return "none"
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
     names = zip(_KINDS_HELD, kinds, strict=True)
     return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")

@@ -1,6 +1,6 @@
 """What the Flax modules are, without Flax: the options of a pool, and its function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -17,7 +17,8 @@ from jaxpool._bins import OptionalInts, step_draws, window_draws
 from jaxpool._fractional import Rule, check_options
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._padding import PaddingMode, check_mode
-from jaxpool._window import Ints, Padding, Window, check_indexable, resolve, whole
+from jaxpool._unpool import check_cells
+from jaxpool._window import Ints, Padding, Window, resolve, whole
 
 # More than arrays have; so that a wrong one does not take all memory.
 MOST_AXES = 1000
@@ -35,8 +36,8 @@ class Options:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Make options hashable: Flax keeps them as static data."""
-        is_option = name in self._names()
-        super().__setattr__(name, _frozen(value) if is_option else value)
+        value = _frozen(name, value) if name in self._names() else value
+        super().__setattr__(name, value)
 
     def __post_init__(self) -> None:
         """Check the options, as far as one can without an array."""
@@ -249,7 +250,7 @@ class MaxUnpool(Options):
         shape = _shape("output_shape", wanted, self.axes)
         _, sizes = pooled_axes("output_shape", wanted, self.axes, shape)
         _check_sizes(sizes)
-        check_indexable(sizes)
+        check_cells(sizes)
 
     def _unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self._options())
@@ -323,12 +324,21 @@ def _shape(name: str, entries: Any, axes: Any) -> tuple[int, ...]:
     return (2**31 - 1,) * max(count + 1, first + last, 4)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(name: str, value: Any) -> Any:
     """`value` with tuples for lists and arrays, and Python's numbers for others."""
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         kinds = "biufV"  # not times, which are lists of ints too
         is_known = not isinstance(value, jax.core.Tracer)
-        value = value.tolist() if is_known and value.dtype.kind in kinds else value
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
-        return tuple(_frozen(item) for item in value)
+        if not is_known or value.dtype.kind not in kinds:
+            return value
+        value = value.tolist()
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(_frozen(name, item) for item in value)
+    if isinstance(value, Iterable):
+        raise TypeError(
+            f"{name} must have its items in a list, a tuple or an array, which have an "
+            f"order; got {name}={value!r:.80}"
+        )
     return value

@@ -10,11 +10,12 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpool._arguments import about, as_array, as_indices
+from jaxpool._arguments import INT32, about, as_array, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
+from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import as_number
 from jaxpool._window import as_shape, check_indexable
 
@@ -77,10 +78,20 @@ def max_unpool(
         found = pooled_axes("output_shape", wanted, axes, values.shape)
         positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
         check_at_least("output_shape", sizes, 1)
-        check_indexable(sizes)
+        check_cells(sizes)
         indices = as_indices(indices, values.shape, math.prod(sizes))
     geometry = Sizes.of_all(values.shape, positions, sizes)
     return enter(_unpooled, (positions, sizes), geometry, values, indices)
+
+
+def check_cells(sizes: Sequence[int]) -> None:
+    """Refuse more cells than int32 can count."""
+    cells = math.prod(sizes)
+    if not is_symbolic(cells) and cells > INT32.max:
+        raise ValueError(
+            "output_shape must have less than 2**31 cells, which are numbered in "
+            f"int32; got output_shape={tuple(sizes)}"
+        )
 
 
 def _unpooled(

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
+from jaxpool._arguments import as_array
 from jaxpool._axes import Ints, as_ints
 from jaxpool._window import Padding
 from jaxpool.compat._spelling import spelled
@@ -89,7 +89,8 @@ def _geometry(
 
     An int as the window means all axes but the first, batch, and the last, channels.
     """
-    window, ndim = as_ints("window_shape", window_shape), np.ndim(inputs)
+    window = as_ints("window_shape", window_shape)
+    ndim = as_array(inputs, "any", "inputs").ndim
     if isinstance(window, int):
         if ndim < 3:
             raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array
+from jaxpool._arguments import as_array, as_given
 from jaxpool._axes import Ints
 from jaxpool.compat._spelling import spelled
 
@@ -147,17 +147,18 @@ def _masked(
     axes = _axes(inputs, data_format)
     if mask is None:
         return axes, None
-    dtype = getattr(mask, "dtype", np.dtype(object))
-    if dtype != np.bool_ and not jnp.issubdtype(dtype, jnp.integer):
+    mask = as_given("mask", mask, "an array of booleans or integers")
+    if mask.dtype != np.bool_ and not jnp.issubdtype(mask.dtype, jnp.integer):
         raise TypeError(
             "mask must be an array of booleans or integers; "
-            f"got {type(mask).__name__} of {dtype}"
+            f"got mask.dtype={mask.dtype}"
         )
-    wanted = tuple(inputs.shape[axis] for axis in (0, *axes))
+    shape = as_array(inputs, "any", "inputs").shape
+    wanted = tuple(shape[axis] for axis in (0, *axes))
     if mask.shape != wanted:
         raise ValueError(
             f"mask must have shape {wanted}, the batch and spatial axes of inputs; "
-            f"got mask.shape={mask.shape} for inputs.shape={inputs.shape}"
+            f"got mask.shape={mask.shape} for inputs.shape={shape}"
         )
     channels = 1 if axes[0] == 2 else -1
     return axes, jnp.expand_dims(jnp.asarray(mask, bool), channels)
