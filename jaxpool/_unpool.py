@@ -53,7 +53,7 @@ def max_unpool(
 
     Raises:
         ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
-            under `jax.jit`, where nobody can know, such values are dropped.
+            traced ones, as under `jax.jit`, are not checked: such values are dropped.
         TypeError: If `values` or `indices` is not an array of such numbers.
 
     Gradient:
@@ -113,7 +113,10 @@ def _unpooled(
 
 
 class _Placement(NamedTuple):
-    """Which cell each value is meant for, and which value each cell holds, plus 1."""
+    """Which cell each value is meant for, and which value each cell holds, plus 1.
+
+    Values for no cell have any, which does not hold them: no place is out of bounds.
+    """
 
     cell: jax.Array
     holds: jax.Array
@@ -121,16 +124,17 @@ class _Placement(NamedTuple):
 
 def _placement(indices: jax.Array, cells: int) -> _Placement:
     """Who gets each cell: the maximum of the claims, so that no order matters."""
-    *batch, count = indices.shape
-    inside = jnp.where((indices >= 0) & (indices < cells), indices, cells)
+    is_cell = (indices >= 0) & (indices < cells)
+    numbers = jnp.where(is_cell, _numbers(indices.shape), np.int32(0))
 
-    def claims(cell: jax.Array) -> jax.Array:
-        number = lax.iota(np.int32, count) + 1
-        return jnp.zeros(cells, np.int32).at[cell].max(number, mode="drop")
+    def claims(cell: jax.Array, numbers: jax.Array) -> jax.Array:
+        nothing = jnp.zeros(cells, np.int32)
+        return nothing.at[cell].max(numbers, mode="promise_in_bounds")
 
-    for _ in batch:
+    for _ in indices.shape[:-1]:
         claims = jax.vmap(claims)
-    return _Placement(inside, claims(inside))
+    cell = jnp.clip(indices, 0, cells - 1)
+    return _Placement(cell, claims(cell, numbers))
 
 
 def _placed(known: _Placement, values: jax.Array) -> jax.Array:
@@ -140,13 +144,17 @@ def _placed(known: _Placement, values: jax.Array) -> jax.Array:
 
 def _picked(known: _Placement, g: jax.Array) -> jax.Array:
     holds, found = (_take(array, known.cell) for array in (known.holds, g))
-    number = lax.broadcasted_iota(np.int32, holds.shape, holds.ndim - 1) + 1
-    return jnp.where(holds == number, found, jnp.zeros_like(found))
+    return jnp.where(holds == _numbers(holds.shape), found, jnp.zeros_like(found))
+
+
+def _numbers(shape: Sequence[int]) -> jax.Array:
+    """From 1 on along the last axis."""
+    return lax.broadcasted_iota(np.int32, shape, len(shape) - 1) + 1
 
 
 def _take(array: jax.Array, places: jax.Array) -> jax.Array:
-    """What the last axis holds at some places; 0 beyond its end."""
-    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="fill", fill_value=0)
+    """What the last axis holds at some places."""
+    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
     return taken
 
 
