@@ -76,7 +76,8 @@ def implementation_for(
         {geometry}
 
     Returns:
-        The name, as `implementation=` takes it. (`pool` always takes "slices".)
+        The name, as `implementation=` takes it. (`pool` takes the name for "cpu" on
+        every platform.)
 
     Raises:
         ValueError: If there is no such platform, or as the pool would.

@@ -292,7 +292,7 @@ def lp_pool(
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
         windows whose norm is 0; NaN for cells that are, and for others but 0 in
         windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of `|x|`. Both
-        modes (`p=inf`: those of `max_pool`).
+        modes; with `p=inf` forward mode inside `with jaxpool.forward_mode():`.
 
     References:
         `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a
@@ -338,7 +338,8 @@ def pool(
         op: Associative function of two scalars of the dtype of `x`, to one of them.
             Cells enter in row-major order; how they are bracketed is not specified.
         {geometry}
-        implementation: "slices" (what `None` means), "doubling" or "reduce_window".
+        implementation: `None` means "slices", and "doubling" for windows long for
+            their strides, on every platform; or a name, "reduce_window" too.
 
     Returns:
         {returns}

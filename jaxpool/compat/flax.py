@@ -5,6 +5,8 @@ of bfloat16, float16 and integers and their dtypes; several batch axes with expl
 padding; NaN, which wins its window and takes the gradient. An int serves as any of the
 arguments. What has no result but -inf, NaN or an empty array is refused: a window
 larger than the padded input, or padding as wide as a window.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from collections.abc import Callable

@@ -7,6 +7,8 @@ means "channels_last".
 Values are Keras's where it is right. These are, where its JAX backend is not: default
 strides, adaptive pools of sizes that do not divide the input, averages of half floats
 and of integers, and averages of nothing, which are 0.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from typing import Any, Literal, TypeAlias

@@ -5,6 +5,8 @@ one int per spatial axis, `pads` with all the beginnings before all the ends, fl
 1, strides 1. Values are those of the specification, and NaN wins its window. Indices
 count as ONNX does, over the whole tensor, in int32. A window of nothing but padding is
 refused: padding must be smaller than what a window spans.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from collections.abc import Sequence
