@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpool._arguments import INT32, about, as_array, as_indices
+from jaxpool._arguments import INT32, about, as_array, as_given, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
 from jaxpool._linear import linear
@@ -220,7 +220,7 @@ def convert_indices(
         check_indexable(sizes)
         old = _index_strides(sizes, pooled, source)
         cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
-        indices = as_indices(indices, cells=cells)
+        indices = as_given("indices", indices)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
         if indices.ndim != len(sizes) or any(
             indices.shape[axis] != sizes[axis] for axis in others
@@ -229,6 +229,7 @@ def convert_indices(
                 "indices must have the shape of x but on the pooled axes; "
                 f"got indices.shape={indices.shape} with pooled axes {pooled}"
             )
+        indices = as_indices(indices, cells=cells)
     new = _index_strides(sizes, pooled, target)
     # Cells of an axis of size 1 need no index, whose stride is that of another axis.
     axes_found = tuple(axis for axis in pooled if sizes[axis] != 1)

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 import jaxpool
 from jaxpool._arguments import as_array, as_given
-from jaxpool._axes import Ints
+from jaxpool._axes import Ints, as_ints
 from jaxpool.compat._spelling import spelled
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
@@ -67,8 +67,8 @@ def adaptive_max_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
     """`keras.ops.adaptive_max_pool`; see `jaxpool.adaptive_max_pool`."""
-    axes = _axes(inputs, data_format)
-    return jaxpool.adaptive_max_pool(inputs, output_size, axes=axes)
+    axes, sizes = _axes(inputs, data_format), as_ints("output_size", output_size)
+    return jaxpool.adaptive_max_pool(inputs, sizes, axes=axes)
 
 
 @_named
@@ -76,8 +76,8 @@ def adaptive_average_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
     """`keras.ops.adaptive_average_pool`; see `jaxpool.adaptive_avg_pool`."""
-    axes = _axes(inputs, data_format)
-    return jaxpool.adaptive_avg_pool(inputs, output_size, axes=axes)
+    axes, sizes = _axes(inputs, data_format), as_ints("output_size", output_size)
+    return jaxpool.adaptive_avg_pool(inputs, sizes, axes=axes)
 
 
 @_named
