@@ -220,23 +220,23 @@ def convert_indices(
         check_indexable(sizes)
         old = _index_strides(sizes, pooled, source)
         cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
-        indices = as_given("indices", indices)
+        given = as_given("indices", indices)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
-        if indices.ndim != len(sizes) or any(
-            indices.shape[axis] != sizes[axis] for axis in others
+        if given.ndim != len(sizes) or any(
+            given.shape[axis] != sizes[axis] for axis in others
         ):
             raise ValueError(
                 "indices must have the shape of x but on the pooled axes; "
-                f"got indices.shape={indices.shape} with pooled axes {pooled}"
+                f"got indices.shape={given.shape} with pooled axes {pooled}"
             )
-        indices = as_indices(indices, cells=cells)
+        places = as_indices(given, cells=cells)
     new = _index_strides(sizes, pooled, target)
     # Cells of an axis of size 1 need no index, whose stride is that of another axis.
     axes_found = tuple(axis for axis in pooled if sizes[axis] != 1)
     static = _Conversion(old, new, tuple(others), axes_found, cells)
-    outs = tuple(indices.shape[axis] for axis in pooled)
-    geometry = Sizes.of_all(indices.shape, pooled, outs)
-    return enter(_converted, static, geometry, indices)
+    outs = tuple(places.shape[axis] for axis in pooled)
+    geometry = Sizes.of_all(places.shape, pooled, outs)
+    return enter(_converted, static, geometry, places)
 
 
 class _Conversion(NamedTuple):
