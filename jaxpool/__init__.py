@@ -2,8 +2,11 @@
 
 Arrays are `[*batch, *spatial, channels]` unless `axes` says otherwise; the default
 stride is the window. `jaxpool.linen` and `jaxpool.nnx` hold the same as Flax modules,
-and are imported only on request.
+`jaxpool.compat` has the pools of other libraries. They are imported when first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING
 
 from jaxpool._adaptive import adaptive_avg_pool as adaptive_avg_pool
 from jaxpool._adaptive import adaptive_max_pool as adaptive_max_pool
@@ -40,5 +43,22 @@ from jaxpool._windowed import max_pool as max_pool
 from jaxpool._windowed import min_pool as min_pool
 from jaxpool._windowed import pool as pool
 from jaxpool._windowed import sum_pool as sum_pool
+
+if TYPE_CHECKING:
+    from jaxpool import compat as compat
+    from jaxpool import linen as linen
+    from jaxpool import nnx as nnx
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a part that is used for the first time."""
+        if name in ("compat", "linen", "nnx"):
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """What there is, imported or not."""
+        return sorted({*globals(), "compat", "linen", "nnx"})
+
 
 __version__ = "0.1.0"

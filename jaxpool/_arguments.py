@@ -5,7 +5,6 @@ form that the kernels take. Checks run inside `about`, which says for which inpu
 """
 
 import math
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,11 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import _dtypes
+from jaxpool import _axes, _dtypes
+from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._sizes import is_symbolic
 from jaxpool._window import Window
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
+
+INT32 = np.iinfo(np.int32)
 
 
 class Call(NamedTuple):
@@ -66,8 +69,7 @@ def about(shape: Any, name: str = "x") -> Iterator[None]:
 
 def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
     """`x` as a jax array of a dtype that can be pooled."""
-    if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
-        raise TypeError(f"{name} must be an array; got {type(x).__name__}: {x!r:.80}")
+    x = as_given(name, x)
     got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
     is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x.dtype == np.bool_:
@@ -84,51 +86,137 @@ def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
         raise TypeError(f"{name} must hold numbers; {got}")
-    return jnp.asarray(x)
+    return jnp.asarray(_kept_by_jax(name, x))
 
 
-def as_indices(indices: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """`indices` as int32, of the given shape if there is one."""
-    if not isinstance(indices, (jax.Array, np.ndarray, np.generic)):
-        raise TypeError(f"indices must be an array; got {type(indices).__name__}")
+def _kept_by_jax(name: str, x: Any) -> Any:
+    """`x`, unless jax would wrap its integers: of 64 bits without `jax_enable_x64`."""
+    own = jax.dtypes.canonicalize_dtype(x.dtype)
+    if jnp.issubdtype(own, jnp.integer) and own != x.dtype:
+        bounds, info = known_range(x), jnp.iinfo(own)
+        if bounds is not None and not info.min <= bounds[0] <= bounds[1] <= info.max:
+            raise ValueError(
+                f"{name} must hold integers of {own} unless jax_enable_x64 is set; got "
+                f"numbers from {bounds[0]} to {bounds[1]} for {name}.shape={x.shape}"
+            )
+    return x
+
+
+def as_given(name: str, value: Any, what: str = "an array") -> Any:
+    """An argument as an array of jax's or NumPy's, of a dtype that jax may take."""
+    if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
+        value = value.__jax_array__()
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(
+            f"{name} must be {what}; got {type(value).__name__}: {value!r:.80}"
+        )
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array: pass its data, and the mask as "
+            "where=~np.ma.getmaskarray(x) to a pool that takes one; "
+            f"got {name}.shape={value.shape}"
+        )
+    dtype = value.dtype
+    if not isinstance(dtype, np.dtype):  # of random keys
+        return value
+    if dtype.char in "gGmM":
+        raise TypeError(
+            f"{name} must have a dtype that jax has, so no extended precision, dates "
+            f"or durations: cast it; got {name}.dtype={dtype} "
+            f"for {name}.shape={value.shape}"
+        )
+    return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+
+
+def as_indices(
+    indices: Any, shape: tuple[int, ...] | None = None, cells: int | None = None
+) -> jax.Array:
+    """`indices` as int32, of the given shape if there is one.
+
+    Known ones must be -1 or the number of a cell. Traced ones that int32 does not hold
+    become its least or largest number, which is no cell.
+    """
+    indices = as_given("indices", indices)
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
     if shape is not None and indices.shape != shape:
         raise ValueError(
             f"indices must have the shape of values; got indices.shape={indices.shape}"
         )
-    if isinstance(indices, np.ndarray) and (indices > np.iinfo(np.int32).max).any():
-        raise ValueError(f"indices must be below 2**31; got {indices.max()}")
-    return jnp.asarray(indices).astype(np.int32)
+    bounds = known_range(indices)
+    if bounds is not None:
+        most = INT32.max if cells is None or is_symbolic(cells) else cells - 1
+        if bounds[0] < -1 or bounds[1] > most:
+            raise ValueError(
+                f"indices must be -1 or from 0 to {most}; "
+                f"got indices from {bounds[0]} to {bounds[1]}"
+            )
+    if not isinstance(indices, jax.Array):
+        return jnp.asarray(indices.astype(np.int32))
+    is_traced = isinstance(indices, jax.core.Tracer)
+    return _as_int32(indices) if is_traced else _as_int32_at_once(indices)
+
+
+def _as_int32(indices: jax.Array) -> jax.Array:
+    """`indices` as int32, and the nearest number of that for those it does not hold."""
+    if jnp.iinfo(indices.dtype).max > INT32.max:
+        least = max(INT32.min, jnp.iinfo(indices.dtype).min)
+        indices = jnp.clip(indices, least, INT32.max)
+    return indices.astype(np.int32)
+
+
+_as_int32_at_once = jax.jit(_as_int32)
+
+
+def known_range(array: jax.Array | np.ndarray) -> tuple[Any, Any] | None:
+    """The least and the largest number of an array, if it is known and has any.
+
+    It may be known inside `jax.jit` too, where only what is made of it is traced.
+    """
+    if isinstance(array, jax.core.Tracer) or is_symbolic(array.size) or not array.size:
+        return None
+    if not isinstance(array, jax.Array):
+        return array.min().item(), array.max().item()
+    with jax.ensure_compile_time_eval():
+        least, most = jax.device_get(_bounds(array))
+    return least.item(), most.item()
+
+
+@jax.jit
+def _bounds(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return array.min(), array.max()
 
 
 def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
     """`where` with the rank of `x`, not yet broadcast."""
     if where is None:
         return None
-    if not isinstance(where, (jax.Array, np.ndarray, np.generic, bool)):
-        raise TypeError(f"where must be a boolean array; got {type(where).__name__}")
-    if not isinstance(where, bool) and where.dtype != np.bool_:
+    mask = as_given("where", np.asarray(where) if isinstance(where, bool) else where)
+    if mask.dtype != np.bool_:
         raise TypeError(
-            f"where must be boolean; got where.dtype={where.dtype} "
-            f"with where.shape={where.shape}"
+            f"where must be boolean; got where.dtype={mask.dtype} "
+            f"with where.shape={mask.shape}"
         )
-    mask = jnp.asarray(where)
-    shape = (1,) * (x.ndim - mask.ndim) + mask.shape
-    if len(shape) != x.ndim or any(
-        m not in (1, n) for m, n in zip(shape, x.shape, strict=True)
+    if mask.ndim == 0:
+        mask = mask.reshape((1,) * x.ndim)
+    if mask.ndim != x.ndim or any(
+        m not in (1, n) for m, n in zip(mask.shape, x.shape, strict=True)
     ):
         raise ValueError(
-            "where must broadcast to the shape of x (a mask of batch and time needs a "
-            "last axis for the channels: where[..., None]); "
+            "where must have the rank of x, or be a scalar, and broadcast to x: a mask "
+            "of batch and time needs a last axis for the channels, where[..., None]; "
             f"got where.shape={mask.shape}"
         )
-    return mask.reshape(shape)
+    return jnp.asarray(mask)
 
 
 def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
     """`empty_value` in the dtype of the result."""
-    number = _number("empty_value", empty_value)
+    return _held("empty_value", as_number("empty_value", empty_value), dtype)
+
+
+def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
+    """A number in a dtype that holds it: exactly if an integer, else rounded."""
     if not jnp.issubdtype(dtype, jnp.integer):
         with np.errstate(all="ignore"):
             value = np.asarray(number, dtype)
@@ -136,67 +224,108 @@ def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
             np.isnan(value) != math.isnan(number)
         ):
             raise ValueError(
-                f"empty_value must be a number that {np.dtype(dtype)} holds; "
-                f"got empty_value={empty_value}"
+                f"{name} must be a number that {np.dtype(dtype)} holds; "
+                f"got {name}={number}"
             )
     else:
         info = jnp.iinfo(dtype)
         held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
         if not held or number != int(number):
             raise ValueError(
-                f"empty_value must be an integer that {np.dtype(dtype)} holds; "
-                f"got empty_value={empty_value}"
+                f"{name} must be an integer that {np.dtype(dtype)} holds; "
+                f"got {name}={number}"
             )
     return np.asarray(number, dtype)
 
 
-def as_divisor(divisor: Any) -> float | None:
-    """`divisor` as a number that can divide."""
+def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
+    """`divisor` as a number that can divide what is accumulated in `dtype`."""
     if divisor is None:
         return None
-    number = _number("divisor", divisor)
-    if number == 0 or not math.isfinite(number):
+    number = as_number("divisor", divisor)
+    info = jnp.finfo(dtype)
+    if not float(info.tiny) <= abs(number) <= float(info.max):
         raise ValueError(
-            f"divisor must be a finite number other than 0; got divisor={divisor}"
+            f"divisor must be a finite number other than 0 that {info.dtype} holds; "
+            f"got divisor={divisor}"
         )
     return number
 
 
 def as_order(p: Any) -> float:
     """`p` as the order of a norm."""
-    order = _number("p", p)
+    order = as_number("p", p)
     if not order > 0:
         raise ValueError(f"p must be a positive number or inf; got p={p}")
     return order
 
 
-def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array:
-    """One value of the given dtype; it may be traced."""
-    try:
-        scalar = jnp.asarray(value, dtype)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} must be a number; got {name}={value!r}") from None
-    if scalar.shape:
-        raise ValueError(f"{name} must be a scalar; got {name}.shape={scalar.shape}")
-    return scalar
+def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """One value of the given dtype: of NumPy's if it is no array of jax's.
+
+    It may be traced. A kind of number that the dtype does not have is refused, as is a
+    known one that it does not hold.
+    """
+    if isinstance(value, (bool, int, float, complex)):
+        given: Any = np.asarray(value)
+    else:
+        given = as_given(name, value, "a number")
+    if given.shape != ():
+        raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
+    if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
+        raise TypeError(
+            f"{name} must be a number of x.dtype={np.dtype(dtype)}, to which no other "
+            f"kind is converted; got {name}={value!r:.40} of {given.dtype}"
+        )
+    if isinstance(given, jax.Array):
+        return given.astype(dtype)
+    if _kind(dtype) in ("integer", "float"):
+        return _held(name, given.item(), dtype)
+    return np.asarray(given, dtype)
+
+
+_KINDS_HELD = {
+    "bool": ("bool",),
+    "integer": ("integer",),
+    "float": ("integer", "float"),
+    "complex": ("integer", "float", "complex"),
+    "none": (),
+}
+
+
+def _kind(dtype: Any) -> str:
+    """Which kind of numbers a dtype holds."""
+    if jnp.issubdtype(dtype, np.timedelta64):  # an integer, for NumPy
+        return "none"
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
+    names = zip(_KINDS_HELD, kinds, strict=True)
+    return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")
 
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse everything but True and False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {name}={value!r}")
+    if not isinstance(value, np.bool_):
+        _axes.check_flag(name, value)
 
 
-def _number(name: str, value: Any) -> float:
-    """A Python number that is known when tracing."""
+def as_number(name: str, value: Any) -> float:
+    """A real number as one of Python's."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a Python number, {_axes.NOT_TRACED}; "
+            f"got {name}={value!r:.80}"
+        )
     try:
-        if isinstance(value, (bool, np.bool_, str, bytes)):
+        if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+            if value.shape != () or _kind(value.dtype) not in ("integer", "float"):
+                raise TypeError
+            value = value.item()
+        if isinstance(value, bool) or not hasattr(value, "__float__"):
             raise TypeError
-        is_int = isinstance(value, (int, np.integer))
-        number = operator.index(value) if is_int else float(value)
+        number: float = value if isinstance(value, int) else float(value)
         float(number)  # overflows where no float holds it
         return number
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{name} must be a real number, known when tracing; got {name}={value!r}"
+            f"{name} must be a real number; got {name}={value!r:.80}"
         ) from None

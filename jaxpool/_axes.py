@@ -4,11 +4,16 @@ Like the geometry that is made of them, this module imports no jax.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 Ints: TypeAlias = int | Sequence[int]
 Entry = TypeVar("Entry", int, int | None)
+
+NOT_TRACED = (
+    "not a traced value: mark it static with static_argnames of jax.jit, or close over "
+    "it"
+)
 
 
 def pooled_axes(
@@ -25,8 +30,10 @@ def pooled_axes(
         positions = resolve_axes(axes, shape)
         return positions, _for_each(name, entries, len(positions))
     if not isinstance(entries, tuple):
+        usual = tuple(range(1, len(shape) - 1)) or (0,)
         raise ValueError(
-            f"{name} must have one entry for each spatial axis, or axes must be given; "
+            f"{name} must have one entry for each spatial axis, like {name}="
+            f"{(entries,) * len(usual)}, or axes must be given, like axes={usual}; "
             f"got {name}={entries}"
         )
     most = len(shape) - 1
@@ -69,18 +76,34 @@ def _entries(
     name: str, value: Any, entry: Callable[[Any], Entry]
 ) -> Entry | tuple[Entry, ...]:
     try:
-        return entry(value)
-    except TypeError:
-        pass
-    try:
-        if isinstance(value, (str, bytes)):
+        try:
+            return entry(value)
+        except TypeError:
+            return tuple(entry(item) for item in as_items(value))
+    except TypeError as error:
+        raise no_ints(name, value, error) from None
+
+
+def no_ints(name: str, value: Any, error: TypeError) -> TypeError:
+    """What to raise where a value has other items than integers, and why it has."""
+    rule = "an int or a sequence of ints"
+    if type(error) is not TypeError:  # a class of jax's own, for values that are traced
+        rule = f"a Python int or a sequence of them, {NOT_TRACED}"
+    return TypeError(f"{name} must be {rule}; got {name}={value!r:.80}")
+
+
+def as_items(value: Any) -> Sequence[Any]:
+    """The items of a sequence or an array, which come in an order, and again."""
+    has_items = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    others = (str, bytes, bytearray, memoryview, Mapping)
+    if not has_items or isinstance(value, others):
+        raise TypeError
+    if hasattr(value, "tolist"):  # jax would trace the items of its arrays
+        is_time = getattr(value, "dtype", None) is not None and value.dtype.kind in "mM"
+        value = None if is_time else value.tolist()
+        if not isinstance(value, list):
             raise TypeError
-        return tuple(entry(item) for item in value)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be an int or a sequence of ints, known when tracing; "
-            f"got {name}={value!r}"
-        ) from None
+    return tuple(value)
 
 
 def as_int(value: Any) -> int:
@@ -106,6 +129,14 @@ def _for_each(
             f"axes; got {name}={entries}"
         )
     return entries
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse everything but True and False."""
+    if not isinstance(value, bool):
+        is_traced = any(kind.__name__ == "Tracer" for kind in type(value).__mro__)
+        rule = f"a Python bool, {NOT_TRACED}" if is_traced else "True or False"
+        raise TypeError(f"{name} must be {rule}; got {name}={value!r:.80}")
 
 
 def check_at_least(name: str, values: Sequence[int], least: int) -> None:

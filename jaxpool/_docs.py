@@ -28,7 +28,8 @@ axes: The pooled axes, an int or ints, negative ones from the end, in any order:
 ceil_mode: Whether a last window that reaches beyond the padded input counts, by
     PyTorch's rule: it does if it starts in the input or the padding before it.""",
     "where": """
-where: Boolean mask that broadcasts to `x`. Cells where it is False take no part,
+where: Boolean mask, a scalar or of the rank of `x`, that broadcasts to it: one of
+    batch and time is `mask[..., None]`. Cells where it is False take no part,
     whatever they hold, and get gradient 0.
 empty_value: Result for a window without a valid cell; its gradient is 0.""",
     "padding_mode": """
@@ -119,8 +120,9 @@ in row-major order. Reverse and forward mode, to any order; integers have none."
     "winner_gradient": """
 The whole cotangent of a window goes to one cell: the first NaN, else the first
 {extreme} in row-major order, never a padded or masked one. Reverse mode, to
-any order, and forward mode over it (`jax.hessian`); inside
-`jaxpool.forward_mode()` forward mode everywhere. Integers have none.""",
+any order, and forward mode over it (`jax.hessian`). For forward mode alone
+(`jax.jvp`, `jax.jacfwd`) trace it inside `with jaxpool.forward_mode():`.
+Integers have none.""",
     "indexed_gradient": """
 Of the values: the whole cotangent of a window goes to the cell at its index, in
 both modes, to any order, with no need of `jaxpool.forward_mode()`. Integers have

@@ -1,8 +1,14 @@
 """The switch that lets jax differentiate maxima in forward mode too."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import jax
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Part of the key of jit's caches: what was traced outside is traced again inside.
 _forward_mode = jax.make_user_context(default_value=False)
@@ -14,11 +20,12 @@ def forward_mode() -> AbstractContextManager[None]:
         with jaxpool.forward_mode():
             y, dy = jax.jvp(model, (x,), (dx,))      dy = dx at the winner
 
-    JAX refuses forward mode (`jax.jvp`, `jax.jacfwd`, `jax.linearize`) through any
-    `jax.custom_vjp`, which max and min pools are, windowed, global and adaptive, and
-    norms of `p=inf`. Inside they have a rule for both modes instead, with the values,
-    the residual (one byte an output for windows of up to 256 cells) and the reverse
-    mode they have outside. All other pools need no such switch.
+    JAX refuses forward mode (`jax.jvp`, `jax.linearize`) through any `jax.custom_vjp`,
+    which max and min pools are, windowed and global, and norms of `p=inf`. Inside they
+    have a rule for both modes instead, with the values, the residual (one byte an
+    output for windows of up to 256 cells) and the reverse mode they have outside. All
+    other pools, adaptive and fractional ones and those with indices too, have both
+    modes without it.
 
     It counts where a function is traced: a `jax.jit` around a pool is traced again
     when it is called inside, and may itself be entered from inside the function.
@@ -50,3 +57,23 @@ def forward_mode() -> AbstractContextManager[None]:
 def is_forward_mode() -> bool:
     """Whether what is traced now must support forward mode."""
     return bool(_forward_mode.value)
+
+
+def explaining(pool: Callable[P, T]) -> Callable[P, T]:
+    """Let jax's refusal of forward mode through a pool say what to do.
+
+    Where the whole is under `jax.jit`, jax refuses later, and alone.
+    """
+
+    @wraps(pool)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return pool(*args, **kwargs)
+        except TypeError as error:
+            if "(jvp) to a custom_vjp function" not in str(error):
+                raise
+            raise TypeError(
+                f"{error} Trace the pool inside `with jaxpool.forward_mode():`."
+            ) from error
+
+    return called

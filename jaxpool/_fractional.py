@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool import _binning
-from jaxpool._arguments import Kinds, about, as_array, check_flag
+from jaxpool._arguments import Kinds, about, as_array, as_given, check_flag, known_range
 from jaxpool._bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool._docs import documented
 from jaxpool._entry import enter
@@ -165,16 +165,18 @@ def fractional_avg_pool(
 
 
 class _Call(NamedTuple):
-    """Checked arguments, and draws: one for each pooled axis, in the order of `given`.
+    """Checked arguments, and a key to draw with, or else samples.
 
-    The draws broadcast to the other axes of `x`. `place` places the bins of an axis.
+    Samples have one number for each pooled axis, in the order of `given`, and broadcast
+    to the other axes of `x`. `place` places the bins of an axis.
     """
 
     x: jax.Array
     bins: Bins
     given: tuple[int, ...]
     place: Placing
-    draws: jax.Array
+    is_drawn: bool
+    source: jax.Array
 
 
 def _check(
@@ -191,35 +193,26 @@ def _check(
     """Check what the fractional pools have in common, and draw."""
     x = as_array(x, kinds)
     with about(x.shape):
-        _check_options(window, key, samples, rule, overlapping)
-        if rule == "window":
-            if window is None:
-                raise ValueError('window must be given with rule="window"; got None')
+        check_options(window, rule, overlapping)
+        _check_source(key, samples, rule)
+        if window is not None:
             bins, given = window_draws(x.shape, window, output_shape, axes)
         else:
             bins, given = step_draws(x.shape, output_shape, axes, overlapping)
         others = [n for axis, n in enumerate(x.shape) if axis not in given]
         if samples is not None:
-            draws = _as_samples(samples, (*others, len(given)))
+            source = _as_samples(samples, (*others, len(given)))
         else:
-            key = _as_key(key)
-    if key is not None:
-        if rule == "random":
-            draws = jax.random.split(key, len(given))
-        else:
-            each = others if rule == "window" else []
-            draws = jax.random.uniform(key, (*each, len(given)), np.float32)
+            source = as_key(key)
     tables: dict[str, Placing] = {
         "window": (_windows,),
         "pseudorandom": (_pseudorandom, overlapping),
         "random": (_random, overlapping),
     }
-    return _Call(x, bins, given, tables[rule], draws)
+    return _Call(x, bins, given, tables[rule], samples is None, source)
 
 
-def _check_options(
-    window: Any, key: Any, samples: Any, rule: Any, overlapping: Any
-) -> None:
+def check_options(window: Any, rule: Any, overlapping: Any) -> None:
     """Check which options go together."""
     if not isinstance(rule, str) or rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got rule={rule!r}")
@@ -229,11 +222,17 @@ def _check_options(
             'overlapping must be False with rule="window", where windows overlap as '
             "they are long; got overlapping=True"
         )
+    if rule == "window" and window is None:
+        raise ValueError('window must be given with rule="window"; got window=None')
     if rule != "window" and window is not None:
         raise ValueError(
             f'window must be None with rule="{rule}", where bins end at the next one; '
             f"got window={window}"
         )
+
+
+def _check_source(key: Any, samples: Any, rule: Rule) -> None:
+    """Refuse no source of randomness, and two."""
     if (key is None) == (samples is None):
         both = "neither" if key is None else "both"
         raise ValueError(f"key or samples must be given, and not both; got {both}")
@@ -243,8 +242,7 @@ def _check_options(
 
 def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
     """Samples with an axis for each of `shape`, not yet broadcast."""
-    if not isinstance(samples, (jax.Array, np.ndarray)):
-        raise TypeError(f"samples must be an array; got {type(samples).__name__}")
+    samples = as_given("samples", samples)
     if not jnp.issubdtype(samples.dtype, np.floating) or samples.dtype.itemsize < 4:
         raise TypeError(
             f"samples must be float32 or float64; got samples.dtype={samples.dtype}"
@@ -256,20 +254,34 @@ def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
             "samples must broadcast to the axes of x that are not pooled, and one "
             f"number for each that is, {shape}; got samples.shape={samples.shape}"
         )
+    bounds = known_range(samples)
+    if bounds is not None and not 0 <= bounds[0] <= bounds[1] < 1:
+        raise ValueError(
+            "samples must be at least 0 and less than 1; "
+            f"got samples from {bounds[0]} to {bounds[1]}"
+        )
     return jnp.asarray(samples).reshape(full)
 
 
-def _as_key(key: Any) -> jax.Array:
+def as_key(key: Any, name: str = "key") -> jax.Array:
     """One random key, of either kind."""
-    if isinstance(key, (jax.Array, np.ndarray)):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
-            return jnp.asarray(key)
-        if key.dtype == np.uint32 and key.ndim == 1:
-            wrapped: jax.Array = jax.random.wrap_key_data(jnp.asarray(key))
-            return wrapped
+    try:
+        given = as_given(name, key)
+        if jax.eval_shape(_typed, given).shape == ():
+            return jnp.asarray(given)
+    except (TypeError, ValueError):
+        pass
     raise TypeError(
-        f"key must be one random key, as of jax.random.key; got key={key!r:.80}"
+        f"{name} must be one random key, as of jax.random.key; got {name}={key!r:.80}"
     )
+
+
+def _typed(key: jax.Array) -> jax.Array:
+    """A key of the kind that has a type of its own."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    typed: jax.Array = jax.random.wrap_key_data(key)
+    return typed
 
 
 def _windows(dim: AxisBins, u: jax.Array) -> Table:
@@ -318,17 +330,23 @@ def _reaching(
 
 def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:
     """Call a function of `_binning` with bins that are drawn."""
-    x, bins, given, place, draws = call
+    x, bins, given, place, is_drawn, source = call
     geometry = Sizes.of_all(x.shape, bins.axes, bins.outs)
-    static = function, bins, given, place
-    result: Result = enter(_pooled, static, geometry, x, draws)
+    static = function, bins, given, place, is_drawn
+    result: Result = enter(_pooled, static, geometry, x, source)
     return result
 
 
-def _pooled(static: tuple[Any, ...], x: jax.Array, draws: jax.Array) -> Any:
+def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
     """Call the function once for all that has the same draws."""
-    function, bins, given, (place, *options) = static
+    function, bins, given, (place, *options), is_drawn = static
     others = [axis for axis in range(x.ndim) if axis not in given]
+    draws = source
+    if is_drawn and place is _random:
+        draws = jax.random.split(_typed(source), len(given))
+    elif is_drawn:
+        each = [x.shape[axis] for axis in others] if place is _windows else []
+        draws = jax.random.uniform(_typed(source), (*each, len(given)), np.float32)
     mapped = [a for a, n in zip(others, draws.shape[:-1], strict=False) if n != 1]
     draws = draws.reshape([n for n in draws.shape[:-1] if n != 1] + [len(given)])
     kept = [axis for axis in range(x.ndim) if axis not in mapped]

@@ -204,8 +204,8 @@ def global_lp_pool(
 
     Gradient:
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
-        windows whose norm is 0. Both modes (`p=inf`: those of
-        `global_max_pool`).
+        windows whose norm is 0. Both modes; with `p=inf` forward mode inside
+        `with jaxpool.forward_mode():`.
 
     References:
         `jnp.linalg.norm`, whose gradient at 0 is NaN. ONNX `GlobalLpPool`.

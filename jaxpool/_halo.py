@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool._arguments import about, as_array
-from jaxpool._axes import Ints, resolve_axes
+from jaxpool._axes import Ints, as_ints, pooled_axes
 from jaxpool._passes import pad
 from jaxpool._window import AxisWindow, Padding, resolve
 
@@ -114,10 +114,7 @@ def halo_exchange(
 
 def _positions(rank: int, window: Ints, axes: Ints | None) -> tuple[int, ...]:
     """The pooled axes, in the order of the arguments."""
-    if axes is not None:
-        return resolve_axes(axes, range(rank))
-    count = np.size(window)
-    return tuple(range(rank - 1 - count, rank - 1))
+    return pooled_axes("window", as_ints("window", window), axes, range(rank))[0]
 
 
 def _by_axis(

@@ -1,44 +1,65 @@
 """What the Flax modules are, without Flax: the options of a pool, and its function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._bins import OptionalInts
-from jaxpool._fractional import Rule
-from jaxpool._lowering import Implementation
-from jaxpool._padding import PaddingMode
-from jaxpool._window import Ints, Padding
+from jaxpool._arguments import as_divisor, as_number, as_order, check_flag
+from jaxpool._axes import as_ints, as_optional_ints, check_at_least, pooled_axes
+from jaxpool._bins import OptionalInts, step_draws, window_draws
+from jaxpool._fractional import Rule, check_options
+from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._padding import PaddingMode, check_mode
+from jaxpool._unpool import check_cells
+from jaxpool._window import Ints, Padding, Window, resolve, whole
+
+# More than arrays have; so that a wrong one does not take all memory.
+MOST_AXES = 1000
+
+
+# Names of methods begin with an underscore: `nnx.tabulate` calls the others.
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """Options of a function as fields."""
+    """Options of a function as fields, which are checked when they are set."""
 
     _function: ClassVar[Callable[..., Any]]
     _not_options: ClassVar[set[str]] = {"parent", "name"}  # Linen's
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Make options hashable: Flax keeps them as static data."""
+        value = _frozen(name, value) if name in self._names() else value
+        super().__setattr__(name, value)
+
     def __post_init__(self) -> None:
-        """Make the options hashable: Flax keeps them as static data."""
-        for name, value in self.options().items():
-            object.__setattr__(self, name, _frozen(value))
+        """Check the options, as far as one can without an array."""
+        self._check()
         getattr(super(), "__post_init__", lambda: None)()  # Linen has one
 
-    def options(self) -> dict[str, Any]:
-        names = {field.name for field in fields(self)} - self._not_options
-        return {name: getattr(self, name) for name in sorted(names)}
+    def _check(self) -> None:
+        """Refuse options that no array goes with."""
+
+    @classmethod
+    def _names(cls) -> set[str]:
+        return {field.name for field in fields(cls)} - cls._not_options
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in sorted(self._names())}
 
 
 class Pool(Options):
     """A pool; the arrays come with the call."""
 
-    def pool(self, x: ArrayLike, **arguments: Any) -> Any:
-        return type(self)._function(x, **self.options() | arguments)
+    def _pool(self, x: ArrayLike, **arguments: Any) -> Any:
+        return type(self)._function(x, **self._options() | arguments)
 
 
 @dataclass(eq=False, repr=False)
@@ -55,6 +76,17 @@ class WindowedPool(Pool):
     empty_value: float = 0
     implementation: Implementation | None = None
 
+    def _check(self) -> None:
+        super()._check()
+        as_number("empty_value", self.empty_value)
+        check_implementation(self.implementation, self._window())
+
+    def _window(self) -> Window:
+        """The window in an array that is large enough."""
+        shape = _shape("window", self.window, self.axes)
+        geometry = self.window, self.strides, self.padding, self.dilation, self.axes
+        return resolve(shape, *geometry, self.ceil_mode)
+
 
 @dataclass(eq=False, repr=False)
 class GlobalPool(Pool):
@@ -65,6 +97,12 @@ class GlobalPool(Pool):
     keepdims: bool = False
     empty_value: float = 0
 
+    def _check(self) -> None:
+        super()._check()
+        whole(_shape("axes", None, self.axes), self.axes)
+        check_flag("keepdims", self.keepdims)
+        as_number("empty_value", self.empty_value)
+
 
 @dataclass(eq=False, repr=False)
 class AdaptivePool(Pool):
@@ -73,6 +111,13 @@ class AdaptivePool(Pool):
     output_shape: OptionalInts
     _: KW_ONLY
     axes: Ints | None = None
+
+    def _check(self) -> None:
+        super()._check()
+        wanted = as_optional_ints("output_shape", self.output_shape)
+        _check_sizes([wanted] if isinstance(wanted, int) else wanted or ())
+        shape = _shape("output_shape", wanted, self.axes)
+        pooled_axes("output_shape", wanted, self.axes, shape)
 
 
 @dataclass(eq=False, repr=False)
@@ -93,15 +138,38 @@ class FractionalPool(Pool):
     rng_collection: str = "pooling"
     _not_options = Pool._not_options | {"deterministic", "rng_collection", "rngs"}
 
-    def draw(
+    def _check(self) -> None:
+        super()._check()
+        check_options(self.window, self.rule, self.overlapping)
+        check_flag("deterministic", self.deterministic)
+        if not isinstance(self.rng_collection, str):
+            raise TypeError(
+                "rng_collection must be the name of a stream; "
+                f"got rng_collection={self.rng_collection!r}"
+            )
+        shape = _shape("output_shape", self.output_shape, self.axes)
+        if self.window is not None:
+            window_draws(shape, self.window, self.output_shape, self.axes)
+        else:
+            step_draws(shape, self.output_shape, self.axes, self.overlapping)
+
+    def _draw(
         self, x: ArrayLike, deterministic: bool | None, key: Callable[[], jax.Array]
     ) -> Any:
         """Pool by `key()`, unless it is to be deterministic."""
-        if not (self.deterministic if deterministic is None else deterministic):
-            return self.pool(x, key=key())
+        chosen = self.deterministic if deterministic is None else deterministic
+        check_flag("deterministic", chosen)
+        if not chosen:
+            return self._pool(x, key=key())
         count = np.size(self.output_shape if self.axes is None else self.axes)
         rule = "window" if self.rule == "window" else "pseudorandom"
-        return self.pool(x, samples=np.full(count, 0.5, np.float32), rule=rule)
+        return self._pool(x, samples=_halves(count), rule=rule)
+
+
+@partial(jax.jit, static_argnums=0)
+def _halves(count: int) -> jax.Array:
+    """Samples of 1/2, made where they are used."""
+    return jnp.full(count, 0.5, np.float32)
 
 
 class MaxPool(WindowedPool):
@@ -119,6 +187,11 @@ class ExtendedPool(WindowedPool):
     _: KW_ONLY
     padding_mode: PaddingMode | None = None
 
+    def _check(self) -> None:
+        super()._check()
+        if self.padding_mode is not None:
+            check_mode(self.padding_mode, self._window())
+
 
 class SumPool(ExtendedPool):
     _function = jaxpool.sum_pool
@@ -131,12 +204,21 @@ class AvgPool(ExtendedPool):
     divisor: float | None = None
     _function = jaxpool.avg_pool
 
+    def _check(self) -> None:
+        super()._check()
+        check_flag("count_include_pad", self.count_include_pad)
+        as_divisor(self.divisor, np.dtype(np.float64))
+
 
 @dataclass(eq=False, repr=False)
 class LpPool(ExtendedPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.lp_pool
+
+    def _check(self) -> None:
+        super()._check()
+        as_order(self.p)
 
 
 class MaxPoolWithIndices(WindowedPool):
@@ -162,8 +244,16 @@ class MaxUnpool(Options):
     axes: Ints | None = None
     _function = jaxpool.max_unpool
 
-    def unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
-        unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self.options())
+    def _check(self) -> None:
+        super()._check()
+        wanted = as_ints("output_shape", self.output_shape)
+        shape = _shape("output_shape", wanted, self.axes)
+        _, sizes = pooled_axes("output_shape", wanted, self.axes, shape)
+        _check_sizes(sizes)
+        check_cells(sizes)
+
+    def _unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
+        unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self._options())
         return unpooled
 
 
@@ -188,6 +278,10 @@ class GlobalLpPool(GlobalPool):
     _: KW_ONLY
     p: float = 2.0
     _function = jaxpool.global_lp_pool
+
+    def _check(self) -> None:
+        super()._check()
+        as_order(self.p)
 
 
 class AdaptiveMaxPool(AdaptivePool):
@@ -214,9 +308,37 @@ class FractionalAvgPool(FractionalPool):
     _function = jaxpool.fractional_avg_pool
 
 
-def _frozen(value: Any) -> Any:
-    """`value` with tuples for lists and arrays."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(item) for item in value)
+def _check_sizes(sizes: Sequence[int | None]) -> None:
+    check_at_least("output_shape", [n for n in sizes if n is not None], 1)
+
+
+def _shape(name: str, entries: Any, axes: Any) -> tuple[int, ...]:
+    """The shape of an array that has the axes, and a window or bins of any size."""
+    given = () if axes is None else as_ints("axes", axes)
+    given = (given,) if isinstance(given, int) else given
+    if any(abs(axis) > MOST_AXES for axis in given):
+        raise ValueError(f"axes must name axes of an array; got axes={axes}")
+    count = len(entries) if isinstance(entries, Sequence) else 1
+    first = max((axis + 1 for axis in given if axis >= 0), default=0)
+    last = max((-axis for axis in given if axis < 0), default=0)
+    return (2**31 - 1,) * max(count + 1, first + last, 4)
+
+
+def _frozen(name: str, value: Any) -> Any:
+    """`value` with tuples for lists and arrays, and Python's numbers for others."""
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        kinds = "biufV"  # not times, which are lists of ints too
+        is_known = not isinstance(value, jax.core.Tracer)
+        if not is_known or value.dtype.kind not in kinds:
+            return value
+        value = value.tolist()
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(_frozen(name, item) for item in value)
+    if isinstance(value, Iterable):
+        raise TypeError(
+            f"{name} must have its items in a list, a tuple or an array, which have an "
+            f"order; got {name}={value!r:.80}"
+        )
     return value

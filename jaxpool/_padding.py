@@ -23,7 +23,7 @@ def pooled(
     if mode is None:
         return pool(*call, *options)
     with about(call.x.shape):
-        _check_mode(mode, call.window)
+        check_mode(mode, call.window)
 
     x, window, mask, *rest = call
     return enter(_of_extended, (pool, mode, window, *rest, options), window, x, mask)
@@ -69,7 +69,7 @@ def _with_sides(
     return lax.concatenate([before, array, behind], axis)
 
 
-def _check_mode(mode: str, window: Window) -> None:
+def check_mode(mode: str, window: Window) -> None:
     """Refuse an unknown mode, and padding of cells that the input does not have."""
     if not isinstance(mode, str) or mode not in get_args(PaddingMode):
         raise ValueError(

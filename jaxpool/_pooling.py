@@ -19,6 +19,7 @@ from jaxpool import _dtypes
 from jaxpool._dtypes import FLOAT32
 from jaxpool._entry import entered
 from jaxpool._extremes import Kind
+from jaxpool._forward_mode import explaining
 from jaxpool._lowering import Implementation
 from jaxpool._reduce_max import extremum, indexed_extremum
 from jaxpool._reduce_norm import sizes_of, window_norm
@@ -26,6 +27,7 @@ from jaxpool._reduce_sum import counts, kept, window_sum
 from jaxpool._window import Window
 
 
+@explaining
 @entered
 def extreme(
     x: jax.Array,
@@ -108,6 +110,7 @@ def mean(
     return _fill_empty(averages, window, valid, empty)
 
 
+@explaining
 @entered
 def norm(
     x: jax.Array,

@@ -1,5 +1,6 @@
 """Windowed reduction by an associative operation that the caller brings."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def reduce_any(
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
     """Refuse what is no function of two scalars to one of the same dtype."""
-    if not callable(op):
+    if not callable(op) or not _takes_two(op):
         raise TypeError(
             f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
         )
@@ -48,3 +49,14 @@ def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
             f"op must return one scalar of the dtype of x, {x.dtype}; got {result} "
             f"for x.shape={x.shape}"
         )
+
+
+def _takes_two(op: Callable[..., Any]) -> bool:
+    """Whether a function takes two arguments, as far as it says."""
+    try:
+        inspect.signature(op).bind(None, None)
+    except ValueError:  # it does not say
+        return True
+    except TypeError:
+        return False
+    return True

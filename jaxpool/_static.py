@@ -76,7 +76,8 @@ def implementation_for(
         {geometry}
 
     Returns:
-        The name, as `implementation=` takes it. (`pool` always takes "slices".)
+        The name, as `implementation=` takes it. (`pool` takes the name for "cpu" on
+        every platform.)
 
     Raises:
         ValueError: If there is no such platform, or as the pool would.
@@ -108,5 +109,6 @@ def _as_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(shape, (tuple, list)):
         return as_shape(shape)
     symbolic = [bool(is_symbolic_dim(size)) for size in shape]
-    as_shape([0 if symbol else n for n, symbol in zip(shape, symbolic, strict=True)])
-    return tuple(shape)
+    known = as_shape([0 if s else n for n, s in zip(shape, symbolic, strict=True)])
+    each = zip(shape, known, symbolic, strict=True)
+    return tuple(n if is_symbol else own for n, own, is_symbol in each)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
@@ -11,11 +10,13 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpool._arguments import about, as_array, as_indices
+from jaxpool._arguments import INT32, about, as_array, as_given, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
+from jaxpool._sizes import is_symbolic
+from jaxpool._symbolic import as_number
 from jaxpool._window import as_shape, check_indexable
 
 Convention: TypeAlias = Literal[
@@ -52,7 +53,7 @@ def max_unpool(
 
     Raises:
         ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
-            under `jax.jit`, where nobody can know, such values are dropped.
+            traced ones, as under `jax.jit`, are not checked: such values are dropped.
         TypeError: If `values` or `indices` is not an array of such numbers.
 
     Gradient:
@@ -73,16 +74,24 @@ def max_unpool(
     """
     values = as_array(values, "number", "values")
     with about(values.shape, "values"):
-        indices = as_indices(indices, values.shape)
         wanted = as_ints("output_shape", output_shape)
         found = pooled_axes("output_shape", wanted, axes, values.shape)
         positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
         check_at_least("output_shape", sizes, 1)
-        check_indexable(sizes)
-        cells = math.prod(sizes)
-        _check_range(indices, cells)
+        check_cells(sizes)
+        indices = as_indices(indices, values.shape, math.prod(sizes))
     geometry = Sizes.of_all(values.shape, positions, sizes)
     return enter(_unpooled, (positions, sizes), geometry, values, indices)
+
+
+def check_cells(sizes: Sequence[int]) -> None:
+    """Refuse more cells than int32 can count."""
+    cells = math.prod(sizes)
+    if not is_symbolic(cells) and cells > INT32.max:
+        raise ValueError(
+            "output_shape must have less than 2**31 cells, which are numbered in "
+            f"int32; got output_shape={tuple(sizes)}"
+        )
 
 
 def _unpooled(
@@ -104,7 +113,10 @@ def _unpooled(
 
 
 class _Placement(NamedTuple):
-    """Which cell each value is meant for, and which value each cell holds, plus 1."""
+    """Which cell each value is meant for, and which value each cell holds, plus 1.
+
+    Values for no cell have any, which does not hold them: no place is out of bounds.
+    """
 
     cell: jax.Array
     holds: jax.Array
@@ -112,16 +124,17 @@ class _Placement(NamedTuple):
 
 def _placement(indices: jax.Array, cells: int) -> _Placement:
     """Who gets each cell: the maximum of the claims, so that no order matters."""
-    *batch, count = indices.shape
-    inside = jnp.where((indices >= 0) & (indices < cells), indices, cells)
+    is_cell = (indices >= 0) & (indices < cells)
+    numbers = jnp.where(is_cell, _numbers(indices.shape), np.int32(0))
 
-    def claims(cell: jax.Array) -> jax.Array:
-        number = lax.iota(np.int32, count) + 1
-        return jnp.zeros(cells, np.int32).at[cell].max(number, mode="drop")
+    def claims(cell: jax.Array, numbers: jax.Array) -> jax.Array:
+        nothing = jnp.zeros(cells, np.int32)
+        return nothing.at[cell].max(numbers, mode="promise_in_bounds")
 
-    for _ in batch:
+    for _ in indices.shape[:-1]:
         claims = jax.vmap(claims)
-    return _Placement(inside, claims(inside))
+    cell = jnp.clip(indices, 0, cells - 1)
+    return _Placement(cell, claims(cell, numbers))
 
 
 def _placed(known: _Placement, values: jax.Array) -> jax.Array:
@@ -131,26 +144,18 @@ def _placed(known: _Placement, values: jax.Array) -> jax.Array:
 
 def _picked(known: _Placement, g: jax.Array) -> jax.Array:
     holds, found = (_take(array, known.cell) for array in (known.holds, g))
-    number = lax.broadcasted_iota(np.int32, holds.shape, holds.ndim - 1) + 1
-    return jnp.where(holds == number, found, jnp.zeros_like(found))
+    return jnp.where(holds == _numbers(holds.shape), found, jnp.zeros_like(found))
+
+
+def _numbers(shape: Sequence[int]) -> jax.Array:
+    """From 1 on along the last axis."""
+    return lax.broadcasted_iota(np.int32, shape, len(shape) - 1) + 1
 
 
 def _take(array: jax.Array, places: jax.Array) -> jax.Array:
-    """What the last axis holds at some places; 0 beyond its end."""
-    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="fill", fill_value=0)
+    """What the last axis holds at some places."""
+    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
     return taken
-
-
-def _check_range(indices: jax.Array, cells: int) -> None:
-    """Refuse indices that are neither -1 nor a cell, if they are known."""
-    if isinstance(indices, jax.core.Tracer) or not indices.size:
-        return
-    least, most = int(indices.min()), int(indices.max())
-    if least < -1 or most >= cells:
-        raise ValueError(
-            f"indices must be -1 or from 0 to {cells - 1}, the cells of output_shape; "
-            f"got indices from {least} to {most}"
-        )
 
 
 def convert_indices(
@@ -171,6 +176,7 @@ def convert_indices(
 
     Args:
         indices: Integers, for each window of the pool; -1 stands for no cell and stays.
+            Under `jax.jit` numbers that are no cell become -1 too.
         shape: Shape of the input of the pool, in the layout it had there: for
             TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
         source: The convention of `indices`.
@@ -181,8 +187,9 @@ def convert_indices(
         int32 indices of the shape of `indices`.
 
     Raises:
-        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, or
-            if `shape` has more cells than int32 can count.
+        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, if
+            a known index is neither -1 nor a cell, or if `shape` has more cells than
+            int32 can count.
         TypeError: If `indices` are not integers.
 
     Gradient:
@@ -201,7 +208,6 @@ def convert_indices(
           [[13]]]]
     """
     sizes = as_shape(shape)
-    indices = as_indices(indices)
     with about(sizes):
         for name, convention in (("source", source), ("target", target)):
             if convention not in get_args(Convention):
@@ -210,17 +216,41 @@ def convert_indices(
                     f"got {name}={convention!r}"
                 )
         pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
+        pooled = tuple(sorted(pooled))
         check_indexable(sizes)
+        old = _index_strides(sizes, pooled, source)
+        cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
+        given = as_given("indices", indices)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
-        if indices.ndim != len(sizes) or any(
-            indices.shape[axis] != sizes[axis] for axis in others
+        if given.ndim != len(sizes) or any(
+            given.shape[axis] != sizes[axis] for axis in others
         ):
             raise ValueError(
                 "indices must have the shape of x but on the pooled axes; "
-                f"got indices.shape={indices.shape} with pooled axes {pooled}"
+                f"got indices.shape={given.shape} with pooled axes {pooled}"
             )
-    strides = partial(_index_strides, sizes, tuple(sorted(pooled)))
-    old, new = strides(source), strides(target)
+        places = as_indices(given, cells=cells)
+    new = _index_strides(sizes, pooled, target)
+    # Cells of an axis of size 1 need no index, whose stride is that of another axis.
+    axes_found = tuple(axis for axis in pooled if sizes[axis] != 1)
+    static = _Conversion(old, new, tuple(others), axes_found, cells)
+    outs = tuple(places.shape[axis] for axis in pooled)
+    geometry = Sizes.of_all(places.shape, pooled, outs)
+    return enter(_converted, static, geometry, places)
+
+
+class _Conversion(NamedTuple):
+    """What is static about a conversion: the strides of all axes, before and after."""
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    others: tuple[int, ...]
+    pooled: tuple[int, ...]
+    cells: int
+
+
+def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
+    old, new, others, pooled, cells = static
     rest, converted = indices, jnp.zeros_like(indices)
     for axis in others:
         own = lax.broadcasted_iota(np.int32, indices.shape, axis)
@@ -228,12 +258,13 @@ def convert_indices(
     for axis in sorted(pooled, key=lambda axis: -old[axis]):
         converted += rest // old[axis] * new[axis]
         rest %= old[axis]
-    return jnp.where(indices < 0, indices, converted)
+    is_cell = (indices >= 0) & (indices < as_number(cells))
+    return jnp.where(is_cell, converted, np.int32(-1))
 
 
 def _index_strides(
     sizes: Sequence[int], pooled: Sequence[int], convention: Convention
-) -> list[int]:
+) -> tuple[int, ...]:
     """How far apart neighbours along each axis are; 0 for axes that do not count."""
     every = range(len(sizes))
     order = {
@@ -246,4 +277,4 @@ def _index_strides(
     for axis in reversed(order):
         strides[axis] = cells
         cells *= sizes[axis]
-    return strides
+    return tuple(strides)

@@ -20,7 +20,10 @@ from jaxpool._axes import Ints as Ints
 from jaxpool._axes import (
     as_int,
     as_ints,
+    as_items,
     check_at_least,
+    check_flag,
+    no_ints,
     per_axis,
     pooled_axes,
     resolve_axes,
@@ -215,7 +218,12 @@ def resolve(
     """The geometry of pooling an array of `shape`; raises on every illegal request."""
     positions, lengths = pooled_axes("window", as_ints("window", window), axes, shape)
     rank = len(positions)
-    steps = per_axis("strides", window if strides is None else strides, rank)
+    if isinstance(strides, str) and strides.upper() in PADDINGS:
+        raise TypeError(
+            "strides must be an int or a sequence of ints; "
+            f"got strides={strides!r}: did you mean padding={strides.upper()!r}?"
+        )
+    steps = lengths if strides is None else per_axis("strides", strides, rank)
     dilations = per_axis("dilation", dilation, rank)
     for name, values in (
         ("window", lengths),
@@ -224,8 +232,7 @@ def resolve(
     ):
         check_at_least(name, values, 1)
     pads = _pads(padding, rank)
-    if not isinstance(ceil_mode, bool):
-        raise TypeError(f"ceil_mode must be True or False; got ceil_mode={ceil_mode!r}")
+    check_flag("ceil_mode", ceil_mode)
     dims = {}
     for i, axis in enumerate(positions):
         pad = pads if isinstance(pads, str) else pads[i]
@@ -287,8 +294,10 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
             )
         return padding
     try:
-        pairs = tuple(tuple(as_int(n) for n in pair) for pair in padding)  # type: ignore[union-attr]  # ints take the other branch
-    except TypeError:
+        pairs = tuple(tuple(map(as_int, as_items(pair))) for pair in as_items(padding))
+    except TypeError as error:
+        if type(error) is not TypeError:  # one of jax's, about a value that is traced
+            raise no_ints("padding", padding, error) from None
         pairs = tuple((n, n) for n in per_axis("padding", padding, rank))
     if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
         raise ValueError(

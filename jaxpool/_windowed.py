@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool import _pooling
+from jaxpool import _dtypes, _pooling
 from jaxpool._arguments import (
     about,
     as_array,
@@ -248,7 +248,7 @@ def avg_pool(
     )
     with about(call.x.shape):
         check_flag("count_include_pad", count_include_pad)
-        number = as_divisor(divisor)
+        number = as_divisor(divisor, _dtypes.summed(_dtypes.averaged(call.x.dtype)))
     return pooled(_pooling.mean, call, padding_mode, count_include_pad, number)
 
 
@@ -292,7 +292,7 @@ def lp_pool(
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
         windows whose norm is 0; NaN for cells that are, and for others but 0 in
         windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of `|x|`. Both
-        modes (`p=inf`: those of `max_pool`).
+        modes; with `p=inf` forward mode inside `with jaxpool.forward_mode():`.
 
     References:
         `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a
@@ -338,7 +338,8 @@ def pool(
         op: Associative function of two scalars of the dtype of `x`, to one of them.
             Cells enter in row-major order; how they are bracketed is not specified.
         {geometry}
-        implementation: "slices" (what `None` means), "doubling" or "reduce_window".
+        implementation: `None` means "slices", and "doubling" for windows long for
+            their strides, on every platform; or a name, "reduce_window" too.
 
     Returns:
         {returns}
@@ -363,7 +364,9 @@ def pool(
     with about(x.shape):
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
         check_implementation(implementation, resolved)
-        identity = jax.lax.stop_gradient(as_scalar("init", init, x.dtype))
+        identity = as_scalar("init", init, x.dtype)
+        if isinstance(identity, jax.Array):
+            identity = jax.lax.stop_gradient(identity)
     check_op(op, x)
     function = partial(reduce_any, op, resolved, implementation)
     return in_auto_mode(function, resolved, x, identity)

@@ -16,21 +16,30 @@ class _Pool(_modules.Pool, nn.Module):
     """Calls the function of a pool with its options."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
-        return self.pool(x, where=where)
+        return self._pool(x, where=where)
 
 
 class _BinPool(_modules.Pool, nn.Module):
     """The same, of a pool without `where`."""
 
     def __call__(self, x: ArrayLike) -> Any:
-        return self.pool(x)
+        return self._pool(x)
 
 
 class _DrawnPool(_modules.FractionalPool, nn.Module):
     """The same, of a pool that draws."""
 
     def __call__(self, x: ArrayLike, *, deterministic: bool | None = None) -> Any:
-        return self.draw(x, deterministic, lambda: self.make_rng(self.rng_collection))
+        return self._draw(x, deterministic, self._key)
+
+    def _key(self) -> jax.Array:
+        name = self.rng_collection
+        if not (self.has_rng(name) or self.has_rng("params")):  # as Flax looks for it
+            raise ValueError(
+                f"rngs must have a PRNG key named {name!r}, which rng_collection says, "
+                f"as in apply(..., rngs={{{name!r}: key}}), unless deterministic"
+            )
+        return self.make_rng(name)
 
 
 class MaxPool(_modules.MaxPool, _Pool):
@@ -128,4 +137,4 @@ class MaxUnpool(_modules.MaxUnpool, nn.Module):
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Put `values` where `indices` say."""
-        return self.unpool(values, indices)
+        return self._unpool(values, indices)

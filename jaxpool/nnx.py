@@ -7,24 +7,26 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxpool import _modules
+from jaxpool._fractional import as_key
 
 
 class _Pool(_modules.Pool, nnx.Module):
     """Calls the function of a pool with its options."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
-        return self.pool(x, where=where)
+        return self._pool(x, where=where)
 
 
 class _BinPool(_modules.Pool, nnx.Module):
     """The same, of a pool without `where`."""
 
     def __call__(self, x: ArrayLike) -> Any:
-        return self.pool(x)
+        return self._pool(x)
 
 
 @dataclass(eq=False, repr=False)
@@ -37,8 +39,7 @@ class _DrawnPool(_modules.FractionalPool, nnx.Module):
     def __post_init__(self) -> None:
         """Take a stream of its own, as `nnx.Dropout` does."""
         super().__post_init__()
-        rngs = self.rngs
-        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        stream = self._stream(self.rngs)
         self.rngs = nnx.data(None if stream is None else stream.fork())
 
     def __call__(
@@ -49,15 +50,34 @@ class _DrawnPool(_modules.FractionalPool, nnx.Module):
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Any:
         given = self.rngs if rngs is None else rngs
-        return self.draw(x, deterministic, lambda: self._key(given))
+        is_key = isinstance(given, (jax.Array, np.ndarray))
+        source = as_key(given, "rngs") if is_key else self._stream(given)
+        return self._draw(x, deterministic, lambda: self._key(source))
 
-    def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array:
-        if rngs is None:
+    def _key(self, source: nnx.RngStream | jax.Array | None) -> jax.Array:
+        if source is None:
             raise ValueError(
                 "rngs must be given, to the module or its call, unless deterministic"
             )
-        rngs = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
-        return rngs() if isinstance(rngs, nnx.RngStream) else rngs
+        return source() if isinstance(source, nnx.RngStream) else source
+
+    def _stream(self, rngs: Any) -> nnx.RngStream | None:
+        """The stream named `rng_collection`, or the one that is given."""
+        if rngs is None or isinstance(rngs, nnx.RngStream):
+            return rngs
+        if not isinstance(rngs, nnx.Rngs):
+            raise TypeError(
+                "rngs must be nnx.Rngs or a stream of them, or in a call a random key; "
+                f"got rngs={rngs!r:.80}"
+            )
+        try:
+            stream: nnx.RngStream = rngs[self.rng_collection]
+        except KeyError:
+            raise ValueError(
+                f"rngs must have a stream named {self.rng_collection!r}, which "
+                f"rng_collection says, or 'default'; got the streams {[*rngs]}"
+            ) from None
+        return stream
 
 
 class MaxPool(_modules.MaxPool, _Pool):
@@ -159,4 +179,4 @@ class MaxUnpool(_modules.MaxUnpool, nnx.Module):
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Put `values` where `indices` say."""
-        return self.unpool(values, indices)
+        return self._unpool(values, indices)

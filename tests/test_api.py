@@ -120,6 +120,24 @@ def test_import_brings_no_flax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+LAZY = """
+import sys, jaxpool
+parts = {"compat", "linen", "nnx"}
+assert parts <= set(dir(jaxpool)) and "max_pool" in dir(jaxpool)
+assert set(dir(jaxpool.compat)) >= {"flax", "keras", "onnx", "torch"}
+jaxpool.compat.torch.max_pool2d, jaxpool.compat.onnx.MaxPool
+assert "flax" not in sys.modules
+jaxpool.nnx.MaxPool, jaxpool.linen.MaxPool
+assert "flax" in sys.modules and jaxpool.nnx is sys.modules["jaxpool.nnx"]
+for module in (jaxpool, jaxpool.compat):
+    assert not hasattr(module, "max_pol")
+"""
+
+
+def test_C8_parts_are_imported_when_first_used():
+    subprocess.run([sys.executable, "-c", LAZY], check=True)
+
+
 @pytest.mark.parametrize("name", ["torch", "flax", "keras", "onnx"])
 def test_compat_does_not_import_what_it_stands_for(name):
     code = f"import sys, jaxpool.compat.{name}; sys.exit('{name}' in sys.modules)"

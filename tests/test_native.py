@@ -141,7 +141,7 @@ def test_windows_of_padding_only(dtype, kind):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_masked_cells_never_win(dtype, kind):
     """With a mask no 16-bit float is packed."""
-    x, where = tied((1, 8, 8, LANES)).astype(dtype), mask((8, 8, 1), keep=0.3)
+    x, where = tied((1, 8, 8, LANES)).astype(dtype), mask((1, 8, 8, 1), keep=0.3)
     geometry = {"window": (3, 3), "strides": 2, "padding": 1, "where": where}
     pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
 

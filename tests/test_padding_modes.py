@@ -39,7 +39,7 @@ def test_values_and_gradients(kind, mode):
 @each_kind
 @each_mode
 def test_a_mask_is_repeated_with_its_cells(kind, mode):
-    x, where = distinct((2, 5, 6, 3)) / 8, mask((5, 1, 1))
+    x, where = distinct((2, 5, 6, 3)) / 8, mask((1, 5, 1, 1))
     pads = (PADS, ((0, 0), *PADS, (0, 0)))
     pool = pooling(kind, padding=pads[0], padding_mode=mode, where=where, empty_value=9)
     whole = np.pad(np.broadcast_to(where, x.shape), pads[1], mode)

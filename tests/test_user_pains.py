@@ -453,7 +453,7 @@ def test_pytorch_103785_residual_is_one_position_an_output(kind, win, width):
 @pytest.mark.parametrize(("win", "width"), [(1, 1), (2, 1), (15, 1), (16, 2)])
 def test_with_a_mask_the_residual_is_one_position_an_output_too(win, width):
     x = distinct((1, 40, 40, 2))
-    where = jnp.zeros((40, 40, 1), bool).at[3, 5].set(True)
+    where = jnp.zeros((1, 40, 40, 1), bool).at[0, 3, 5].set(True)
     y, vjp = jax.vjp(lambda x: jaxpool.max_pool(x, (win, win), where=where), x)
     residual = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(vjp))
     assert residual == y.size * width

@@ -4,3 +4,23 @@
 port. PORTING.md says what each call is natively, and what differs. None of them imports
 the library that it is named after.
 """
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxpool.compat import flax as flax
+    from jaxpool.compat import keras as keras
+    from jaxpool.compat import onnx as onnx
+    from jaxpool.compat import torch as torch
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a dialect that is used for the first time."""
+        if name in ("flax", "keras", "onnx", "torch"):
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """What there is, imported or not."""
+        return sorted({*globals(), "flax", "keras", "onnx", "torch"})

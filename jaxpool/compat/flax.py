@@ -5,16 +5,18 @@ of bfloat16, float16 and integers and their dtypes; several batch axes with expl
 padding; NaN, which wins its window and takes the gradient. An int serves as any of the
 arguments. What has no result but -inf, NaN or an empty array is refused: a window
 larger than the padded input, or padding as wide as a window.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
+from jaxpool._arguments import as_array
 from jaxpool._axes import Ints, as_ints
 from jaxpool._window import Padding
 from jaxpool.compat._spelling import spelled
@@ -89,7 +91,8 @@ def _geometry(
 
     An int as the window means all axes but the first, batch, and the last, channels.
     """
-    window, ndim = as_ints("window_shape", window_shape), np.ndim(inputs)
+    window = as_ints("window_shape", window_shape)
+    ndim = as_array(inputs, "any", "inputs").ndim
     if isinstance(window, int):
         if ndim < 3:
             raise ValueError(

@@ -7,6 +7,8 @@ means "channels_last".
 Values are Keras's where it is right. These are, where its JAX backend is not: default
 strides, adaptive pools of sizes that do not divide the input, averages of half floats
 and of integers, and averages of nothing, which are 0.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -17,8 +19,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array
-from jaxpool._axes import Ints
+from jaxpool._arguments import as_array, as_given
+from jaxpool._axes import Ints, as_ints
 from jaxpool.compat._spelling import spelled
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
@@ -65,8 +67,8 @@ def adaptive_max_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
     """`keras.ops.adaptive_max_pool`; see `jaxpool.adaptive_max_pool`."""
-    axes = _axes(inputs, data_format)
-    return jaxpool.adaptive_max_pool(inputs, output_size, axes=axes)
+    axes, sizes = _axes(inputs, data_format), as_ints("output_size", output_size)
+    return jaxpool.adaptive_max_pool(inputs, sizes, axes=axes)
 
 
 @_named
@@ -74,8 +76,8 @@ def adaptive_average_pool(
     inputs: ArrayLike, output_size: Ints, data_format: DataFormat | None = None
 ) -> jax.Array:
     """`keras.ops.adaptive_average_pool`; see `jaxpool.adaptive_avg_pool`."""
-    axes = _axes(inputs, data_format)
-    return jaxpool.adaptive_avg_pool(inputs, output_size, axes=axes)
+    axes, sizes = _axes(inputs, data_format), as_ints("output_size", output_size)
+    return jaxpool.adaptive_avg_pool(inputs, sizes, axes=axes)
 
 
 @_named
@@ -147,17 +149,18 @@ def _masked(
     axes = _axes(inputs, data_format)
     if mask is None:
         return axes, None
-    dtype = getattr(mask, "dtype", np.dtype(object))
-    if dtype != np.bool_ and not jnp.issubdtype(dtype, jnp.integer):
+    mask = as_given("mask", mask, "an array of booleans or integers")
+    if mask.dtype != np.bool_ and not jnp.issubdtype(mask.dtype, jnp.integer):
         raise TypeError(
             "mask must be an array of booleans or integers; "
-            f"got {type(mask).__name__} of {dtype}"
+            f"got mask.dtype={mask.dtype}"
         )
-    wanted = tuple(inputs.shape[axis] for axis in (0, *axes))
+    shape = as_array(inputs, "any", "inputs").shape
+    wanted = tuple(shape[axis] for axis in (0, *axes))
     if mask.shape != wanted:
         raise ValueError(
             f"mask must have shape {wanted}, the batch and spatial axes of inputs; "
-            f"got mask.shape={mask.shape} for inputs.shape={inputs.shape}"
+            f"got mask.shape={mask.shape} for inputs.shape={shape}"
         )
     channels = 1 if axes[0] == 2 else -1
     return axes, jnp.expand_dims(jnp.asarray(mask, bool), channels)

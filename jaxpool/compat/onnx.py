@@ -5,9 +5,12 @@ one int per spatial axis, `pads` with all the beginnings before all the ends, fl
 1, strides 1. Values are those of the specification, and NaN wins its window. Indices
 count as ONNX does, over the whole tensor, in int32. A window of nothing but padding is
 refused: padding must be smaller than what a window spans.
+
+Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -16,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array
+from jaxpool._arguments import as_array, known_range
 from jaxpool._axes import as_ints
 from jaxpool._unpool import Convention
 from jaxpool.compat._spelling import spelled
@@ -56,6 +59,7 @@ def MaxPool(
         >>> print(y.ravel(), i.ravel())
         [3. 4.] [0 3]
     """
+    X = as_array(X, "any", "X")
     windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     by_columns = _flag("storage_order", storage_order)
     if outputs not in (1, 2):
@@ -66,7 +70,7 @@ def MaxPool(
     target: Convention = "onnx_column_major" if by_columns else "onnx"
     axes = windows["axes"]
     return values, jaxpool.convert_indices(
-        indices, np.shape(X), "jaxpool", target, axes=axes
+        indices, X.shape, "jaxpool", target, axes=axes
     )
 
 
@@ -138,8 +142,9 @@ def MaxUnpool(
     The indices are counted over the smallest input that pools to the shape of `X`. With
     `output_shape`, all sizes of a tensor at least as large, zeros are appended to that.
     """
+    X = as_array(X, "any", "X")
     axes = _axes(X)
-    rank, shape = len(axes), np.shape(X)
+    rank, shape = len(axes), X.shape
     kernel = _each("kernel_shape", kernel_shape, rank)
     steps = _each("strides", (1,) * rank if strides is None else strides, rank)
     around = _each("pads", (0,) * 2 * rank if pads is None else pads, 2 * rank)
@@ -157,13 +162,22 @@ def MaxUnpool(
             f"got output_shape={given} for X.shape={shape}"
         )
     places = jaxpool.convert_indices(indices, whole, "onnx", "jaxpool", axes=axes)
-    if not isinstance(places, jax.core.Tracer) and (places < 0).any():
+    bounds = known_range(places)
+    if bounds is not None and bounds[0] < 0:
         raise ValueError(
             "indices must each name a cell of their own channel; got others"
         )
     smallest = jaxpool.max_unpool(X, places, inferred, axes=axes)
-    missing = [(0, a - b) for a, b in zip(given, whole, strict=True)]
-    return jnp.pad(smallest, missing)
+    if given == whole:
+        return smallest
+    missing = tuple((0, a - b) for a, b in zip(given, whole, strict=True))
+    larger: jax.Array = _padded(smallest, missing)
+    return larger
+
+
+@partial(jax.jit, static_argnums=1)
+def _padded(x: jax.Array, missing: tuple[tuple[int, int], ...]) -> jax.Array:
+    return jnp.pad(x, missing)
 
 
 def _windows(

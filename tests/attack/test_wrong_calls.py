@@ -1,0 +1,51 @@
+"""Each wrong call is refused, by an error that names its argument, before array work.
+
+Nothing may be traced, and so nothing compiled.
+"""
+
+import contextlib
+import re
+
+import jax
+import pytest
+
+from jaxpool._arguments import known_range
+from jaxpool._modules import _halves
+from tests.attack import wrong_calls
+
+CASES = wrong_calls.cases()
+ERRORS = (ValueError, TypeError, NotImplementedError)
+
+
+def fault(case):
+    """What is wrong with how a case is refused, if anything is."""
+    try:
+        asks_types = case.argument in ("op", "reduce_fn", "key")  # as jax.eval_shape
+        with contextlib.nullcontext() if asks_types else jax.no_tracing():
+            case()
+    except Exception as error:
+        if type(error) not in ERRORS:
+            return f"{type(error).__name__}: {error!s:.100}"
+        if not re.search(rf"\b{case.argument}\b", str(error)):
+            return f"does not name it: {error!s:.100}"
+        return None
+    return "accepted"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_that_checks_need():
+    """The range of indices that are right is computed, and samples of modules are."""
+    known_range(wrong_calls.PLACES)
+    for count in (1, 2, 3, 5):
+        _halves(count)
+
+
+def test_there_are_many():
+    assert len(CASES) >= 6000
+    assert len({case.name for case in CASES}) >= 75
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in CASES}))
+def test_wrong_calls_are_refused_by_name(name):
+    faults = {c.label: fault(c) for c in CASES if c.name == name}
+    assert not {label: what for label, what in faults.items() if what}
