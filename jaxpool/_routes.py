@@ -4,7 +4,7 @@ Everything is slices, pads, selects and additions: no scatter, no sort, nothing 
 order of evaluation could vary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -109,9 +109,18 @@ def read(t: Deferred, position: jax.Array, window: Window, doubling: bool) -> De
         places += _inner_places(step, known).now()
     if not steps:
         return t.beside(ready(position)).then(_first)
+    t = t.then(partial(_cropped, steps))
     for step in reversed(steps):
         t = _read_step(step, t, ready(places.pop())).stored()
     return t
+
+
+def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:
+    """Without the cells behind the last window: the transpose of `_uncropped`."""
+    pairs = (zip(step.axes, step.dims, strict=True) for step in steps)
+    # The last step back along an axis is the one that reads cells.
+    cells = {axis: (0, dim.size, 1) for step in pairs for axis, dim in step}
+    return (cut(t, cells),)
 
 
 def _first(t: jax.Array, place: jax.Array) -> Arrays:
