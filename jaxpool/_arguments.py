@@ -49,7 +49,8 @@ def as_call(
         check_implementation(implementation, window)
         mask = as_mask(where, x)
         dtype = _dtypes.averaged(x.dtype) if averaged else x.dtype
-        empty = as_empty_value(empty_value, dtype)
+        is_used = mask is not None or any(dim.may_miss for dim in window.dims)
+        empty = as_empty_value(empty_value, dtype, is_used)
     return Call(x, window, mask, empty, implementation)
 
 
@@ -84,7 +85,22 @@ def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
         raise TypeError(f"{name} must hold numbers; {got}")
-    return jnp.asarray(x)
+    x = jnp.asarray(x)
+    return x if _dtypes.has_zero(x.dtype) else _without_derivative(x)
+
+
+@jax.custom_jvp
+def _without_derivative(x: jax.Array) -> jax.Array:
+    """`x`, of a dtype whose numbers are no derivatives."""
+    return x
+
+
+@_without_derivative.defjvp
+def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
+    raise TypeError(
+        f"x must have a dtype that holds 0 where a pool is differentiated: pool "
+        f"x.astype(jnp.bfloat16); got x.dtype={primals[0].dtype}"
+    )
 
 
 def as_indices(indices: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
@@ -113,6 +129,11 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
             f"where must be boolean; got where.dtype={where.dtype} "
             f"with where.shape={where.shape}"
         )
+    if not _dtypes.has_zero(x.dtype):
+        raise TypeError(
+            "where must be None for a dtype that does not hold 0: pool "
+            f"x.astype(jnp.bfloat16); got x.dtype={x.dtype}"
+        )
     mask = jnp.asarray(where)
     shape = (1,) * (x.ndim - mask.ndim) + mask.shape
     if len(shape) != x.ndim or any(
@@ -126,9 +147,11 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
     return mask.reshape(shape)
 
 
-def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
-    """`empty_value` in the dtype of the result."""
+def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarray:
+    """`empty_value` in the dtype of the result; 1 for a 0 that is not used."""
     number = _number("empty_value", empty_value)
+    if number == 0 and not is_used and not _dtypes.has_zero(dtype):
+        return np.ones((), dtype)
     if not jnp.issubdtype(dtype, jnp.integer):
         with np.errstate(all="ignore"):
             value = np.asarray(number, dtype)
@@ -164,6 +187,13 @@ def as_divisor(divisor: Any) -> float | None:
 
 def as_order(p: Any) -> float:
     """`p` as the order of a norm."""
+    if isinstance(p, jax.core.Tracer):
+        raise TypeError(
+            "p must be a Python number, not a traced value: mark it static "
+            "(jax.jit(..., static_argnames='p')); for a derivative by p, or a p that "
+            "is computed, pool abs(x) ** p by sum_pool and take the power 1 / p; "
+            f"got p={p}"
+        )
     order = _number("p", p)
     if not order > 0:
         raise ValueError(f"p must be a positive number or inf; got p={p}")

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxpool import _dtypes
 from jaxpool._arguments import about, as_array, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
@@ -72,6 +73,11 @@ def max_unpool(
         [3. 0. 0. 4.]
     """
     values = as_array(values, "number", "values")
+    if not _dtypes.has_zero(values.dtype):
+        raise TypeError(
+            "values must have a dtype that holds 0, for the cells between them; got "
+            f"values.dtype={values.dtype} for values.shape={values.shape}"
+        )
     with about(values.shape, "values"):
         indices = as_indices(indices, values.shape)
         wanted = as_ints("output_shape", output_shape)
