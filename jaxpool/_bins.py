@@ -31,23 +31,22 @@ ROUNDING = 22
 
 @dataclass(frozen=True)
 class AxisBins:
-    """One pooled axis: bin `o` covers the cells from `starts[o]` to before `stops[o]`.
+    """One pooled axis, in `out` bins: runs of cells whose ends do not decrease.
 
-    Neither decreases. A bin has `cells` cells, and a cell lies in `covers` bins: at
-    least and at most. Bins that are drawn have no `starts` and `stops`.
+    A bin has `cells` cells, and a cell lies in `covers` bins: at least and at most.
+    Bins that are not drawn are equal parts of the axis, rounded outwards to cells.
     """
 
     size: int
     out: int
     cells: Extent
     covers: Extent
-    starts: tuple[int, ...] | None = None
-    stops: tuple[int, ...] | None = None
+    is_drawn: bool = True
 
     @property
     def is_identity(self) -> bool:
         """Whether each bin is exactly the one cell at its own place."""
-        return self.starts == tuple(range(self.size)) and self.cells == (1, 1)
+        return self.out == self.size and not self.is_drawn
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Bins:
         dims = []
         for dim in self.dims:
             length, rest = divmod(dim.size, dim.out)
-            if rest or dim.starts is None:
+            if rest or dim.is_drawn:
                 return None
             dims.append(AxisWindow(dim.size, length, length, 1, 0, 0, dim.out))
         return Window(self.axes, tuple(dims))
@@ -160,20 +159,16 @@ def _ordered(dims: Mapping[int, AxisBins]) -> Bins:
 
 def _split(size: int, out: int) -> AxisBins:
     """An axis in `out` parts."""
-    starts, stops = _parts(size, out)
     # Bin o has cell h if o * size / out < h + 1 and h < (o + 1) * size / out: if part h
     # of as many parts of the bins has bin o.
-    return AxisBins(
-        size, out, _extent(starts, stops), _extent(*_parts(out, size)), starts, stops
-    )
+    return AxisBins(size, out, _extent(size, out), _extent(out, size), is_drawn=False)
 
 
-def _parts(size: int, out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    starts = tuple(o * size // out for o in range(out))
-    stops = tuple(-(-(o + 1) * size // out) for o in range(out))
-    return starts, stops
+def _extent(size: int, out: int) -> Extent:
+    """How many cells a part has: from the least to the most.
 
-
-def _extent(starts: Sequence[int], stops: Sequence[int]) -> Extent:
-    lengths = [stop - start for start, stop in zip(starts, stops, strict=True)]
-    return min(lengths), max(lengths)
+    Part o begins `rest / out` of a cell before a full one, and `rest` is any multiple
+    of the common divisor that is below `out`.
+    """
+    rest = out - math.gcd(size, out)
+    return -(-size // out), -(-(size + rest) // out)

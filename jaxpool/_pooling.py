@@ -20,6 +20,7 @@ from jaxpool._dtypes import FLOAT32
 from jaxpool._entry import entered
 from jaxpool._extremes import Kind
 from jaxpool._lowering import Implementation
+from jaxpool._numbers import is_known
 from jaxpool._reduce_max import extremum, indexed_extremum
 from jaxpool._reduce_norm import sizes_of, window_norm
 from jaxpool._reduce_sum import counts, kept, window_sum
@@ -154,6 +155,6 @@ def _fill_empty(
     factors = counts(window, pooled.ndim, False)
     pairs = zip(factors, window.dims, strict=True)
     filled = [factor > 0 for factor, dim in pairs if dim.may_miss]
-    if all(isinstance(some, np.ndarray) and some.all() for some in filled):
+    if all(is_known(some) and some.all() for some in filled):
         return pooled
     return jnp.where(reduce(operator.and_, filled), pooled, empty)

@@ -14,7 +14,7 @@ Where a size is symbolic (`_sizes`), so are `out` and a window that covers the a
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jaxpool._axes import Ints as Ints
 from jaxpool._axes import (
@@ -27,6 +27,7 @@ from jaxpool._axes import (
 )
 from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
 
+Numbers: TypeAlias = Any  # an array of integers, of NumPy's or of jax's
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 # Devices that an axis may be split over without being gathered: 2, 4 or so many.
@@ -83,12 +84,19 @@ class AxisWindow:
             return self.high
         return max(0, self.span - self.low - self.size)
 
-    def _covered(self, o: int, low: int, high: int) -> range:
-        """The `j` whose cell lies in `range(low, high)`, for window `o`."""
-        start = o * self.stride - self.low
-        first = max(0, -((start - low) // self.dilation))
-        last = min(self.window, -((start - high) // self.dilation))
-        return range(first, max(first, last))
+    def covered(self, o: Numbers, low: int, high: int) -> tuple[Numbers, Numbers]:
+        """The first `j` whose cell lies in `range(low, high)`, and the one after.
+
+        For the windows `o`, an array. Of windows far from an edge no more is computed
+        than that they are, so that all numbers are about as small as a window.
+        """
+        before = low + self.low  # cells of the first window before `low`
+        within = high + self.low - (self.out - 1) * self.stride  # of the last window
+        far = max(0, -(-(self.extent - within) // self.stride))
+        starts = o.clip(0, before // self.stride + 1) * self.stride - before
+        ends = (self.out - 1 - o).clip(0, far) * self.stride + within
+        first = (-(starts // self.dilation)).clip(0, self.window)
+        return first, (-(-ends // self.dilation)).clip(first, self.window)
 
     def seeing(self, j: int) -> range:
         """The windows whose cell `j` is a cell of the input."""
@@ -145,19 +153,21 @@ class AxisWindow:
         shards = math.gcd(self.size, self.out, SHARDS)
         return -(-cells // shards) * shards
 
-    def valid_counts(self) -> tuple[int, ...]:
-        """Cells of the input, for each window."""
-        return tuple(len(self._covered(o, 0, self.size)) for o in range(self.out))
+    def counts(self, o: Numbers, include_pad: bool) -> Numbers:
+        """Cells of the input, for the windows `o`.
 
-    def padded_counts(self) -> tuple[int, ...]:
-        """Cells of the input or of the padding asked for, never the ceil overhang."""
-        low, high = -self.low, self.size + self.high
-        return tuple(len(self._covered(o, low, high)) for o in range(self.out))
+        Or also those of the padding asked for, but never of the ceil overhang.
+        """
+        low, high = (
+            (-self.low, self.size + self.high) if include_pad else (0, self.size)
+        )
+        first, end = self.covered(o, low, high)
+        return end - first
 
-    def first_valid(self) -> tuple[int, ...]:
-        """The first `j` that is a cell of the input (0 if none is), for each window."""
-        covered = (self._covered(o, 0, self.size) for o in range(self.out))
-        return tuple(js.start if js else 0 for js in covered)
+    def first_valid(self, o: Numbers) -> Numbers:
+        """The first `j` that is a cell of the input (0 if none is), for windows `o`."""
+        first, end = self.covered(o, 0, self.size)
+        return first * (end > first)
 
 
 @dataclass(frozen=True)

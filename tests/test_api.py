@@ -35,7 +35,7 @@ WINDOWED = {
 }
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
-    "_axes|_sizes",
+    "_axes|_sizes|_numbers",
     "_window$|_linear|_forward_mode",
     "_symbolic",
     "_bins|_lowering|_steps",
