@@ -32,6 +32,7 @@ from jaxpool._passes import select, widened
 from jaxpool._reduce_max import POSITION, indexed_extremum
 from jaxpool._reduce_sum import divide
 from jaxpool._stages import stage
+from jaxpool._window import MOST
 
 Places: TypeAlias = Numbers  # int32, one for each bin
 Table: TypeAlias = tuple[Places, Places]  # the first cell of each bin, and its end
@@ -45,6 +46,12 @@ FEW = 128
 
 def maxima(bins: Bins, x: jax.Array, tables: Tables = None) -> jax.Array:
     """The maximum of each bin, in the dtype of `x`."""
+    if len(bins.axes) > 1 and math.prod(dim.size for dim in bins.dims) > MOST:
+        # No index counts the cells. The winner of the winners along the last axis is
+        # the first one in row-major order.
+        for axis, dim, _, table in reversed([*_axes(bins, tables)]):
+            x = maxima(Bins((axis,), (dim,)), x, (table,))
+        return x
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _values(bins, x, tables)
     return _maxima(bins, x, tables)

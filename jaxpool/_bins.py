@@ -19,7 +19,7 @@ from jaxpool._axes import (
     pooled_axes,
 )
 from jaxpool._sizes import check_known
-from jaxpool._window import AxisWindow, Window, check_filled
+from jaxpool._window import MOST, AxisWindow, Window, check_countable, check_filled
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
 Extent: TypeAlias = tuple[int, int]  # the least and the most
@@ -93,11 +93,18 @@ def adaptive_bins(
     """
     wanted = as_optional_ints("output_shape", output_shape)
     positions, outs = pooled_axes("output_shape", wanted, axes, shape)
-    check_at_least("output_shape", [out for out in outs if out is not None], 1)
+    given = [out for out in outs if out is not None]
+    check_at_least("output_shape", given, 1)
+    if math.prod(given) > MOST:
+        raise ValueError(
+            "output_shape must have at most 2**31 - 1 places; "
+            f"got output_shape={output_shape}"
+        )
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
         check_known(shape[axis], axis)
         check_filled(shape, axis)
+        check_countable("x", shape[axis : axis + 1])
         dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
     return _ordered(dims)
 
@@ -114,6 +121,7 @@ def window_draws(
     dims = {}
     for axis, length, out in zip(positions, lengths, outs, strict=True):
         check_known(shape[axis], axis)
+        check_countable("x", shape[axis : axis + 1])
         size, room = shape[axis], shape[axis] - length
         if out - 1 > room:
             raise ValueError(
@@ -141,6 +149,7 @@ def step_draws(
     for axis, out in zip(positions, outs, strict=True):
         size = shape[axis]
         check_known(size, axis)
+        check_countable("x", [size])
         if out > size:
             raise ValueError(
                 "output_shape must not be more than x.shape on each axis; "

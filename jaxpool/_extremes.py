@@ -149,6 +149,11 @@ def find_winners(
     config: Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     kind, window, empty, implementation = config
+    if not window.is_countable:
+        raise ValueError(
+            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
+            f"for; got x.shape={x.shape}"
+        )
     dtype = position_dtype(window, mask is not None)
 
     def finished(values: jax.Array, position: jax.Array, *valid: jax.Array) -> Arrays:

@@ -19,7 +19,7 @@ from jaxpool._docs import documented
 from jaxpool._entry import enter
 from jaxpool._numbers import divided, numbers
 from jaxpool._sharding import Sizes
-from jaxpool._window import Ints
+from jaxpool._window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -114,6 +114,8 @@ def fractional_max_pool_with_indices(
         [3. 4.] [0 3]
     """
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
+    with about(call.x.shape):
+        check_countable("x", (dim.size for dim in call.bins.dims))
     return _drawn(_binning.winners, call)
 
 

@@ -21,6 +21,7 @@ def reduce_any(
     init: jax.Array,
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
+    window = window.clipped()
     if implementation == "reduce_window":
         reduced: jax.Array = xla_reduce_window(x, init, op, window)
         return reduced

@@ -62,7 +62,7 @@ def window_sum(
     It is accumulated in one dtype and returned in another. Padded cells count as 0, as
     do those that are not in `mask`, which broadcasts to the shape of `x`.
     """
-    config = _Config(window, accumulator, result, implementation)
+    config = _Config(window.clipped(), accumulator, result, implementation)
     known = _Known(mask, divisors)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return _sums(config, known, x)

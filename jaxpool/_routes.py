@@ -43,7 +43,7 @@ from jaxpool._steps import (
     is_sparse,
     spread_steps,
 )
-from jaxpool._window import Window
+from jaxpool._window import MOST, Window
 
 _ZERO = np.zeros(())
 
@@ -281,7 +281,11 @@ def _undo(
 def _place(step: Step, number: Cell, axes: list[int], rank: int) -> Place:
     """The `number`-th of the windows that cover the blocks, seen from their cells."""
     is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
-    length, inside, is_whole = np.full((1,) * rank, step.last, np.int32), {}, True
+    length, inside, is_whole = (
+        np.full((1,) * rank, min(step.last, MOST), np.int32),
+        {},
+        True,
+    )
     for axis, dim, weight, i in zip(axes, step.dims, step.weights, number, strict=True):
         first = dim.covering()[1] - i * dim.stride
         ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
@@ -290,9 +294,11 @@ def _place(step: Step, number: Cell, axes: list[int], rank: int) -> Place:
         js = numbers(dim.stride).astype(np.int32) + first
         js = js.reshape([-1 if other == axis else 1 for other in range(rank)])
         is_in = is_in & (js >= 0) & (js < dim.window)
-        start = start + js.clip(0, dim.window - 1) * weight
+        start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
         if weight != step.last and len(axes) == 1:  # runs of several cells
-            length = module_of(js).where(js == dim.window - 1, step.last, weight)
+            length = module_of(js).where(
+                js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
+            )
     return Place(is_in, start, length, inside, is_whole)
 
 

@@ -17,7 +17,7 @@ from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_ax
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
-from jaxpool._window import as_shape, check_indexable
+from jaxpool._window import as_shape, check_countable
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
@@ -84,7 +84,7 @@ def max_unpool(
         found = pooled_axes("output_shape", wanted, axes, values.shape)
         positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
         check_at_least("output_shape", sizes, 1)
-        check_indexable(sizes)
+        check_countable("output_shape", sizes)
         cells = math.prod(sizes)
         _check_range(indices, cells)
     geometry = Sizes.of_all(values.shape, positions, sizes)
@@ -216,7 +216,7 @@ def convert_indices(
                     f"got {name}={convention!r}"
                 )
         pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
-        check_indexable(sizes)
+        check_countable("shape", sizes)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
         if indices.ndim != len(sizes) or any(
             indices.shape[axis] != sizes[axis] for axis in others

@@ -21,6 +21,7 @@ from jaxpool._axes import (
     as_int,
     as_ints,
     check_at_least,
+    check_at_most,
     per_axis,
     pooled_axes,
     resolve_axes,
@@ -32,6 +33,7 @@ Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 # Devices that an axis may be split over without being gathered: 2, 4 or so many.
 SHARDS = 8
+MOST = 2**31 - 1  # of int32
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
@@ -97,6 +99,27 @@ class AxisWindow:
         ends = (self.out - 1 - o).clip(0, far) * self.stride + within
         first = (-(starts // self.dilation)).clip(0, self.window)
         return first, (-(-ends // self.dilation)).clip(first, self.window)
+
+    def clipped(self) -> "AxisWindow":
+        """The same windows without the `j` that none of them has in the input.
+
+        So that windows which are much longer than the input cost no more than it.
+        """
+        if is_symbolic(self.size):
+            return self
+        last = (self.out - 1) * self.stride - self.low  # where the last one begins
+        first = max(0, -(last // self.dilation))
+        end = min(self.window, -(-(self.size + self.low) // self.dilation))
+        if first >= end:
+            return self  # all of them lie in the padding
+        first = min(first, self.low // self.dilation)
+        window, low = end - first, self.low - first * self.dilation
+        if window == self.window or (window == 1 and low):
+            return self
+        dilation = self.dilation if window > 1 else 1
+        stride = self.stride if self.out > 1 else window if dilation == 1 else 1
+        numbers = (self.size, window, stride, dilation, low, self.high, self.out)
+        return AxisWindow(*numbers)
 
     def seeing(self, j: int) -> range:
         """The windows whose cell `j` is a cell of the input."""
@@ -167,7 +190,7 @@ class AxisWindow:
     def first_valid(self, o: Numbers) -> Numbers:
         """The first `j` that is a cell of the input (0 if none is), for windows `o`."""
         first, end = self.covered(o, 0, self.size)
-        return first * (end > first)
+        return first * (end > first).astype(first.dtype)
 
 
 @dataclass(frozen=True)
@@ -196,6 +219,19 @@ class Window:
         """`(axis, geometry)` of the axes on which there is something to do."""
         pairs = zip(self.axes, self.dims, strict=True)
         return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether int32 can count places in a window, or cells of the input."""
+        extent = math.prod(dim.extent for dim in self.dims)
+        if is_symbolic(extent) or extent <= 1 << 30:
+            return True
+        cells = math.prod(dim.size for dim in self.dims)
+        return is_symbolic(cells) or cells <= MOST
+
+    def clipped(self) -> "Window":
+        """The same windows without cells that none of them has in the input."""
+        return Window(self.axes, tuple(dim.clipped() for dim in self.dims))
 
     def filled(self) -> "Window":
         """The same windows over an input that holds the padding asked for."""
@@ -233,11 +269,20 @@ def resolve(
         ("dilation", dilations),
     ):
         check_at_least(name, values, 1)
+    check_at_most("window", lengths, MOST)
+    check_at_most("strides", steps, MOST)
+    for length, distance in zip(lengths, dilations, strict=True):
+        if not is_symbolic(length) and (length - 1) * distance >= MOST:
+            raise ValueError(
+                "window must extend over at most 2**31 - 1 cells on each axis; got "
+                f"window={length} with dilation={distance}"
+            )
     pads = _pads(padding, rank)
     if not isinstance(ceil_mode, bool):
         raise TypeError(f"ceil_mode must be True or False; got ceil_mode={ceil_mode!r}")
     dims = {}
     for i, axis in enumerate(positions):
+        check_countable("x", shape[axis : axis + 1])
         pad = pads if isinstance(pads, str) else pads[i]
         numbers = (lengths[i], steps[i], dilations[i])
         dims[axis] = _axis_window(axis, shape, *numbers, pad, ceil_mode)
@@ -278,12 +323,13 @@ def check_filled(shape: Sequence[int], axis: int) -> None:
         )
 
 
-def check_indexable(sizes: Iterable[int]) -> None:
+def check_countable(name: str, sizes: Iterable[int]) -> None:
     """Refuse more cells than int32 can count."""
     cells = math.prod(sizes)
-    if not is_symbolic(cells) and cells > 2**31 - 1:
+    if not is_symbolic(cells) and cells > MOST:
         raise ValueError(
-            f"indices must be below 2**31, which is int32; got {cells} cells to index"
+            f"{name} must have at most 2**31 - 1 cells where int32 counts them; "
+            f"got {cells}"
         )
 
 
