@@ -24,8 +24,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import zero_from_primal
 
-from jaxpool import _dtypes, _pooling
+from jaxpool import _dtypes, _integers, _pooling
 from jaxpool._bins import AxisBins, Bins, Extent
+from jaxpool._dtypes import INT32
 from jaxpool._linear import linear
 from jaxpool._numbers import Numbers, divided, module_of, numbers
 from jaxpool._passes import select, widened
@@ -137,6 +138,13 @@ def _values(bins: Bins, x: jax.Array, tables: Tables) -> jax.Array:
 
 def _quotients(bins: Bins, tables: Tables, x: jax.Array) -> jax.Array:
     """Sums, divided."""
+    if _integers.needs_digits(x.dtype, bins.most_cells):
+
+        def total(x: jax.Array) -> jax.Array:
+            return _sums(_steps(bins, tables), x, x.dtype)
+
+        number = _number(bins, tables, x.ndim, INT32)
+        return _integers.average(total, x, bins.most_cells, number, None)
     dtype = _dtypes.averaged(x.dtype)
     number = _number(bins, tables, x.ndim, _dtypes.summed(dtype))
     accumulator = _dtypes.averaging(x.dtype, bins.most_cells)

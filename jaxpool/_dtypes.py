@@ -44,7 +44,10 @@ def summed(dtype: np.dtype) -> np.dtype:
 
 
 def averaging(dtype: np.dtype, cells: int) -> np.dtype:
-    """The dtype to accumulate an average in: exact for integers where 32 bits allow."""
+    """The dtype to accumulate an average in, where no digits are needed.
+
+    Exact for integers where 32 bits allow.
+    """
     if jnp.issubdtype(dtype, jnp.inexact):
         return summed(dtype)
     info = jnp.iinfo(dtype)

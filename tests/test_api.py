@@ -45,7 +45,7 @@ ORDER = (
     "_extremes",
     "_reduce_(any|max|sum)",
     "_reduce_norm|_sharding",
-    "_entry",
+    "_entry|_integers",
     "_pooling",
     "_binning",
     "_padding",
