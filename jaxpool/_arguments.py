@@ -211,6 +211,15 @@ def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array:
     return scalar
 
 
+def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """`init` as one number, of NumPy's if it is known, and without a derivative."""
+    identity = as_scalar("init", init, dtype)
+    if isinstance(identity, jax.core.Tracer):
+        return jax.lax.stop_gradient(identity)
+    known: np.ndarray = jax.device_get(identity)
+    return np.asarray(known)
+
+
 def check_flag(name: str, value: Any) -> None:
     """Refuse everything but True and False."""
     if not isinstance(value, (bool, np.bool_)):

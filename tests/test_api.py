@@ -36,7 +36,7 @@ WINDOWED = {
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
     "_axes|_sizes|_numbers",
-    "_window$|_linear|_forward_mode",
+    "_window$|_linear|_forward_mode|_operation",
     "_symbolic",
     "_bins|_lowering|_steps",
     "_stages",

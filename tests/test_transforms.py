@@ -3,7 +3,10 @@
 test_matrix.py has every operator under every transformation.
 """
 
+import contextlib
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 import jaxpool
+from jaxpool import _entry
 from tests import oracle
 from tests.cases import distinct, mask, quick_jit
 from tests.test_matrix import OPERATORS
@@ -119,27 +123,34 @@ def test_plain_forward_mode_is_refused(kind):
         jax.jvp(pooling(kind), (x,), (x,))
 
 
-@pytest.mark.parametrize("name", OPERATORS)
-def test_called_again_outside_jit_compiles_nothing(name):
-    """A call is found again by its geometry, NaN for empty windows included."""
-    pooled, _ = OPERATORS[name]
-    if "masked" in name:
-        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
-    if name == "pool":
-        pytest.skip("its op may change from call to call")
-    x = jnp.asarray(distinct(MATRIX_SHAPE))
-    g = pooled(x)
+@contextlib.contextmanager
+def counted():
+    """A list, to which each compilation adds."""
     compiled, run = [], True
 
     def record(event, seconds, **_):
         if run and event.endswith("backend_compile_duration"):
             compiled.append(event)
 
-    jax.vjp(pooled, x)[1](g)
     jax.monitoring.register_event_duration_secs_listener(record)
-    pooled(x)
+    try:
+        yield compiled
+    finally:
+        run = False
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_called_again_outside_jit_compiles_nothing(name):
+    """A call is found again by its geometry, NaN for empty windows included."""
+    pooled, _ = OPERATORS[name]
+    if "masked" in name:
+        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
+    x = jnp.asarray(distinct(MATRIX_SHAPE))
+    g = pooled(x)
     jax.vjp(pooled, x)[1](g)
-    run = False
+    with counted() as compiled:
+        pooled(x)
+        jax.vjp(pooled, x)[1](g)
     assert compiled == []
 
 
@@ -270,3 +281,92 @@ def test_norms_of_windows_in_steps_before_the_end_of_the_input(p, implementation
     pull = jax.jit(lambda: jax.vjp(pool, x)[1](g)[0])()
     np.testing.assert_allclose(pull, want, **CLOSE)
     np.testing.assert_allclose((push * g).sum(), (want * v).sum(), rtol=1e-4)
+
+
+@jax.custom_jvp
+def softest(a, b):
+    return jnp.logaddexp(a, b)
+
+
+softest.defjvp(lambda primals, tangents: (softest(*primals), sum(tangents)))
+HELD = lambda a, b: softest(a, b) + 0  # noqa: E731
+WEIGHT = jnp.float32(2)
+OPERATIONS = {
+    "jnp": lambda: jnp.add,
+    "held": lambda: HELD,
+    "rules of its own": lambda: softest,
+    "new": lambda: lambda a, b: jnp.maximum(a, b) + 1,
+    "closure": lambda: lambda a, b: jnp.maximum(a, b) * WEIGHT,
+    "partial": lambda: functools.partial(lambda s, a, b: a * s + b, 2.0),
+    "conditional": lambda: (
+        lambda a, b: jax.lax.cond(a > b, lambda: a, lambda: b * np.float32(2))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_pool_by_an_operation_is_compiled_once(name):
+    """C7: also where Python makes a function anew for each call."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    pool = lambda: jaxpool.pool(x, -1, OPERATIONS[name](), 2, axes=0)  # noqa: E731
+    first = pool()
+    with counted() as compiled:
+        again = pool()
+    assert compiled == []
+    np.testing.assert_array_equal(first, again)
+
+
+def test_operations_are_not_kept():
+    """C7: neither they, nor the arrays that they close over, nor all their programs."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    for number in range(3):
+        weight = jnp.float32(number)
+
+        def op(a, b, weight=weight):
+            return softest(a, b) * weight
+
+        kept = weakref.ref(op), weakref.ref(weight)
+        jaxpool.pool(x, 0.0, op, 2, axes=0)
+        del op, weight
+        gc.collect()
+        assert [reference() for reference in kept] == [None, None]
+    assert _entry._compiled.cache_info().maxsize is not None
+
+
+def test_operations_that_differ_are_told_apart():
+    """C7: by numbers, arrays, branches, dtypes and what is inside of them."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    table = np.asarray([3.0, 5.0], np.float32)
+
+    def by(op):
+        return list(np.asarray(jaxpool.pool(x, 0.0, op, 2, axes=0)))
+
+    assert by(lambda a, b: a + b * 2) == [5, 11]
+    assert by(lambda a, b: a + b * 3) == [7, 15]
+    assert by(lambda a, b: a + b * table[0]) == [7, 15]
+    assert by(lambda a, b: a + b * table[1]) == [11, 23]
+    assert by(lambda a, b: a - b) == [-1, -1]
+    assert by(lambda a, b: b - a) == [1, 1]
+    for scale in (2.0, 3.0):
+        inner = jax.jit(lambda a, scale=scale: a * scale)
+        assert by(lambda a, b, inner=inner: a + inner(b)) == [
+            1 + 2 * scale,
+            3 + 4 * scale,
+        ]
+        weight = jnp.full(2, scale)
+        assert by(lambda a, b, weight=weight: a + b * weight.sum()) == [
+            1 + 4 * scale,
+            3 + 8 * scale,
+        ]
+
+
+def test_what_an_operation_closes_over_has_gradients():
+    """C7: in and outside `jax.jit`, and under `jax.vmap`."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+
+    def loss(scale):
+        return jaxpool.pool(x, 0.0, lambda a, b: a + b * scale, 2, axes=0).sum()
+
+    assert jax.grad(loss)(2.0) == 6
+    assert jax.jit(jax.grad(loss))(2.0) == 6
+    np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])
