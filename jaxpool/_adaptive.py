@@ -13,7 +13,7 @@ from jaxpool._arguments import Kinds, about, as_array
 from jaxpool._bins import Bins, OptionalInts, adaptive_bins
 from jaxpool._docs import documented
 from jaxpool._entry import enter
-from jaxpool._window import Ints
+from jaxpool._window import Ints, check_countable
 
 
 @documented(extreme="maximum", dtype="that of `x`")
@@ -87,6 +87,8 @@ def adaptive_max_pool_with_indices(
         [3. 4.] [0 3]
     """
     x, bins = _check(x, output_shape, axes)
+    with about(x.shape):
+        check_countable("x", (dim.size for dim in bins.dims))
     return enter(_binning.winners, bins, bins, x)
 
 

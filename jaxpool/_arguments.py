@@ -52,7 +52,8 @@ def as_call(
         check_implementation(implementation, window)
         mask = as_mask(where, x)
         dtype = _dtypes.averaged(x.dtype) if averaged else x.dtype
-        empty = as_empty_value(empty_value, dtype)
+        is_used = mask is not None or any(dim.may_miss for dim in window.dims)
+        empty = as_empty_value(empty_value, dtype, is_used)
     return Call(x, window, mask, empty, implementation)
 
 
@@ -86,7 +87,22 @@ def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
         raise TypeError(f"{name} must hold numbers; {got}")
-    return jnp.asarray(_kept_by_jax(name, x))
+    x = jnp.asarray(_kept_by_jax(name, x))
+    return x if _dtypes.has_zero(x.dtype) else _without_derivative(x)
+
+
+@jax.custom_jvp
+def _without_derivative(x: jax.Array) -> jax.Array:
+    """`x`, of a dtype whose numbers are no derivatives."""
+    return x
+
+
+@_without_derivative.defjvp
+def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
+    raise TypeError(
+        f"x must have a dtype that holds 0 where a pool is differentiated: pool "
+        f"x.astype(jnp.bfloat16); got x.dtype={primals[0].dtype}"
+    )
 
 
 def _kept_by_jax(name: str, x: Any) -> Any:
@@ -197,6 +213,11 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
             f"where must be boolean; got where.dtype={mask.dtype} "
             f"with where.shape={mask.shape}"
         )
+    if not _dtypes.has_zero(x.dtype):
+        raise TypeError(
+            "where must be None for a dtype that does not hold 0: pool "
+            f"x.astype(jnp.bfloat16); got x.dtype={x.dtype}"
+        )
     if mask.ndim == 0:
         mask = mask.reshape((1,) * x.ndim)
     if mask.ndim != x.ndim or any(
@@ -210,9 +231,12 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
     return jnp.asarray(mask)
 
 
-def as_empty_value(empty_value: Any, dtype: np.dtype) -> np.ndarray:
-    """`empty_value` in the dtype of the result."""
-    return _held("empty_value", as_number("empty_value", empty_value), dtype)
+def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarray:
+    """`empty_value` in the dtype of the result; 1 for a 0 that is not used."""
+    number = as_number("empty_value", empty_value)
+    if number == 0 and not is_used and not _dtypes.has_zero(dtype):
+        return np.ones((), dtype)
+    return _held("empty_value", number, dtype)
 
 
 def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
@@ -254,6 +278,13 @@ def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
 
 def as_order(p: Any) -> float:
     """`p` as the order of a norm."""
+    if isinstance(p, jax.core.Tracer):
+        raise TypeError(
+            "p must be a Python number, not a traced value: mark it static "
+            "(jax.jit(..., static_argnames='p')); for a derivative by p, or a p that "
+            "is computed, pool abs(x) ** p by sum_pool and take the power 1 / p; "
+            f"got p={p}"
+        )
     order = as_number("p", p)
     if not order > 0:
         raise ValueError(f"p must be a positive number or inf; got p={p}")
@@ -300,6 +331,15 @@ def _kind(dtype: Any) -> str:
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
     names = zip(_KINDS_HELD, kinds, strict=True)
     return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")
+
+
+def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """`init` as one number, of NumPy's if it is known, and without a derivative."""
+    identity = as_scalar("init", init, dtype)
+    if isinstance(identity, jax.core.Tracer):
+        return jax.lax.stop_gradient(identity)
+    known: np.ndarray = jax.device_get(identity)
+    return np.asarray(known)
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -145,3 +145,11 @@ def check_at_least(name: str, values: Sequence[int], least: int) -> None:
         raise ValueError(
             f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
+
+
+def check_at_most(name: str, values: Sequence[int], most: int) -> None:
+    """Refuse larger integers; symbols may be any."""
+    if any(isinstance(value, int) and value > most for value in values):
+        raise ValueError(
+            f"{name} must be at most {most} on each axis; got {name}={tuple(values)}"
+        )

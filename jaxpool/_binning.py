@@ -24,24 +24,35 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import zero_from_primal
 
-from jaxpool import _dtypes, _pooling
+from jaxpool import _dtypes, _integers, _pooling
 from jaxpool._bins import AxisBins, Bins, Extent
+from jaxpool._dtypes import INT32
 from jaxpool._linear import linear
+from jaxpool._numbers import Numbers, divided, module_of, numbers
 from jaxpool._passes import select, widened
 from jaxpool._reduce_max import POSITION, indexed_extremum
 from jaxpool._reduce_sum import divide
 from jaxpool._stages import stage
+from jaxpool._window import MOST
 
-Places: TypeAlias = Any  # int32, one for each bin: NumPy's, if known when tracing
+Places: TypeAlias = Numbers  # int32, one for each bin
 Table: TypeAlias = tuple[Places, Places]  # the first cell of each bin, and its end
 Tables: TypeAlias = tuple[Table, ...] | None  # by pooled axis; None: those of the bins
 
 # Gathers in one loop; longer bins are reduced in parts first.
 MOST_GATHERS = 16
+# Bins whose cells are constants of the program, for each gather.
+FEW = 128
 
 
 def maxima(bins: Bins, x: jax.Array, tables: Tables = None) -> jax.Array:
     """The maximum of each bin, in the dtype of `x`."""
+    if len(bins.axes) > 1 and math.prod(dim.size for dim in bins.dims) > MOST:
+        # No index counts the cells. The winner of the winners along the last axis is
+        # the first one in row-major order.
+        for axis, dim, _, table in reversed([*_axes(bins, tables)]):
+            x = maxima(Bins((axis,), (dim,)), x, (table,))
+        return x
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _values(bins, x, tables)
     return _maxima(bins, x, tables)
@@ -127,6 +138,13 @@ def _values(bins: Bins, x: jax.Array, tables: Tables) -> jax.Array:
 
 def _quotients(bins: Bins, tables: Tables, x: jax.Array) -> jax.Array:
     """Sums, divided."""
+    if _integers.needs_digits(x.dtype, bins.most_cells):
+
+        def total(x: jax.Array) -> jax.Array:
+            return _sums(_steps(bins, tables), x, x.dtype)
+
+        number = _number(bins, tables, x.ndim, INT32)
+        return _integers.average(total, x, bins.most_cells, number, None)
     dtype = _dtypes.averaged(x.dtype)
     number = _number(bins, tables, x.ndim, _dtypes.summed(dtype))
     accumulator = _dtypes.averaging(x.dtype, bins.most_cells)
@@ -152,7 +170,7 @@ class _Step(NamedTuple):
         place = self.start + np.int32(j)
         if j < self.least:
             return place
-        xp = _module(place)
+        xp = module_of(place)
         return xp.maximum(xp.minimum(place, self.stop - np.int32(1)), np.int32(0))
 
     def has(self, j: int, rank: int) -> Places | None:
@@ -165,11 +183,15 @@ class _Step(NamedTuple):
 def _axes(bins: Bins, tables: Tables) -> Iterator[tuple[int, AxisBins, int, Table]]:
     """`(axis, its bins, weight, table)` of each pooled axis."""
     if tables is None:
-        tables = tuple(
-            (np.asarray(dim.starts, np.int32), np.asarray(dim.stops, np.int32))
-            for dim in bins.dims
-        )
+        tables = tuple(_parts(dim.size, dim.out) for dim in bins.dims)
     return zip(bins.axes, bins.dims, bins.weights, tables, strict=True)
+
+
+def _parts(size: int, out: int) -> Table:
+    """The bins of an axis that are not drawn: `out` equal parts, rounded outwards."""
+    start, _ = divided(out, size, 0, out)
+    stop, _ = divided(out, size, size + out - 1, out)
+    return start, stop
 
 
 def _steps(bins: Bins, tables: Tables) -> list[_Step]:
@@ -188,37 +210,36 @@ def _steps_back(bins: Bins, tables: Tables) -> list[_Step]:
         step
         for axis, dim, weight, table in _axes(bins, tables)
         if not dim.is_identity
-        for step in _chain(axis, _covering(table, dim.size), dim.covers, weight)
+        for step in _chain(axis, _covering(dim, table), dim.covers, weight)
     ]
 
 
 def _chain(axis: int, table: Table, cells: Extent, weight: int) -> list[_Step]:
     """The steps along one axis; bins that are long are reduced in parts first."""
     (start, stop), (least, most), steps = table, cells, list[_Step]()
+    if len(start) > FEW:
+        start, stop = jnp.asarray(start), jnp.asarray(stop)
     while most > MOST_GATHERS:
         parts, bins = -(-most // MOST_GATHERS), len(start)
         each = -(-most // parts)
-        apart = np.arange(0, parts * each, each, dtype=np.int32)[None]
-        starts = (start[:, None] + apart).reshape(-1)
-        stops = _module(starts).minimum(starts + np.int32(each), stop.repeat(parts))
+        if bins * parts > FEW:
+            start, stop = jnp.asarray(start), jnp.asarray(stop)
+        starts = (start[:, None] + _cells(parts, each)[None]).reshape(-1)
+        ends = starts + np.int32(each)
+        stops = module_of(starts).minimum(ends, stop.repeat(parts))
         steps.append(_Step(axis, starts, stops, 0, each, 0 if steps else weight))
         start = _cells(bins, parts)
         stop, least, most = start + np.int32(parts), parts, parts
     return [*steps, _Step(axis, start, stop, least, most, 0 if steps else weight)]
 
 
-def _covering(table: Table, size: int) -> Table:
+def _covering(dim: AxisBins, table: Table) -> Table:
     """For each cell, the first bin that has it, and the one after the last."""
+    if not dim.is_drawn:
+        return _parts(dim.out, dim.size)
     start, stop = table
-    is_known = isinstance(start, np.ndarray)
-    search = (
-        np.searchsorted
-        if is_known
-        else partial(jnp.searchsorted, method="scan_unrolled")
-    )
-    first, end = (
-        search(edges, _cells(size, 1), side="right") for edges in (stop, start)
-    )
+    search = partial(jnp.searchsorted, method="scan_unrolled", side="right")
+    first, end = (search(edges, _cells(dim.size, 1)) for edges in (stop, start))
     return first.astype(np.int32), end.astype(np.int32)
 
 
@@ -304,7 +325,7 @@ def _route(bins: Bins, known: tuple[jax.Array, Tables], g: jax.Array) -> jax.Arr
         if dim.is_identity:
             index = index - _along(axis, _cells(dim.size, weight), g.ndim)
             continue
-        step, *others = _chain(axis, _covering(table, dim.size), dim.covers, weight)
+        step, *others = _chain(axis, _covering(dim, table), dim.covers, weight)
         won, inner = partial(_won, step, dim.size), partial(_inner, step, dim.size)
         g, index = _sums(others, stage(won, index, g), g.dtype), stage(inner, index)
         for other in others:
@@ -355,16 +376,11 @@ def _take(array: jax.Array, axis: int, places: Places) -> jax.Array:
     return lax.gather(array, jnp.asarray(places)[:, None], numbers, sizes, mode=mode)
 
 
-def _cells(number: int, apart: int) -> np.ndarray:
+def _cells(number: int, apart: int) -> Numbers:
     """The indices of so many cells."""
-    return np.arange(0, number * apart, apart, dtype=np.int32)
+    return numbers(number).astype(np.int32) * np.int32(apart)
 
 
 def _along(axis: int, numbers: Places, rank: int) -> Places:
     """One number for each place of an axis, broadcasting to all of an array."""
     return numbers.reshape([-1 if other == axis else 1 for other in range(rank)])
-
-
-def _module(array: Places) -> Any:
-    """NumPy for what is known when tracing, else its namesake."""
-    return np if isinstance(array, np.ndarray) else jnp

@@ -19,7 +19,7 @@ from jaxpool._axes import (
     pooled_axes,
 )
 from jaxpool._sizes import check_known
-from jaxpool._window import AxisWindow, Window, check_filled
+from jaxpool._window import MOST, AxisWindow, Window, check_countable, check_filled
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
 Extent: TypeAlias = tuple[int, int]  # the least and the most
@@ -31,23 +31,22 @@ ROUNDING = 22
 
 @dataclass(frozen=True)
 class AxisBins:
-    """One pooled axis: bin `o` covers the cells from `starts[o]` to before `stops[o]`.
+    """One pooled axis, in `out` bins: runs of cells whose ends do not decrease.
 
-    Neither decreases. A bin has `cells` cells, and a cell lies in `covers` bins: at
-    least and at most. Bins that are drawn have no `starts` and `stops`.
+    A bin has `cells` cells, and a cell lies in `covers` bins: at least and at most.
+    Bins that are not drawn are equal parts of the axis, rounded outwards to cells.
     """
 
     size: int
     out: int
     cells: Extent
     covers: Extent
-    starts: tuple[int, ...] | None = None
-    stops: tuple[int, ...] | None = None
+    is_drawn: bool = True
 
     @property
     def is_identity(self) -> bool:
         """Whether each bin is exactly the one cell at its own place."""
-        return self.starts == tuple(range(self.size)) and self.cells == (1, 1)
+        return self.out == self.size and not self.is_drawn
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Bins:
         dims = []
         for dim in self.dims:
             length, rest = divmod(dim.size, dim.out)
-            if rest or dim.starts is None:
+            if rest or dim.is_drawn:
                 return None
             dims.append(AxisWindow(dim.size, length, length, 1, 0, 0, dim.out))
         return Window(self.axes, tuple(dims))
@@ -94,11 +93,18 @@ def adaptive_bins(
     """
     wanted = as_optional_ints("output_shape", output_shape)
     positions, outs = pooled_axes("output_shape", wanted, axes, shape)
-    check_at_least("output_shape", [out for out in outs if out is not None], 1)
+    given = [out for out in outs if out is not None]
+    check_at_least("output_shape", given, 1)
+    if math.prod(given) > MOST:
+        raise ValueError(
+            "output_shape must have at most 2**31 - 1 places; "
+            f"got output_shape={output_shape}"
+        )
     dims = {}
     for axis, out in zip(positions, outs, strict=True):
         check_known(shape[axis], axis)
         check_filled(shape, axis)
+        check_countable("x", shape[axis : axis + 1])
         dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
     return _ordered(dims)
 
@@ -115,6 +121,7 @@ def window_draws(
     dims = {}
     for axis, length, out in zip(positions, lengths, outs, strict=True):
         check_known(shape[axis], axis)
+        check_countable("x", shape[axis : axis + 1])
         size, room = shape[axis], shape[axis] - length
         if out - 1 > room:
             raise ValueError(
@@ -142,6 +149,7 @@ def step_draws(
     for axis, out in zip(positions, outs, strict=True):
         size = shape[axis]
         check_known(size, axis)
+        check_countable("x", [size])
         if out > size:
             raise ValueError(
                 "output_shape must not be more than x.shape on each axis; "
@@ -160,20 +168,16 @@ def _ordered(dims: Mapping[int, AxisBins]) -> Bins:
 
 def _split(size: int, out: int) -> AxisBins:
     """An axis in `out` parts."""
-    starts, stops = _parts(size, out)
     # Bin o has cell h if o * size / out < h + 1 and h < (o + 1) * size / out: if part h
     # of as many parts of the bins has bin o.
-    return AxisBins(
-        size, out, _extent(starts, stops), _extent(*_parts(out, size)), starts, stops
-    )
+    return AxisBins(size, out, _extent(size, out), _extent(out, size), is_drawn=False)
 
 
-def _parts(size: int, out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    starts = tuple(o * size // out for o in range(out))
-    stops = tuple(-(-(o + 1) * size // out) for o in range(out))
-    return starts, stops
+def _extent(size: int, out: int) -> Extent:
+    """How many cells a part has: from the least to the most.
 
-
-def _extent(starts: Sequence[int], stops: Sequence[int]) -> Extent:
-    lengths = [stop - start for start, stop in zip(starts, stops, strict=True)]
-    return min(lengths), max(lengths)
+    Part o begins `rest / out` of a cell before a full one, and `rest` is any multiple
+    of the common divisor that is below `out`.
+    """
+    rest = out - math.gcd(size, out)
+    return -(-size // out), -(-(size + rest) // out)

@@ -14,6 +14,11 @@ def averaged(dtype: np.dtype) -> np.dtype:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else FLOAT32
 
 
+def has_zero(dtype: np.dtype) -> bool:
+    """Whether a dtype holds 0; float8_e8m0fnu, of powers of two, does not."""
+    return bool(np.asarray(0, dtype) == 0)
+
+
 def infinite(dtype: np.dtype) -> np.dtype:
     """A dtype with the same order that has infinities, if a float, and arithmetic."""
     if jnp.issubdtype(dtype, jnp.floating):
@@ -39,7 +44,10 @@ def summed(dtype: np.dtype) -> np.dtype:
 
 
 def averaging(dtype: np.dtype, cells: int) -> np.dtype:
-    """The dtype to accumulate an average in: exact for integers where 32 bits allow."""
+    """The dtype to accumulate an average in, where no digits are needed.
+
+    Exact for integers where 32 bits allow.
+    """
     if jnp.issubdtype(dtype, jnp.inexact):
         return summed(dtype)
     info = jnp.iinfo(dtype)

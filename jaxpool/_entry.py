@@ -6,7 +6,7 @@ pooled axes are pooled in auto mode (`_sharding`).
 """
 
 from collections.abc import Callable, Hashable
-from functools import cache, partial, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,6 +15,10 @@ import numpy as np
 from jaxpool._sharding import Geometry, in_auto_mode
 from jaxpool._sizes import is_symbolic
 from jaxpool._window import Window
+
+# Functions that are kept compiled. The library has few, and each operation that `pool`
+# is called with makes one; what was not used for longest goes first.
+MOST_PROGRAMS = 256
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
@@ -28,7 +32,8 @@ def enter(
 ) -> T:
     """`function(static, x, *others)`, which pools `x`; a function of a module.
 
-    `static` is hashable, or a tuple of what is, and of single numbers of NumPy.
+    Or another object that hashes. `static` is hashable, or a tuple of what is, and of
+    single numbers of NumPy.
     Where sizes are symbolic it is not compiled on its own: two of them cannot always
     be compared.
     """
@@ -49,7 +54,7 @@ class _Number(NamedTuple):
         return np.frombuffer(self.bits, self.dtype).reshape(())
 
 
-@cache
+@lru_cache(maxsize=MOST_PROGRAMS)
 def _compiled(function: Callable[..., T]) -> Callable[..., T]:
     @wraps(function)
     def called(static: Any, *arrays: Any) -> T:

@@ -4,8 +4,9 @@ The winner of a window is its first NaN, else its first extreme cell in row-majo
 never a padded or masked one. Nothing here has a derivative: `_reduce_max` adds it.
 """
 
+import operator
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import chex
@@ -22,6 +23,7 @@ from jaxpool._lowering import (
     on_cpu_else,
     xla_reduce_window,
 )
+from jaxpool._numbers import Numbers, numbers
 from jaxpool._passes import (
     Cell,
     Op,
@@ -147,6 +149,11 @@ def find_winners(
     config: Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     kind, window, empty, implementation = config
+    if not window.is_countable:
+        raise ValueError(
+            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
+            f"for; got x.shape={x.shape}"
+        )
     dtype = position_dtype(window, mask is not None)
 
     def finished(values: jax.Array, position: jax.Array, *valid: jax.Array) -> Arrays:
@@ -304,13 +311,13 @@ def _never_padding(window: Window, position: jax.Array) -> Arrays:
     Then the first cell won, at position 0, and the first cell of the input is meant;
     no other winner comes before that one.
     """
-    first, cells = np.zeros((1,) * position.ndim, np.int64), 1
+    firsts, cells = list[Numbers](), 1
     for axis, dim in reversed(window.pairs()):
-        firsts = np.asarray(dim.first_valid()) * cells
-        first = first + np.expand_dims(
-            firsts, [a for a in range(position.ndim) if a != axis]
-        )
+        if dim.low:  # else 0 is one
+            first = dim.first_valid(numbers(dim.out)) * cells
+            shape = [-1 if a == axis else 1 for a in range(position.ndim)]
+            firsts.append(first.astype(position.dtype).reshape(shape))
         cells *= dim.window
-    if not first.any():
+    if not firsts:
         return (position,)
-    return (jnp.maximum(position, first.astype(position.dtype)),)
+    return (jnp.maximum(position, reduce(operator.add, firsts)),)

@@ -17,8 +17,9 @@ from jaxpool._arguments import Kinds, about, as_array, as_given, check_flag, kno
 from jaxpool._bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool._docs import documented
 from jaxpool._entry import enter
+from jaxpool._numbers import divided, numbers
 from jaxpool._sharding import Sizes
-from jaxpool._window import Ints
+from jaxpool._window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -113,6 +114,8 @@ def fractional_max_pool_with_indices(
         [3. 4.] [0 3]
     """
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
+    with about(call.x.shape):
+        check_countable("x", (dim.size for dim in call.bins.dims))
     return _drawn(_binning.winners, call)
 
 
@@ -287,7 +290,7 @@ def _typed(key: jax.Array) -> jax.Array:
 def _windows(dim: AxisBins, u: jax.Array) -> Table:
     """PyTorch's places, in the arithmetic of the sample, as PyTorch computes them."""
     length, last = dim.cells[0], dim.size - dim.cells[0]
-    o = np.arange(dim.out)
+    o = numbers(dim.out)
     alpha = np.asarray(last, u.dtype) / np.asarray(max(dim.out - 1, 1), u.dtype)
     places = ((o.astype(u.dtype) + u) * alpha).astype(np.int32)
     starts = jnp.clip(places - (u * alpha).astype(np.int32), 0, last)
@@ -300,13 +303,12 @@ def _pseudorandom(overlapping: bool, dim: AxisBins, u: jax.Array) -> Table:
 
     `u` is a share of the `v` for which bins have `size // out` cells or one more.
     """
-    least, more = divmod(dim.size, dim.out)
+    more = dim.size % dim.out
     shifts = min(2 * dim.out - more, dim.out + more)  # size * v, at most
     shift = jnp.ceil(u * np.asarray(shifts, u.dtype)).astype(np.int32) - 1
     shift = jnp.clip(shift, 0, shifts - 1)
-    o = np.arange(dim.out + 1)
-    wholes = (o * least + o * more // dim.out).astype(np.int32)
-    rests = (o * more % dim.out).astype(np.int32)
+    o = numbers(dim.out + 1)
+    wholes, rests = divided(dim.out + 1, dim.size, 0, dim.out)
     edges = jnp.where(o == 0, np.int32(0), wholes + (rests + shift) // dim.out)
     edges = jnp.where(o == dim.out, np.int32(dim.size), edges)
     return _reaching(overlapping, dim, edges[:-1], edges[1:])
@@ -315,7 +317,7 @@ def _pseudorandom(overlapping: bool, dim: AxisBins, u: jax.Array) -> Table:
 def _random(overlapping: bool, dim: AxisBins, key: jax.Array) -> Table:
     """Bins of `size // out` cells, and as many of one more as are left, shuffled."""
     least, more = divmod(dim.size, dim.out)
-    ordered = (least + (np.arange(dim.out) < more)).astype(np.int32)
+    ordered = (numbers(dim.out) < more).astype(np.int32) + np.int32(least)
     lengths = jax.random.permutation(key, ordered)
     ends = jnp.cumsum(lengths)
     return _reaching(overlapping, dim, ends - lengths, ends)

@@ -10,7 +10,7 @@ from jaxpool import _pooling
 from jaxpool._arguments import Call, about, as_call, check_flag
 from jaxpool._docs import documented
 from jaxpool._lowering import Implementation
-from jaxpool._window import Ints, Padding, check_indexable, resolve, whole
+from jaxpool._window import Ints, Padding, check_countable, resolve, whole
 
 
 @documented(padding="it never wins", dtype="that of `x`")
@@ -194,7 +194,7 @@ def _check(*arguments: Any, keepdims: bool = True) -> Call:
     call = as_call(*arguments)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
-        check_indexable(dim.size for dim in call.window.dims)
+        check_countable("x", (dim.size for dim in call.window.dims))
     return call
 
 

@@ -99,7 +99,7 @@ def choose(platform: str, window: Window) -> Implementation:
     """The lowering that `implementation=None` means on `platform`."""
     if window.is_symbolic or platform in own_windows(window):
         return "reduce_window"
-    if any(map(doubles, window.dims)):
+    if any(map(doubles, window.clipped().dims)):
         return "doubling"
     return "slices"
 

@@ -17,8 +17,14 @@ from jaxpool._bins import OptionalInts, step_draws, window_draws
 from jaxpool._fractional import Rule, check_options
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._padding import PaddingMode, check_mode
-from jaxpool._unpool import check_cells
-from jaxpool._window import Ints, Padding, Window, resolve, whole
+from jaxpool._window import (
+    Ints,
+    Padding,
+    Window,
+    check_countable,
+    resolve,
+    whole,
+)
 
 # More than arrays have; so that a wrong one does not take all memory.
 MOST_AXES = 1000
@@ -250,7 +256,7 @@ class MaxUnpool(Options):
         shape = _shape("output_shape", wanted, self.axes)
         _, sizes = pooled_axes("output_shape", wanted, self.axes, shape)
         _check_sizes(sizes)
-        check_cells(sizes)
+        check_countable("output_shape", sizes)
 
     def _unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self._options())

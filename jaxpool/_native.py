@@ -26,11 +26,12 @@ from jaxpool._lowering import (
     fills_lanes,
     xla_reduce_window,
 )
+from jaxpool._numbers import Numbers, is_known, module_of, numbers
 from jaxpool._passes import Dims, Op, cut, pad, select, split, with_next
 from jaxpool._stages import Arrays
 from jaxpool._window import AxisWindow, Window
 
-Starts: TypeAlias = Sequence[np.ndarray]
+Starts: TypeAlias = Sequence[Numbers]
 
 _ZERO = np.zeros(())
 _NONE: Mapping[int, int] = {}
@@ -97,7 +98,7 @@ def from_windows(
         covering = (jnp.expand_dims(cut(array, places), opened) for array in windows)
         part = told([cover.start for cover in covers], *covering, *cells)
         for cover in covers:
-            if not cover.is_in.all():
+            if not (is_known(cover.is_in) and cover.is_in.all()):
                 part = select(jnp.asarray(cover.is_in), part, 0)
         return part
 
@@ -159,7 +160,7 @@ class _Line(NamedTuple):
     before: int
     around: tuple[int, int]
     places: list[tuple[int, int, int]]
-    offsets: list[np.ndarray]
+    offsets: list[Numbers]
 
 
 def _over_block(dim: AxisWindow, many: int) -> _Line:
@@ -168,11 +169,12 @@ def _over_block(dim: AxisWindow, many: int) -> _Line:
     Blocks begin with the input, or with the first window if windows do not overlap.
     """
     before = dim.low if dim.extent <= dim.stride else 0
-    inside = np.arange(many * dim.stride) + dim.low - before
-    count = -(-(dim.size + before) // inside.size)
-    earliest = (dim.extent - 1 - inside[0]) // dim.stride
-    latest = inside[-1] // dim.stride
-    around = int(earliest), int(many * (count - 1) + latest + 1 - dim.out)
+    length, first = many * dim.stride, dim.low - before
+    inside = numbers(length) + first
+    count = -(-(dim.size + before) // length)
+    earliest = (dim.extent - 1 - first) // dim.stride
+    latest = (first + length - 1) // dim.stride
+    around = earliest, many * (count - 1) + latest + 1 - dim.out
     steps = range(earliest + latest + 1)
     places = [(step, count, many) for step in steps]
     offsets = [inside - (step - earliest) * dim.stride for step in steps]
@@ -186,7 +188,10 @@ def _over_cells(dim: AxisWindow) -> _Line:
     around = before, dim.low + dim.size - dim.out * dim.stride
     steps = range(most)
     places = [((most - 1 - step) * dim.stride, dim.size, 1) for step in steps]
-    inside = (np.arange(dim.size) + dim.low) % dim.stride
+    if dim.stride == 1:
+        inside = np.zeros(1, np.int64)
+    else:
+        inside = (numbers(dim.size) + dim.low) % dim.stride
     return _Line(0, around, places, [inside + step * dim.stride for step in steps])
 
 
@@ -268,8 +273,8 @@ class _Cover(NamedTuple):
 
     axis: int
     place: tuple[int, int, int]
-    is_in: np.ndarray
-    start: np.ndarray
+    is_in: Numbers
+    start: Numbers
 
 
 def _covers(
@@ -278,10 +283,11 @@ def _covers(
     """All that cover a cell of an axis; cells lie `along` another one."""
     shape = [-1 if other == along else 1 for other in range(rank)]
     for place, offset in zip(line.places, line.offsets, strict=True):
-        number, rest = np.divmod(offset, dim.dilation)
+        number, rest = offset // dim.dilation, offset % dim.dilation
         is_in = (offset >= 0) & (rest == 0) & (number < dim.window)
-        if is_in.any() or place == line.places[0]:  # a repeated window may have no cell
-            start = np.where(is_in, number, 0) * weight
+        # A repeated window may have no cell.
+        if not is_known(is_in) or is_in.any() or place == line.places[0]:
+            start = module_of(is_in).where(is_in, number, 0) * weight
             yield _Cover(axis, place, is_in.reshape(shape), start.reshape(shape))
 
 

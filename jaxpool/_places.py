@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool._lowering import fills_lanes, pools_beside_tiles, xla_reduce_window
+from jaxpool._numbers import Numbers, numbers
 from jaxpool._stages import Arrays
 from jaxpool._symbolic import cell_indices, position_of
 from jaxpool._window import AxisWindow, Window
@@ -156,24 +157,24 @@ def _wrapping(window: Window) -> np.dtype:
     return np.min_scalar_type(-2 * _reach(window))
 
 
-def _places_of_cells(dim: AxisWindow) -> np.ndarray:
-    return np.arange(dim.size) + dim.low
+def _places_of_cells(dim: AxisWindow) -> Numbers:
+    return numbers(dim.size) + dim.low
 
 
-def _starts_of_windows(dim: AxisWindow) -> np.ndarray:
-    return np.arange(dim.out) * dim.stride
+def _starts_of_windows(dim: AxisWindow) -> Numbers:
+    return numbers(dim.out) * dim.stride
 
 
 def _places(
     window: Window,
     shape: Sequence[int],
     dtype: np.dtype,
-    along: Callable[[AxisWindow], np.ndarray],
+    along: Callable[[AxisWindow], Numbers],
 ) -> jax.Array:
     """Places, row-major in the extent of a window, of what lies `along` each axis.
 
-    From one constant for each axis, of full shape before they are added up: XLA:GPU
-    makes a kernel of a smaller sum.
+    From one array for each axis, of full shape before they are added up: XLA:GPU makes
+    a kernel of a smaller sum.
     """
     places, pitch = jnp.zeros(shape, dtype), 1
     for axis, dim in reversed(window.pairs()):

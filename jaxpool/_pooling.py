@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import _dtypes
-from jaxpool._dtypes import FLOAT32
+from jaxpool import _dtypes, _integers
+from jaxpool._dtypes import INT32
 from jaxpool._entry import entered
 from jaxpool._extremes import Kind
 from jaxpool._forward_mode import explaining
 from jaxpool._lowering import Implementation
+from jaxpool._numbers import is_known
 from jaxpool._reduce_max import extremum, indexed_extremum
 from jaxpool._reduce_norm import sizes_of, window_norm
 from jaxpool._reduce_sum import counts, kept, window_sum
@@ -90,19 +91,21 @@ def mean(
     dtype = _dtypes.averaged(x.dtype)
     wide = _dtypes.summed(dtype)
     valid = _valid_count(mask, window, x)
+    if _integers.needs_digits(x.dtype, window.cells):
+
+        def total(x: jax.Array) -> jax.Array:
+            return window_sum(x, mask, (), window, x.dtype, x.dtype, implementation)
+
+        number = _cell_count(valid, window, x.ndim, count_include_pad)
+        averages = _integers.average(total, x, window.cells, number, divisor)
+        return averages if empty == 0 else _fill_empty(averages, window, valid, empty)
     if divisor is not None:
         numbers: tuple[Any, ...] = (np.full((1,) * x.ndim, divisor, wide),)
     elif valid is None:
         factors = counts(window, x.ndim, count_include_pad)
         numbers = tuple(factor.clip(1).astype(wide) for factor in factors)
     else:
-        some = valid.astype(jnp.finfo(wide).dtype)
-        if count_include_pad:
-            padded, inside = (
-                math.prod(counts(window, x.ndim, b)) for b in (True, False)
-            )
-            some += jnp.asarray(padded - inside, some.dtype)
-        numbers = (jnp.maximum(some, np.ones((), some.dtype)).astype(wide),)
+        numbers = (_cell_count(valid, window, x.ndim, count_include_pad).astype(wide),)
     dtypes = _dtypes.averaging(x.dtype, window.cells), dtype
     averages = window_sum(x, mask, numbers, window, *dtypes, implementation)
     if empty == 0:  # as they are
@@ -134,6 +137,18 @@ def norm(
     return _fill_empty(norms, window, valid, empty)
 
 
+def _cell_count(
+    valid: jax.Array | None, window: Window, rank: int, include_pad: bool
+) -> Any:
+    """How many cells each window counts, at least 1; broadcasts to the result."""
+    count = math.prod(counts(window, rank, include_pad))
+    if valid is None:
+        return count.clip(1)
+    if include_pad:  # masked cells do not count, padded ones do
+        valid = valid + (count - math.prod(counts(window, rank, False)))
+    return jnp.maximum(valid, np.ones((), valid.dtype))
+
+
 def _valid_count(
     mask: jax.Array | None, window: Window, x: jax.Array
 ) -> jax.Array | None:
@@ -144,7 +159,7 @@ def _valid_count(
     for axis in window.axes:
         shape[axis] = x.shape[axis]
     cells = jnp.broadcast_to(mask, shape)
-    return window_sum(cells, None, (), window, FLOAT32, FLOAT32, None)
+    return window_sum(cells, None, (), window, INT32, INT32, None)
 
 
 def _fill_empty(
@@ -157,6 +172,6 @@ def _fill_empty(
     factors = counts(window, pooled.ndim, False)
     pairs = zip(factors, window.dims, strict=True)
     filled = [factor > 0 for factor, dim in pairs if dim.may_miss]
-    if all(isinstance(some, np.ndarray) and some.all() for some in filled):
+    if all(is_known(some) and some.all() for some in filled):
         return pooled
     return jnp.where(reduce(operator.and_, filled), pooled, empty)

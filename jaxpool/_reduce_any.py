@@ -1,12 +1,13 @@
 """Windowed reduction by an associative operation that the caller brings."""
 
-import inspect
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
+from jaxpool._operation import Operation
 from jaxpool._passes import Op, reduce_steps
 from jaxpool._stages import ready
 from jaxpool._steps import forward_steps
@@ -14,14 +15,37 @@ from jaxpool._symbolic import reduce_cells
 from jaxpool._window import Window
 
 
-def reduce_any(
+@dataclass(frozen=True)
+class Reduction:
+    """The reduction by one operation: equal if the operations are."""
+
+    operation: Operation
+
+    def __call__(
+        self,
+        static: tuple[Window, Implementation | None, np.ndarray | None],
+        x: jax.Array,
+        init: jax.Array | None,
+        *arrays: jax.Array,
+    ) -> jax.Array:
+        """Reduce each window of `x`; the operation closes over `arrays`.
+
+        The identity is static, or else `init`.
+        """
+        window, implementation, known = static
+        op, identity = self.operation.of(arrays), init if known is None else known
+        return _reduce_any(op, window, implementation, x, identity)
+
+
+def _reduce_any(
     op: Op,
     window: Window,
     implementation: Implementation | None,
     x: jax.Array,
-    init: jax.Array,
+    init: Any,
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
+    window = window.clipped()
     if implementation == "reduce_window":
         reduced: jax.Array = xla_reduce_window(x, init, op, window)
         return reduced
@@ -34,29 +58,3 @@ def reduce_any(
     steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
     return result  # type: ignore[no-any-return]
-
-
-def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:
-    """Refuse what is no function of two scalars to one of the same dtype."""
-    if not callable(op) or not _takes_two(op):
-        raise TypeError(
-            f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
-        )
-    scalar = jax.ShapeDtypeStruct((), x.dtype)
-    result = jax.eval_shape(op, scalar, scalar)
-    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
-        raise TypeError(
-            f"op must return one scalar of the dtype of x, {x.dtype}; got {result} "
-            f"for x.shape={x.shape}"
-        )
-
-
-def _takes_two(op: Callable[..., Any]) -> bool:
-    """Whether a function takes two arguments, as far as it says."""
-    try:
-        inspect.signature(op).bind(None, None)
-    except ValueError:  # it does not say
-        return True
-    except TypeError:
-        return False
-    return True

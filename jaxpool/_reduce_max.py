@@ -49,11 +49,38 @@ def extremum(
     The mask broadcasts to the shape of `x`. Where it keeps no cell of a window, the
     value is `empty`, and there is no winner.
     """
+    window = window.clipped()
+    if len(window.axes) > 1 and not window.is_countable:
+        return _axis_by_axis(kind, x, mask, window, empty, implementation)
     config = Config(kind, window, empty, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return extreme_values(config, x, mask)
     rule = _extremum_both_modes if is_forward_mode() else _extremum
     return rule(config, x, mask)
+
+
+def _axis_by_axis(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """The same where int32 cannot count the cells.
+
+    The first winner of the winners along the last axis is the first in row-major order.
+    """
+    for axis, dim in reversed(window.pairs()):
+        each = Window((axis,), (dim,))
+        if mask is None:
+            x = extremum(kind, x, None, each, empty, implementation)
+            continue
+        cells = jnp.broadcast_to(mask, x.shape)
+        x = extremum(kind, x, cells, each, empty, implementation)
+        config = Config("max", each, 0, implementation)
+        mask = extreme_values(config, cells.astype(np.uint8), None) > np.uint8(0)
+    return x
 
 
 def indexed_extremum(
@@ -68,6 +95,7 @@ def indexed_extremum(
 
     It is -1 where the mask keeps no cell.
     """
+    window = window.clipped()
     config = Config(kind, window, empty, implementation)
     values, position = winners(config, x, mask)
     indices = _index_of(position, window)

@@ -83,7 +83,7 @@ def window_norm(
         sizes = sizes_of(x, accumulator)
         norms: jax.Array = kept(sizes, init=np.zeros((), accumulator))
         return norms.astype(x.dtype)
-    config = _Config(p, window, implementation, accumulator, x.dtype)
+    config = _Config(p, window.clipped(), implementation, accumulator, x.dtype)
     pooled: jax.Array = _norms(config, x)
     return pooled
 

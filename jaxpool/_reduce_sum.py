@@ -23,6 +23,7 @@ from jaxpool._lowering import (
     on_gpu_else,
     xla_reduce_window,
 )
+from jaxpool._numbers import LONG, is_known, numbers
 from jaxpool._passes import reduce_steps, widened
 from jaxpool._routes import spread
 from jaxpool._sizes import is_symbolic
@@ -61,7 +62,7 @@ def window_sum(
     It is accumulated in one dtype and returned in another. Padded cells count as 0, as
     do those that are not in `mask`, which broadcasts to the shape of `x`.
     """
-    config = _Config(window, accumulator, result, implementation)
+    config = _Config(window.clipped(), accumulator, result, implementation)
     known = _Known(mask, divisors)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return _sums(config, known, x)
@@ -158,7 +159,7 @@ def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
     """Cells in each window as one factor per pooled axis, of a shape that broadcasts.
 
-    So the constants in a program are as long as its axes, not as large as its arrays.
+    So no constant in a program is as large as its arrays, or as a long axis.
 
     With `include_pad`, the padding that was asked for counts too. An axis on which
     all windows hold the same number of cells has a factor of size 1.
@@ -168,10 +169,15 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
         if is_symbolic(dim.size):
             factors.append(_symbolic.counts(axis, dim, rank, include_pad))
             continue
-        cells = np.asarray(dim.padded_counts() if include_pad else dim.valid_counts())
-        cells = cells[:1] if (cells == cells[0]).all() else cells
-        others = [other for other in range(rank) if other != axis]
-        factors.append(np.expand_dims(cells, others))
+        ends = np.asarray([0, dim.out - 1])
+        if dim.out > LONG and (dim.counts(ends, include_pad) == dim.window).all():
+            cells = np.asarray([dim.window])  # then windows between them are full too
+        else:
+            cells = dim.counts(numbers(dim.out), include_pad)
+        if is_known(cells) and (cells == cells[0]).all():
+            cells = cells[:1]
+        shape = [-1 if a == axis else 1 for a in range(rank)]
+        factors.append(cells.astype(np.int32).reshape(shape))
     return factors
 
 

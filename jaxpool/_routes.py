@@ -4,7 +4,7 @@ Everything is slices, pads, selects and additions: no scatter, no sort, nothing 
 order of evaluation could vary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from jax import lax
 
 from jaxpool import _symbolic
 from jaxpool._lowering import doubles
+from jaxpool._numbers import Numbers, module_of, numbers
 from jaxpool._passes import (
     Cell,
     Dims,
@@ -34,13 +35,15 @@ from jaxpool._passes import (
 )
 from jaxpool._stages import Arrays, Deferred, as_they_are, ready, stage
 from jaxpool._steps import (
+    MOST_AT_ONCE,
     PADS_A_LOOP,
     Step,
     backward_steps,
     forward_steps,
     is_sparse,
+    spread_steps,
 )
-from jaxpool._window import Window
+from jaxpool._window import MOST, Window
 
 _ZERO = np.zeros(())
 
@@ -109,9 +112,18 @@ def read(t: Deferred, position: jax.Array, window: Window, doubling: bool) -> De
         places += _inner_places(step, known).now()
     if not steps:
         return t.beside(ready(position)).then(_first)
+    t = t.then(partial(_cropped, steps))
     for step in reversed(steps):
         t = _read_step(step, t, ready(places.pop())).stored()
     return t
+
+
+def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:
+    """Without the cells behind the last window: the transpose of `_uncropped`."""
+    pairs = (zip(step.axes, step.dims, strict=True) for step in steps)
+    # The last step back along an axis is the one that reads cells.
+    cells = {axis: (0, dim.size, 1) for step in pairs for axis, dim in step}
+    return (cut(t, cells),)
 
 
 def _first(t: jax.Array, place: jax.Array) -> Arrays:
@@ -137,9 +149,10 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
     """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
     if window.is_symbolic:
         return g.then(_alone(_symbolic.spread, window))
-    for number, step in enumerate(backward_steps(window, doubling=False)):
+    for number, step in enumerate(spread_steps(window)):
         g = g.stored() if number else g
-        is_long = doubling and any(map(doubles, step.dims))
+        many = any(d.window > MOST_AT_ONCE for d in _coverings(step).values())
+        is_long = many or (doubling and any(map(doubles, step.dims)))
         if is_sparse(step.dims) or (is_long and step.dims[0].stride > 1):
             step, write = _at_stride_one(step)
             g = g.then(write).stored()
@@ -177,17 +190,18 @@ class Place(NamedTuple):
 
     Arrays that broadcast over the blocks: whether a cell is in the window at all, which
     position its run begins at, and how many positions it has. And for each axis along
-    a block the range of cells that are in the window.
+    a block the range of cells that are in the window, and whether all of them are.
     """
 
-    is_in: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
+    is_in: Numbers
+    start: Numbers
+    length: Numbers
     inside: Mapping[int, range]
+    is_whole: bool
 
     def only(self, told: jax.Array) -> jax.Array:
         """What is told of cells that are in the window, 0 for others."""
-        return told if self.is_in.all() else select(jnp.asarray(self.is_in), told, 0)
+        return told if self.is_whole else select(jnp.asarray(self.is_in), told, 0)
 
 
 def _wins(place: Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -195,7 +209,7 @@ def _wins(place: Place, position: jax.Array) -> tuple[jax.Array, jax.Array]:
     inner = position - jnp.asarray(place.start, position.dtype)
     # What is before the run has wrapped to large numbers.
     wins = inner <= jnp.asarray(place.length - 1, position.dtype)
-    return wins if place.is_in.all() else wins & place.is_in, inner
+    return wins if place.is_whole else wins & place.is_in, inner
 
 
 def _won(place: Place, g: jax.Array, position: jax.Array) -> jax.Array:
@@ -266,18 +280,26 @@ def _undo(
 
 def _place(step: Step, number: Cell, axes: list[int], rank: int) -> Place:
     """The `number`-th of the windows that cover the blocks, seen from their cells."""
-    is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int64)
-    length, inside = np.full((1,) * rank, step.last), {}
+    is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
+    length, inside, is_whole = (
+        np.full((1,) * rank, min(step.last, MOST), np.int32),
+        {},
+        True,
+    )
     for axis, dim, weight, i in zip(axes, step.dims, step.weights, number, strict=True):
-        js = dim.covering()[1] - i * dim.stride + np.arange(dim.stride)
-        first, last = np.searchsorted(js, (0, dim.window))
-        inside[axis] = range(int(first), int(last))
+        first = dim.covering()[1] - i * dim.stride
+        ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
+        inside[axis] = range(*ends)
+        is_whole = is_whole and len(inside[axis]) == dim.stride
+        js = numbers(dim.stride).astype(np.int32) + first
         js = js.reshape([-1 if other == axis else 1 for other in range(rank)])
         is_in = is_in & (js >= 0) & (js < dim.window)
-        start = start + np.clip(js, 0, dim.window - 1) * weight
+        start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
         if weight != step.last and len(axes) == 1:  # runs of several cells
-            length = np.where(js == dim.window - 1, step.last, weight)
-    return Place(is_in, start, length, inside)
+            length = module_of(js).where(
+                js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
+            )
+    return Place(is_in, start, length, inside, is_whole)
 
 
 def _coverings(step: Step) -> Dims:

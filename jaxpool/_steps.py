@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TypeAlias
 
 from jaxpool._window import AxisWindow, Window
@@ -32,12 +32,15 @@ STEP_COST = 3
 MOST_RUNS = 2
 # Where an axis needs more pads than one loop can have, they go to several loops.
 PADS_A_LOOP = 4
+# Cells of a window along an axis that are reduced one after the other, at most: a
+# program has an operation for each of them.
+MOST_AT_ONCE = 256
 # On the way back, up to so many selects for each cell.
 MOST_SELECTS = 9
 
 # (runs to combine, cells from one to the next, single cells to combine with them)
 Link: TypeAlias = tuple[int, int, int]
-Split: TypeAlias = Callable[[int], tuple[Link, ...]]
+Split: TypeAlias = Callable[[AxisWindow], tuple[Link, ...]]
 Dims: TypeAlias = Sequence[AxisWindow]
 
 
@@ -86,7 +89,7 @@ def forward_steps(
     alone. Else the first one is, whose cells lie in longer runs of memory. The axis
     `alone` gets steps of its own.
     """
-    split = partial(links_of, overlap=idempotent, most=BLOCK) if doubling else _whole
+    split = _split(doubling, overlap=idempotent, most=BLOCK)
     chains = _chains(window, split)
     chains = chains[::-1] if ordered else _merged(chains, _pays, alone)
     return [step for chain in chains for step in chain]
@@ -99,7 +102,7 @@ def norm_steps(window: Window, doubling: bool) -> list[Step]:
         cells = math.prod(dim.window for dim in dims)
         return cells <= MOST_RATIOS and not is_sparse(dims) and _pays(dims)
 
-    split = partial(links_of, overlap=False, most=BLOCK) if doubling else _whole
+    split = _split(doubling, overlap=False, most=BLOCK)
     chains = _merged(_chains(window, split), pays, None)
     return [step for chain in chains for step in chain]
 
@@ -116,6 +119,16 @@ def backward_steps(
 
     The axis `alone` gets steps of its own.
     """
+    return _undoing(window, _split(doubling, overlap=True, most=MOST_RUNS), alone)
+
+
+def spread_steps(window: Window) -> list[Step]:
+    """The same for what goes to all cells: long windows are reduced in blocks alone."""
+    return _undoing(window, lambda dim: _whole(dim.window), None)
+
+
+def _undoing(window: Window, split: Split, alone: int | None) -> list[Step]:
+    """The steps from windows back to cells."""
 
     def pays(dims: Dims) -> bool:
         if is_sparse(dims):
@@ -125,7 +138,6 @@ def backward_steps(
         selects = math.prod(dim.window for dim in covers) * (1 + partly)
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
-    split = partial(links_of, overlap=True, most=MOST_RUNS) if doubling else _whole
     chains = _merged(_chains(window, split), pays, alone)
     return [step for chain in chains for step in reversed(chain)]
 
@@ -200,8 +212,7 @@ def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
         steps.append(Step((axis,), (reduced,), (weight,), weight))
         dim = AxisWindow(blocks, window, stride, 1, 0, 0, dim.out)
         weight *= block
-    links = (split if dim.window >= 4 * dim.stride else _whole)(dim.window)
-    return steps + _linked(axis, dim, weight, links)
+    return steps + _linked(axis, dim, weight, split(dim))
 
 
 def _linked(
@@ -227,6 +238,18 @@ def _linked(
         )
         size, low, run = out, 0, longer
     return steps
+
+
+def _split(doubling: bool, overlap: bool, most: int) -> Split:
+    """How the cells of a window along an axis are divided into links."""
+
+    def split(dim: AxisWindow) -> tuple[Link, ...]:
+        pays = doubling and dim.window >= 4 * dim.stride
+        if pays or dim.window > MOST_AT_ONCE:
+            return links_of(dim.window, overlap, most)
+        return _whole(dim.window)
+
+    return split
 
 
 def _whole(window: int) -> tuple[Link, ...]:

@@ -10,14 +10,14 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpool._arguments import INT32, about, as_array, as_given, as_indices
+from jaxpool import _dtypes
+from jaxpool._arguments import about, as_array, as_given, as_indices
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
-from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import as_number
-from jaxpool._window import as_shape, check_indexable
+from jaxpool._window import as_shape, check_countable
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
@@ -73,25 +73,20 @@ def max_unpool(
         [3. 0. 0. 4.]
     """
     values = as_array(values, "number", "values")
+    if not _dtypes.has_zero(values.dtype):
+        raise TypeError(
+            "values must have a dtype that holds 0, for the cells between them; got "
+            f"values.dtype={values.dtype} for values.shape={values.shape}"
+        )
     with about(values.shape, "values"):
         wanted = as_ints("output_shape", output_shape)
         found = pooled_axes("output_shape", wanted, axes, values.shape)
         positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
         check_at_least("output_shape", sizes, 1)
-        check_cells(sizes)
+        check_countable("output_shape", sizes)
         indices = as_indices(indices, values.shape, math.prod(sizes))
     geometry = Sizes.of_all(values.shape, positions, sizes)
     return enter(_unpooled, (positions, sizes), geometry, values, indices)
-
-
-def check_cells(sizes: Sequence[int]) -> None:
-    """Refuse more cells than int32 can count."""
-    cells = math.prod(sizes)
-    if not is_symbolic(cells) and cells > INT32.max:
-        raise ValueError(
-            "output_shape must have less than 2**31 cells, which are numbered in "
-            f"int32; got output_shape={tuple(sizes)}"
-        )
 
 
 def _unpooled(
@@ -217,7 +212,7 @@ def convert_indices(
                 )
         pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
         pooled = tuple(sorted(pooled))
-        check_indexable(sizes)
+        check_countable("shape", sizes)
         old = _index_strides(sizes, pooled, source)
         cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
         given = as_given("indices", indices)

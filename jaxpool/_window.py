@@ -14,7 +14,7 @@ Where a size is symbolic (`_sizes`), so are `out` and a window that covers the a
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jaxpool._axes import Ints as Ints
 from jaxpool._axes import (
@@ -22,6 +22,7 @@ from jaxpool._axes import (
     as_ints,
     as_items,
     check_at_least,
+    check_at_most,
     check_flag,
     no_ints,
     per_axis,
@@ -30,10 +31,12 @@ from jaxpool._axes import (
 )
 from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
 
+Numbers: TypeAlias = Any  # an array of integers, of NumPy's or of jax's
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 # Devices that an axis may be split over without being gathered: 2, 4 or so many.
 SHARDS = 8
+MOST = 2**31 - 1  # of int32
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
@@ -86,12 +89,40 @@ class AxisWindow:
             return self.high
         return max(0, self.span - self.low - self.size)
 
-    def _covered(self, o: int, low: int, high: int) -> range:
-        """The `j` whose cell lies in `range(low, high)`, for window `o`."""
-        start = o * self.stride - self.low
-        first = max(0, -((start - low) // self.dilation))
-        last = min(self.window, -((start - high) // self.dilation))
-        return range(first, max(first, last))
+    def covered(self, o: Numbers, low: int, high: int) -> tuple[Numbers, Numbers]:
+        """The first `j` whose cell lies in `range(low, high)`, and the one after.
+
+        For the windows `o`, an array. Of windows far from an edge no more is computed
+        than that they are, so that all numbers are about as small as a window.
+        """
+        before = low + self.low  # cells of the first window before `low`
+        within = high + self.low - (self.out - 1) * self.stride  # of the last window
+        far = max(0, -(-(self.extent - within) // self.stride))
+        starts = o.clip(0, before // self.stride + 1) * self.stride - before
+        ends = (self.out - 1 - o).clip(0, far) * self.stride + within
+        first = (-(starts // self.dilation)).clip(0, self.window)
+        return first, (-(-ends // self.dilation)).clip(first, self.window)
+
+    def clipped(self) -> "AxisWindow":
+        """The same windows without the `j` that none of them has in the input.
+
+        So that windows which are much longer than the input cost no more than it.
+        """
+        if is_symbolic(self.size):
+            return self
+        last = (self.out - 1) * self.stride - self.low  # where the last one begins
+        first = max(0, -(last // self.dilation))
+        end = min(self.window, -(-(self.size + self.low) // self.dilation))
+        if first >= end:
+            return self  # all of them lie in the padding
+        first = min(first, self.low // self.dilation)
+        window, low = end - first, self.low - first * self.dilation
+        if window == self.window or (window == 1 and low):
+            return self
+        dilation = self.dilation if window > 1 else 1
+        stride = self.stride if self.out > 1 else window if dilation == 1 else 1
+        numbers = (self.size, window, stride, dilation, low, self.high, self.out)
+        return AxisWindow(*numbers)
 
     def seeing(self, j: int) -> range:
         """The windows whose cell `j` is a cell of the input."""
@@ -148,19 +179,21 @@ class AxisWindow:
         shards = math.gcd(self.size, self.out, SHARDS)
         return -(-cells // shards) * shards
 
-    def valid_counts(self) -> tuple[int, ...]:
-        """Cells of the input, for each window."""
-        return tuple(len(self._covered(o, 0, self.size)) for o in range(self.out))
+    def counts(self, o: Numbers, include_pad: bool) -> Numbers:
+        """Cells of the input, for the windows `o`.
 
-    def padded_counts(self) -> tuple[int, ...]:
-        """Cells of the input or of the padding asked for, never the ceil overhang."""
-        low, high = -self.low, self.size + self.high
-        return tuple(len(self._covered(o, low, high)) for o in range(self.out))
+        Or also those of the padding asked for, but never of the ceil overhang.
+        """
+        low, high = (
+            (-self.low, self.size + self.high) if include_pad else (0, self.size)
+        )
+        first, end = self.covered(o, low, high)
+        return end - first
 
-    def first_valid(self) -> tuple[int, ...]:
-        """The first `j` that is a cell of the input (0 if none is), for each window."""
-        covered = (self._covered(o, 0, self.size) for o in range(self.out))
-        return tuple(js.start if js else 0 for js in covered)
+    def first_valid(self, o: Numbers) -> Numbers:
+        """The first `j` that is a cell of the input (0 if none is), for windows `o`."""
+        first, end = self.covered(o, 0, self.size)
+        return first * (end > first).astype(first.dtype)
 
 
 @dataclass(frozen=True)
@@ -189,6 +222,19 @@ class Window:
         """`(axis, geometry)` of the axes on which there is something to do."""
         pairs = zip(self.axes, self.dims, strict=True)
         return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether int32 can count places in a window, or cells of the input."""
+        extent = math.prod(dim.extent for dim in self.dims)
+        if is_symbolic(extent) or extent <= 1 << 30:
+            return True
+        cells = math.prod(dim.size for dim in self.dims)
+        return is_symbolic(cells) or cells <= MOST
+
+    def clipped(self) -> "Window":
+        """The same windows without cells that none of them has in the input."""
+        return Window(self.axes, tuple(dim.clipped() for dim in self.dims))
 
     def filled(self) -> "Window":
         """The same windows over an input that holds the padding asked for."""
@@ -231,10 +277,19 @@ def resolve(
         ("dilation", dilations),
     ):
         check_at_least(name, values, 1)
+    check_at_most("window", lengths, MOST)
+    check_at_most("strides", steps, MOST)
+    for length, distance in zip(lengths, dilations, strict=True):
+        if not is_symbolic(length) and (length - 1) * distance >= MOST:
+            raise ValueError(
+                "window must extend over at most 2**31 - 1 cells on each axis; got "
+                f"window={length} with dilation={distance}"
+            )
     pads = _pads(padding, rank)
     check_flag("ceil_mode", ceil_mode)
     dims = {}
     for i, axis in enumerate(positions):
+        check_countable("x", shape[axis : axis + 1])
         pad = pads if isinstance(pads, str) else pads[i]
         numbers = (lengths[i], steps[i], dilations[i])
         dims[axis] = _axis_window(axis, shape, *numbers, pad, ceil_mode)
@@ -275,12 +330,13 @@ def check_filled(shape: Sequence[int], axis: int) -> None:
         )
 
 
-def check_indexable(sizes: Iterable[int]) -> None:
+def check_countable(name: str, sizes: Iterable[int]) -> None:
     """Refuse more cells than int32 can count."""
     cells = math.prod(sizes)
-    if not is_symbolic(cells) and cells > 2**31 - 1:
+    if not is_symbolic(cells) and cells > MOST:
         raise ValueError(
-            f"indices must be below 2**31, which is int32; got {cells} cells to index"
+            f"{name} must have at most 2**31 - 1 cells where int32 counts them; "
+            f"got {cells}"
         )
 
 

@@ -4,10 +4,10 @@ Each checks its arguments, resolves its window, and says what to compute.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool import _dtypes, _pooling
@@ -16,15 +16,16 @@ from jaxpool._arguments import (
     as_array,
     as_call,
     as_divisor,
+    as_identity,
     as_order,
-    as_scalar,
     check_flag,
 )
 from jaxpool._docs import documented
+from jaxpool._entry import enter
 from jaxpool._lowering import Implementation, check_implementation
+from jaxpool._operation import traced
 from jaxpool._padding import PaddingMode, pooled
-from jaxpool._reduce_any import check_op, reduce_any
-from jaxpool._sharding import in_auto_mode
+from jaxpool._reduce_any import Reduction
 from jaxpool._window import Ints, Padding, resolve
 
 
@@ -364,9 +365,9 @@ def pool(
     with about(x.shape):
         resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
         check_implementation(implementation, resolved)
-        identity = as_scalar("init", init, x.dtype)
-        if isinstance(identity, jax.Array):
-            identity = jax.lax.stop_gradient(identity)
-    check_op(op, x)
-    function = partial(reduce_any, op, resolved, implementation)
-    return in_auto_mode(function, resolved, x, identity)
+        identity = as_identity(init, x.dtype)
+    operation, arrays = traced(op, x)
+    is_known = isinstance(identity, np.ndarray)
+    static = resolved, implementation, identity if is_known else None
+    moved = None if is_known else identity
+    return enter(Reduction(operation), static, resolved, x, moved, *arrays)

@@ -35,8 +35,8 @@ WINDOWED = {
 }
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
-    "_axes|_sizes",
-    "_window$|_linear|_forward_mode",
+    "_axes|_sizes|_numbers",
+    "_window$|_linear|_forward_mode|_operation",
     "_symbolic",
     "_bins|_lowering|_steps",
     "_stages",
@@ -45,7 +45,7 @@ ORDER = (
     "_extremes",
     "_reduce_(any|max|sum)",
     "_reduce_norm|_sharding",
-    "_entry",
+    "_entry|_integers",
     "_pooling",
     "_binning",
     "_padding",

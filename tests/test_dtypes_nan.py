@@ -333,3 +333,81 @@ def test_masked_nan_takes_no_part():
         assert np.all(y == 1)
         assert dx.sum() == y.size
         assert np.all(dx[np.isnan(x)] == 0)
+
+
+NARROW = (
+    *("float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fnuz"),
+    *("float8_e5m2fnuz", "float4_e2m1fn", "int2", "uint2"),
+)
+POOLS_OF_ONE_AXIS = {
+    "max": lambda x: jaxpool.max_pool(x, 2, axes=0),
+    "min": lambda x: jaxpool.min_pool(x, 2, axes=0, implementation="reduce_window"),
+    "indexed": lambda x: jaxpool.max_pool_with_indices(x, 2, axes=0)[0],
+    "sum": lambda x: jaxpool.sum_pool(x, 2, axes=0),
+    "avg": lambda x: jaxpool.avg_pool(x, 2, axes=0),
+    "lp": lambda x: jaxpool.lp_pool(x, 2, axes=0, p=1),
+    "adaptive max": lambda x: jaxpool.adaptive_max_pool(x, 2, axes=0),
+    "adaptive avg": lambda x: jaxpool.adaptive_avg_pool(x, 2, axes=0),
+    "global max": lambda x: jaxpool.global_max_pool(x, axes=0, keepdims=True),
+    "pool": lambda x: jaxpool.pool(x, 1, jnp.maximum, 2, axes=0),
+}
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_every_narrow_dtype_is_pooled(dtype):
+    """A11: values, and gradients of floats."""
+    x = jnp.asarray([1, 0, 1, 1]).astype(dtype)
+    wants = {"min": [0, 1], "sum": [1, 2 if dtype != "int2" else -2], "avg": [0.5, 1]}
+    wants |= {"adaptive avg": [0.5, 1], "lp": [1, 2], "global max": [1]}
+    is_float = jnp.issubdtype(dtype, jnp.floating)
+
+    @jax.jit
+    def run(x):
+        values = {name: pool(x) for name, pool in POOLS_OF_ONE_AXIS.items()}
+        if not is_float:
+            return values, {}
+        ones = {name: jnp.ones_like(y) for name, y in values.items()}
+        pulls = {name: jax.vjp(pool, x)[1] for name, pool in POOLS_OF_ONE_AXIS.items()}
+        return values, {name: pull(ones[name])[0] for name, pull in pulls.items()}
+
+    values, gradients = jax.device_get(run(x))
+    for name, y in values.items():
+        want = wants.get(name, [1, 1])
+        np.testing.assert_array_equal(y.astype(np.float32), want, err_msg=name)
+    for name, dx in gradients.items():
+        want = {
+            "min": [0, 1, 1, 0],
+            "sum": [1, 1, 1, 1],
+            "avg": [0.5] * 4,
+            "adaptive avg": [0.5] * 4,
+            "lp": [1, 0, 1, 1],
+            "global max": [1, 0, 0, 0],
+            "pool": [1, 0, 0.5, 0.5],  # as jax divides it
+        }.get(name, [1, 0, 1, 0])
+        np.testing.assert_array_equal(dx.astype(np.float32), want, err_msg=name)
+
+
+@pytest.mark.parametrize("name", POOLS_OF_ONE_AXIS)
+def test_a_dtype_without_zero_is_pooled_and_has_no_gradient(name):
+    """A11: `float8_e8m0fnu`, whose zeros would be NaN."""
+    x = jnp.asarray([1, 0.5, 2, 1]).astype(jnp.float8_e8m0fnu)
+    pool = POOLS_OF_ONE_AXIS[name]
+    want = {"min": [0.5, 1], "sum": [2, 4], "lp": [2, 4], "global max": [2]}
+    got = np.asarray(pool(x)).astype(np.float32)
+    np.testing.assert_array_equal(got, want.get(name, [1, 2]))
+    with pytest.raises(TypeError, match=r"holds 0.*float8_e8m0fnu"):
+        jax.vjp(pool, x)
+
+
+def test_what_a_dtype_without_zero_cannot_have():
+    """A11: an empty window, a mask, and cells between unpooled values."""
+    x = jnp.asarray([1, 0.5]).astype(jnp.float8_e8m0fnu)
+    with pytest.raises(TypeError, match=r"where must be None.*float8_e8m0fnu"):
+        jaxpool.max_pool(x, 2, axes=0, where=np.asarray([True, False]))
+    dilated = {"padding": [(1, 1)], "dilation": 2, "axes": 0}
+    with pytest.raises(ValueError, match=r"empty_value.*float8_e8m0fnu"):
+        jaxpool.max_pool(x[:1], 2, **dilated)
+    got = jaxpool.max_pool(x[:1], 2, **dilated, empty_value=4)
+    np.testing.assert_array_equal(got.astype(np.float32), [4])
+    with pytest.raises(TypeError, match=r"values.*float8_e8m0fnu"):
+        jaxpool.max_unpool(x, np.asarray([0, 1]), 2, axes=0)

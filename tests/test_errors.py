@@ -221,3 +221,13 @@ def test_output_shape_of_no_shape(shape):
 def test_errors_of_the_callers_own_operation_come_through():
     with pytest.raises(jax.errors.TracerBoolConversionError):
         jaxpool.pool(jnp.ones(4), 0.0, lambda a, b: a if a > b else b, 2, axes=0)
+
+
+@pytest.mark.parametrize("pool", [jaxpool.global_lp_pool, jaxpool.lp_pool])
+def test_a_traced_order_of_a_norm_names_the_way_out(pool):
+    """C10: in `jax.jit`, and where a derivative by it is asked for."""
+    window = {} if pool is jaxpool.global_lp_pool else {"window": 2}
+    norms = lambda p: pool(jnp.arange(4.0), axes=0, p=p, **window).sum()  # noqa: E731
+    for traced in (jax.jit, jax.grad):
+        with pytest.raises(TypeError, match=r"^p must .*static.*sum_pool"):
+            traced(norms)(2.0)

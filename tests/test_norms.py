@@ -103,3 +103,20 @@ def test_whose_gradients_a_nan_makes_nan(p, implementation):
     others = p not in (1, np.inf)
     is_nan = [False, False, False, others, True, False, True]
     np.testing.assert_array_equal(np.isnan(jax.grad(pool)(x)), is_nan)
+
+
+@pytest.mark.parametrize("implementation", [None, "slices", "reduce_window"])
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 3, np.inf])
+def test_a_cell_that_is_zero_of_either_sign_gets_no_gradient(p, implementation):
+    """D11: also where the norm is the cell itself."""
+    x = jnp.asarray([0.0, 0, 3, -0.0, -2, 0, -0.0, -0.0])
+    kwargs = {"axes": 0, "p": p, "implementation": implementation}
+    pool = functools.partial(jaxpool.lp_pool, window=2, **kwargs)
+    got = jax.grad(lambda x: pool(x).sum())(x)
+    np.testing.assert_array_equal(got, [0, 0, 1, 0, -1, 0, 0, 0])
+    with jaxpool.forward_mode():
+        got = jax.jvp(pool, (x,), (jnp.ones_like(x),))[1]
+    np.testing.assert_array_equal(got, [0, 1, -1, 0])
+    whole = functools.partial(jaxpool.global_lp_pool, axes=0, p=p)
+    got = jax.grad(whole)(x[:2])
+    np.testing.assert_array_equal(got, [0, 0])

@@ -1,5 +1,8 @@
 """sum_pool, avg_pool and lp_pool: every geometry against the oracle."""
 
+import functools
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,3 +200,71 @@ def test_lp_of_any_magnitudes_beside_each_other(x, p, y, dx, implementation):
     got, vjp = jax.vjp(pool, x)
     np.testing.assert_allclose(got, np.float32(y), rtol=2e-6)
     np.testing.assert_allclose(vjp(jnp.ones(2))[0], dx, rtol=2e-6, atol=1e-30)
+
+
+def rounded(total, number):
+    """The float32 next to a quotient of integers, the even one of two."""
+    exact = Fraction(int(total), int(number))
+    near = np.float32(float(exact))
+    beside = [np.nextafter(near, np.float32(end)) for end in (-np.inf, np.inf)]
+
+    def distance(value):
+        is_odd = int(np.abs(value).view(np.uint32)) & 1
+        return abs(Fraction(float(value)) - exact), is_odd
+
+    return min([near, *beside], key=distance)
+
+
+def test_an_average_of_integers_that_is_an_integer():
+    """D13: sums that no float32 holds."""
+    x = jnp.asarray([16777217, -16777215, 7, 8])
+    np.testing.assert_array_equal(jaxpool.avg_pool(x, 2, axes=0), [1, 7.5])
+    np.testing.assert_array_equal(jaxpool.global_avg_pool(x[:2], axes=0), 1)
+    np.testing.assert_array_equal(jaxpool.adaptive_avg_pool(x[:3], 2, axes=0)[:1], [1])
+    drawn = jaxpool.fractional_avg_pool(x, 2, 2, axes=0, samples=np.float32([0.1]))
+    np.testing.assert_array_equal(drawn, [1, 7.5])
+    where = jnp.asarray([True, True, False, False])
+    kwargs = {"window": 3, "strides": 1, "padding": "SAME", "axes": 0, "where": where}
+    got = jaxpool.avg_pool(x, **kwargs, empty_value=9)
+    np.testing.assert_array_equal(got, [1, 1, -16777215, 9])
+    got = jaxpool.avg_pool(x, **kwargs, count_include_pad=True)
+    np.testing.assert_array_equal(got, [np.float32(2 / 3), 1, -16777215, 0])
+    got = jaxpool.avg_pool(x, 2, axes=0, padding_mode="edge", padding=((1, 1),))
+    np.testing.assert_array_equal(got, [16777216, -8388604, 8])
+
+
+@pytest.mark.parametrize(
+    ("divisor", "want"),
+    [(1, [2, 15]), (-2, [-1, -7.5]), (0.5, [4, 30]), (4, [0.5, 3.75])],
+)
+def test_divisors_of_sums_that_no_float32_holds(divisor, want):
+    """D13."""
+    x = jnp.asarray([16777217, -16777215, 7, 8])
+    got = jaxpool.avg_pool(x, 2, axes=0, divisor=divisor)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("cells", [2, 7, 1000])
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "int64"])
+def test_averages_of_any_integers_are_rounded_once(dtype, cells):
+    """D13: the extremes, of all of which the sum is, and random ones."""
+    info, rng = np.iinfo(dtype), np.random.default_rng(cells)
+    x = rng.integers(info.min, info.max, (9, cells), dtype=dtype, endpoint=True)
+    x[0], x[1], x[2] = info.min, info.max, 1 - (info.min < 0) * 2
+    wants = [rounded(sum(map(int, row)), cells) for row in x]
+    with jax.enable_x64(dtype == "int64"):
+        pools = [
+            functools.partial(jaxpool.global_avg_pool, axes=1),
+            functools.partial(jaxpool.adaptive_avg_pool, output_shape=1, axes=1),
+            functools.partial(jaxpool.avg_pool, window=cells, axes=1),
+        ]
+        for y in jax.jit(lambda x: [pool(x) for pool in pools])(x):
+            assert y.dtype == np.float32
+            np.testing.assert_array_equal(np.ravel(y), wants)
+
+
+def test_an_average_of_more_integers_than_a_digit_counts():
+    """D13: digits of fewer bits."""
+    x = np.random.default_rng(0).integers(-(2**31), 2**31 - 1, (70_001,), np.int32)
+    got = jaxpool.global_avg_pool(jnp.asarray(x), axes=0)
+    assert got == rounded(x.astype(object).sum(), x.size)

@@ -3,7 +3,10 @@
 test_matrix.py has every operator under every transformation.
 """
 
+import contextlib
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,12 @@ import numpy as np
 import pytest
 
 import jaxpool
-from tests.cases import distinct, mask
+from jaxpool import _entry
+from tests import oracle
+from tests.cases import distinct, mask, quick_jit
 from tests.test_matrix import OPERATORS
 from tests.test_matrix import SHAPE as MATRIX_SHAPE
+from tests.twin import twin
 
 KINDS = ("max", "min", "sum", "avg", "lp")
 GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
@@ -117,27 +123,34 @@ def test_plain_forward_mode_is_refused(kind):
         jax.jvp(pooling(kind), (x,), (x,))
 
 
-@pytest.mark.parametrize("name", OPERATORS)
-def test_called_again_outside_jit_compiles_nothing(name):
-    """A call is found again by its geometry, NaN for empty windows included."""
-    pooled, _ = OPERATORS[name]
-    if "masked" in name:
-        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
-    if name == "pool":
-        pytest.skip("its op may change from call to call")
-    x = jnp.asarray(distinct(MATRIX_SHAPE))
-    g = pooled(x)
+@contextlib.contextmanager
+def counted():
+    """A list, to which each compilation adds."""
     compiled, run = [], True
 
     def record(event, seconds, **_):
         if run and event.endswith("backend_compile_duration"):
             compiled.append(event)
 
-    jax.vjp(pooled, x)[1](g)
     jax.monitoring.register_event_duration_secs_listener(record)
-    pooled(x)
+    try:
+        yield compiled
+    finally:
+        run = False
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_called_again_outside_jit_compiles_nothing(name):
+    """A call is found again by its geometry, NaN for empty windows included."""
+    pooled, _ = OPERATORS[name]
+    if "masked" in name:
+        pooled = functools.partial(pooled, empty_value=np.float32("nan"))
+    x = jnp.asarray(distinct(MATRIX_SHAPE))
+    g = pooled(x)
     jax.vjp(pooled, x)[1](g)
-    run = False
+    with counted() as compiled:
+        pooled(x)
+        jax.vjp(pooled, x)[1](g)
     assert compiled == []
 
 
@@ -177,3 +190,183 @@ def test_an_op_may_change_between_calls():
     for op.weight in (1.0, 2.0):
         got = jaxpool.pool(x, -jnp.inf, op, 2, axes=0)
         np.testing.assert_array_equal(got, np.asarray([2, 4]) * op.weight)
+
+
+def square(rows, columns):
+    """The cells of an image, numbered row by row."""
+    return jnp.arange(rows * columns, dtype=jnp.float32).reshape(rows, columns)
+
+
+@pytest.mark.parametrize(
+    ("cells", "window", "strides", "padding", "implementation"),
+    [
+        pytest.param((1, 28, 28, 1), 9, 9, "VALID", None, id="A1"),
+        pytest.param((1, 26, 22, 1), (9, 3), (18, 8), "VALID", "slices", id="A1-apart"),
+        pytest.param((1, 28, 17, 1), (10, 14), (8, 2), "VALID", "doubling", id="A1-8"),
+        pytest.param(
+            (1, 14, 11, 4, 1), (9, 9, 2), (9, 9, 2), "VALID", None, id="A1-3d"
+        ),
+        pytest.param(
+            (1, 31, 12, 1), (10, 3), (10, 3), ((3, 0), (1, 1)), None, id="A1-p"
+        ),
+    ],
+)
+def test_every_derivative_where_the_input_goes_on_behind_the_last_window(
+    cells, window, strides, padding, implementation
+):
+    """Several steps on an axis leave the rest out, and it comes back with zeros."""
+    window = (window,) * 2 if isinstance(window, int) else window
+    kwargs = {"window": window, "strides": strides, "padding": padding}
+    reference = twin("max", cells, **kwargs)
+    kwargs["implementation"] = implementation
+    x, v = jnp.asarray(distinct(cells)), jnp.asarray(distinct(cells)[:, ::-1])
+
+    def derivatives(pool):
+        loss = lambda x: (pool(x) ** 3).sum() / 100  # noqa: E731
+        push = lambda f: lambda x: jax.jvp(f, (x,), (v,))[1]  # noqa: E731
+        gradient = jax.grad(loss)
+        with jaxpool.forward_mode():
+            forward = push(pool)(x), push(push(loss))(x)
+        second, third = push(gradient)(x), push(push(gradient))(x)
+        return *forward, gradient(x), second, third
+
+    pools = [
+        functools.partial(jaxpool.max_pool, **kwargs),
+        lambda x: jaxpool.max_pool_with_indices(x, **kwargs)[0],
+        lambda x: -jaxpool.min_pool(-x, **kwargs),
+    ]
+    wants, *all_gots = quick_jit(
+        lambda: [derivatives(p) for p in (reference, *pools)]
+    )()
+    for gots in all_gots:
+        for got, want in zip(gots, wants, strict=True):
+            np.testing.assert_allclose(got, want, **CLOSE)
+
+
+def test_second_derivatives_of_windows_that_overlap_in_steps():
+    """D1: known values."""
+    x = square(16, 16)
+    cubes = lambda x: (jaxpool.max_pool(x, 10, 4, axes=(0, 1)) ** 3).sum()  # noqa: E731
+    got = jax.jvp(jax.grad(cubes), (x,), (jnp.ones_like(x),))[1]
+    want = np.zeros((16, 16))
+    want[np.ix_([9, 13], [9, 13])] = [[918, 942], [1302, 1326]]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_tangents_of_windows_in_steps():
+    """D2: known values."""
+    with jaxpool.forward_mode():
+        x, pool = square(12, 4), functools.partial(jaxpool.max_pool, axes=(0, 1))
+        got = jax.jvp(lambda x: pool(x, (11, 2), 2), (x,), (x,))[1]
+        np.testing.assert_array_equal(got, [[41, 43]])
+    x = square(16, 4)
+    indexed = functools.partial(jaxpool.max_pool_with_indices, axes=(0, 1))
+    got = jax.jvp(lambda x: indexed(x, (9, 2), (3, 2))[0], (x,), (x,))[1]
+    np.testing.assert_array_equal(got, [[33, 35], [45, 47], [57, 59]])
+
+
+@pytest.mark.parametrize(
+    ("p", "implementation"), [(2, None), (3, "slices"), (np.inf, None)]
+)
+def test_norms_of_windows_in_steps_before_the_end_of_the_input(p, implementation):
+    """A1: forward and reverse mode agree, and both with the formula."""
+    x = jnp.asarray(distinct((28, 13))) / 40 + 0.01
+    v, g = x[::-1], jnp.asarray([[2.0], [-1.0], [3.0]])
+    pool = functools.partial(
+        jaxpool.lp_pool, window=9, p=p, axes=(0, 1), implementation=implementation
+    )
+    _, want = oracle.pool_and_grad(x, g, "lp", (9, 9), axes=(0, 1), p=p)
+    with jaxpool.forward_mode():
+        push = jax.jit(lambda: jax.jvp(pool, (x,), (v,))[1])()
+    pull = jax.jit(lambda: jax.vjp(pool, x)[1](g)[0])()
+    np.testing.assert_allclose(pull, want, **CLOSE)
+    np.testing.assert_allclose((push * g).sum(), (want * v).sum(), rtol=1e-4)
+
+
+@jax.custom_jvp
+def softest(a, b):
+    return jnp.logaddexp(a, b)
+
+
+softest.defjvp(lambda primals, tangents: (softest(*primals), sum(tangents)))
+HELD = lambda a, b: softest(a, b) + 0  # noqa: E731
+WEIGHT = jnp.float32(2)
+OPERATIONS = {
+    "jnp": lambda: jnp.add,
+    "held": lambda: HELD,
+    "rules of its own": lambda: softest,
+    "new": lambda: lambda a, b: jnp.maximum(a, b) + 1,
+    "closure": lambda: lambda a, b: jnp.maximum(a, b) * WEIGHT,
+    "partial": lambda: functools.partial(lambda s, a, b: a * s + b, 2.0),
+    "conditional": lambda: (
+        lambda a, b: jax.lax.cond(a > b, lambda: a, lambda: b * np.float32(2))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_pool_by_an_operation_is_compiled_once(name):
+    """C7: also where Python makes a function anew for each call."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    pool = lambda: jaxpool.pool(x, -1, OPERATIONS[name](), 2, axes=0)  # noqa: E731
+    first = pool()
+    with counted() as compiled:
+        again = pool()
+    assert compiled == []
+    np.testing.assert_array_equal(first, again)
+
+
+def test_operations_are_not_kept():
+    """C7: neither they, nor the arrays that they close over, nor all their programs."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    for number in range(3):
+        weight = jnp.float32(number)
+
+        def op(a, b, weight=weight):
+            return softest(a, b) * weight
+
+        kept = weakref.ref(op), weakref.ref(weight)
+        jaxpool.pool(x, 0.0, op, 2, axes=0)
+        del op, weight
+        gc.collect()
+        assert [reference() for reference in kept] == [None, None]
+    assert _entry._compiled.cache_info().maxsize is not None
+
+
+def test_operations_that_differ_are_told_apart():
+    """C7: by numbers, arrays, branches, dtypes and what is inside of them."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+    table = np.asarray([3.0, 5.0], np.float32)
+
+    def by(op):
+        return list(np.asarray(jaxpool.pool(x, 0.0, op, 2, axes=0)))
+
+    assert by(lambda a, b: a + b * 2) == [5, 11]
+    assert by(lambda a, b: a + b * 3) == [7, 15]
+    assert by(lambda a, b: a + b * table[0]) == [7, 15]
+    assert by(lambda a, b: a + b * table[1]) == [11, 23]
+    assert by(lambda a, b: a - b) == [-1, -1]
+    assert by(lambda a, b: b - a) == [1, 1]
+    for scale in (2.0, 3.0):
+        inner = jax.jit(lambda a, scale=scale: a * scale)
+        assert by(lambda a, b, inner=inner: a + inner(b)) == [
+            1 + 2 * scale,
+            3 + 4 * scale,
+        ]
+        weight = jnp.full(2, scale)
+        assert by(lambda a, b, weight=weight: a + b * weight.sum()) == [
+            1 + 4 * scale,
+            3 + 8 * scale,
+        ]
+
+
+def test_what_an_operation_closes_over_has_gradients():
+    """C7: in and outside `jax.jit`, and under `jax.vmap`."""
+    x = jnp.asarray([1.0, 2.0, 3.0, 4.0])
+
+    def loss(scale):
+        return jaxpool.pool(x, 0.0, lambda a, b: a + b * scale, 2, axes=0).sum()
+
+    assert jax.grad(loss)(2.0) == 6
+    assert jax.jit(jax.grad(loss))(2.0) == 6
+    np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])

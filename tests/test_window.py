@@ -1,5 +1,6 @@
 """Geometry: integer tables, and properties of every window. No jax."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,12 +79,12 @@ def test_whole_window_is_one_output_per_axis():
 def test_counts_by_definition(dim):
     cells = [places(dim, o) for o in range(dim.out)]
     inside = [[0 <= h < dim.size for h in hs] for hs in cells]
-    assert dim.valid_counts() == tuple(sum(row) for row in inside)
-    assert dim.padded_counts() == tuple(
-        sum(-dim.low <= h < dim.size + dim.high for h in hs) for hs in cells
-    )
-    firsts = tuple(row.index(True) if any(row) else 0 for row in inside)
-    assert dim.first_valid() == firsts
+    padded = [[-dim.low <= h < dim.size + dim.high for h in hs] for hs in cells]
+    o = np.arange(dim.out)
+    assert list(dim.counts(o, include_pad=False)) == [sum(row) for row in inside]
+    assert list(dim.counts(o, include_pad=True)) == [sum(row) for row in padded]
+    firsts = [row.index(True) if any(row) else 0 for row in inside]
+    assert list(dim.first_valid(o)) == firsts
 
 
 @given(axes())

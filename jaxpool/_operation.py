@@ -1,0 +1,159 @@
+"""A caller's operation, as something that is equal if it computes the same.
+
+So that a pool by it is compiled once, although Python makes a new function of a lambda
+wherever it comes by, and although what a function does may change between two calls. It
+is traced at every call, and what that gives is compared.
+"""
+
+import inspect
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.linear_util import WrappedFun
+
+# What XLA's own windows know, and jax differentiates there.
+KNOWN = (lax.add, lax.max, lax.min)
+
+
+class Operation:
+    """A function of two scalars; its arrays are given where it is called."""
+
+    def __init__(self, function: Callable[..., Any], key: Hashable) -> None:
+        self._function = function
+        self._key = key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operation) and self._key == other._key
+
+    def of(self, arrays: tuple[jax.Array, ...]) -> Callable[..., jax.Array]:
+        """The function, with the arrays that it closes over."""
+        return self._function(*arrays)  # type: ignore[no-any-return]
+
+
+class Traced(NamedTuple):
+    """An operation, and the arrays that it closes over."""
+
+    operation: Operation
+    arrays: tuple[jax.Array, ...]
+
+
+def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
+    """What an operation does to two scalars of the dtype of `x`.
+
+    Refuses what is no function of two scalars to one of the same dtype.
+    """
+    if not callable(op) or not _takes_two(op):
+        raise TypeError(
+            f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
+        )
+    scalar = jax.ShapeDtypeStruct((), x.dtype)
+    # A function of its own, as jax remembers what those that it knows do.
+    trace = jax.make_jaxpr(lambda a, b: op(a, b), return_shape=True)
+    closed, result = trace(scalar, scalar)
+    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
+        raise TypeError(
+            f"op must return one scalar of the dtype of x, {x.dtype}; got {result} "
+            f"for x.shape={x.shape}"
+        )
+    if any(op is known for known in KNOWN):
+        return Traced(Operation(lambda: op, op), ())
+    consts = closed.consts
+    arrays = tuple(const for const in consts if isinstance(const, jax.Array))
+    jaxpr = closed.jaxpr
+
+    def function(*arrays: jax.Array) -> Callable[..., jax.Array]:
+        given = iter(arrays)
+        full = [next(given) if isinstance(c, _Given) else c for c in others]
+        return lambda a, b: jaxpr_as_fun(ClosedJaxpr(jaxpr, full))(a, b)[0]
+
+    others = [_GIVEN if isinstance(const, jax.Array) else const for const in consts]
+    key = _Key(op)
+    program = key.of_jaxpr(jaxpr), tuple(map(key.of_value, others))
+    return Traced(Operation(function, (program, *key.owner)), arrays)
+
+
+class _Given:
+    """In place of an array that is given at each call."""
+
+
+_GIVEN = _Given()
+
+
+def _takes_two(op: Callable[..., Any]) -> bool:
+    """Whether a function takes two arguments, as far as it says."""
+    try:
+        inspect.signature(op).bind(None, None)
+    except ValueError:  # it does not say
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+class _Key:
+    """Makes keys of programs: equal, if the programs are.
+
+    Functions in them, such as rules for derivatives, are new in each trace. They are
+    taken to be the same ones if the operation is the same object, the `owner`.
+    """
+
+    def __init__(self, op: Any) -> None:
+        self._op = op
+        self.owner: tuple[Hashable, ...] = ()
+
+    def of_jaxpr(self, jaxpr: Jaxpr) -> Hashable:
+        """Its equations, with numbers for variables."""
+        numbers: dict[Any, int] = {}
+
+        def atom(a: Any) -> Hashable:
+            if isinstance(a, Literal):
+                return str(a.aval), self.of_value(np.asarray(a.val))
+            return str(a.aval), numbers.setdefault(a, len(numbers))
+
+        def atoms(many: Any) -> Hashable:
+            return tuple(map(atom, many))
+
+        given = atoms(jaxpr.constvars), atoms(jaxpr.invars)
+        equations = tuple(
+            (e.primitive, self.of_value(e.params), atoms(e.invars), atoms(e.outvars))
+            for e in jaxpr.eqns
+        )
+        return given, equations, atoms(jaxpr.outvars)
+
+    def of_value(self, value: Any) -> Hashable:
+        """Anything that an equation has besides variables."""
+        if isinstance(value, ClosedJaxpr):
+            return self.of_jaxpr(value.jaxpr), self.of_value(value.consts)
+        if isinstance(value, Jaxpr):
+            return self.of_jaxpr(value)
+        if isinstance(value, (tuple, list)):
+            return type(value), tuple(map(self.of_value, value))
+        if isinstance(value, dict):
+            return tuple((k, self.of_value(v)) for k, v in sorted(value.items()))
+        if isinstance(value, (np.ndarray, np.generic)):
+            return value.dtype, value.shape, value.tobytes()
+        is_function = callable(value) and not isinstance(value, type)
+        if (
+            is_function
+            or isinstance(value, WrappedFun)
+            or not isinstance(value, Hashable)
+        ):
+            self.owner = (_reference(self._op),)
+            return str(type(value))
+        return type(value), value
+
+
+def _reference(op: Any) -> Hashable:
+    """Something that equals the operation while it lives, and does not keep it."""
+    try:
+        return weakref.ref(op)
+    except TypeError:
+        return id(op)
