@@ -227,10 +227,14 @@ def xla_reduce_window(
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     between = [(apart or {}).get(axis, 1) for axis in range(rank)]
+    stops = list(leaves[0].shape)
     for axis, dim in zip(window.axes, window.dims, strict=True):
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
         padding[axis] = dim.low, dim.behind
+        if dim.out == 1:  # for XLA's partitioner
+            strides[axis], stops[axis] = 1, min(dim.size, dim.span - dim.low)
+    leaves = [lax.slice(leaf, [0] * rank, stops) for leaf in leaves]
     if number:  # a TPU minds it least at the end
         dilations[max(set(range(rank)) - set(window.axes))] = 1 + number
     reduced = lax.reduce_window(

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
+from jaxpool._partitioner import loose_back
 from jaxpool._passes import Op, reduce_steps
 from jaxpool._stages import ready
 from jaxpool._steps import forward_steps
@@ -22,7 +23,7 @@ def reduce_any(
 ) -> jax.Array:
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
     if implementation == "reduce_window":
-        reduced: jax.Array = xla_reduce_window(x, init, op, window)
+        reduced: jax.Array = loose_back(xla_reduce_window(x, init, op, window))
         return reduced
     of_arrays = op
     for _ in range(x.ndim):
@@ -32,7 +33,7 @@ def reduce_any(
     doubling = is_doubling(window, implementation)
     steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
-    return result  # type: ignore[no-any-return]
+    return loose_back(result)
 
 
 def check_op(op: Callable[[Any, Any], Any], x: jax.Array) -> None:

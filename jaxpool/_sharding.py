@@ -4,7 +4,10 @@ With `AxisType.Explicit` meshes the sharding is part of an array's type, and jax
 slices and pads of a sharded axis whose result does not divide. A pool is made of
 those; how its steps are laid out is nobody's business but XLA's. So it runs in auto
 mode over the mesh axes that split its pooled axes, and only the type of its result
-is decided here. Anywhere else nothing is done.
+is decided here. So does a pool of arrays that are not split alike. Anywhere else
+nothing is done.
+
+In `jax.shard_map`, what meets in a pool is made to vary over the same mesh axes.
 """
 
 import math
@@ -13,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
-from jax.lax import with_sharding_constraint
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
 
 from jaxpool._window import Window
@@ -52,12 +55,13 @@ def in_auto_mode(
     function: Callable[..., T], geometry: Geometry, x: jax.Array, *others: Any
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
-    arrays = [a for a in jax.tree.leaves((x, others)) if a.ndim == x.ndim]
-    split = [array for array in arrays if _splitting(array, geometry.axes)]
-    if not split:
+    x, others = _alike_varying(x, others)
+    arrays = jax.tree.leaves((x, others))
+    names = set[str]().union(*(_splitting(array) for array in arrays))
+    pools_split = any(_splitting(x, geometry.axes))
+    if not names or (not pools_split and all(_is_split_like(x, a) for a in arrays)):
         return function(x, *others)
-    names = set[str]().union(*(_splitting(array, geometry.axes) for array in split))
-    mesh = jax.typeof(split[0]).sharding.mesh
+    mesh = next(jax.typeof(a).sharding.mesh for a in arrays if _splitting(a))
     spec = list(_spec(x))
     for axis, out in zip(geometry.axes, geometry.outs, strict=True):
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
@@ -71,6 +75,39 @@ def in_auto_mode(
     return pooled
 
 
+def _alike_varying(*arrays: Any) -> Any:
+    """The arrays, each varying over all manual mesh axes that any of them varies over.
+
+    In `jax.shard_map`, `x` may be the same on all devices where a mask is not.
+    """
+    names = frozenset[str]().union(*map(_varying, jax.tree.leaves(arrays)))
+
+    def cast(array: jax.Array) -> jax.Array:
+        missing = tuple(sorted(names - _varying(array)))
+        return lax.pcast(array, missing, to="varying") if missing else array
+
+    return jax.tree.map(cast, arrays)
+
+
+def _varying(array: jax.Array) -> frozenset[str]:
+    """The manual mesh axes that an array varies over."""
+    kind: Any = jax.typeof(array)
+    names: frozenset[str] = (
+        kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    )
+    return names
+
+
+def _is_split_like(x: jax.Array, array: jax.Array) -> bool:
+    """Whether an array that broadcasts to `x` is split as `x` is."""
+    if array.ndim != x.ndim:
+        return not _splitting(array)
+    return all(
+        entry == own or (entry is None and size == 1)
+        for entry, own, size in zip(_spec(array), _spec(x), array.shape, strict=True)
+    )
+
+
 def _split_as_before(
     function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
 ) -> T:
@@ -82,15 +119,16 @@ def _split_as_before(
     layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
     for axis in splits:
         layout[axis] = spec[axis]
-    split = partial(with_sharding_constraint, shardings=PartitionSpec(*layout))
+    split = partial(lax.with_sharding_constraint, shardings=PartitionSpec(*layout))
     pooled: T = jax.tree.map(split, function(*arrays))
     return pooled
 
 
-def _splitting(array: jax.Array, axes: Iterable[int]) -> set[str]:
-    """The mesh axes that split some axes."""
+def _splitting(array: jax.Array, axes: Iterable[int] | None = None) -> set[str]:
+    """The mesh axes that split some axes, or any."""
     spec = _spec(array)
-    return {name for axis in axes for name in _names(spec[axis])}
+    positions = range(array.ndim) if axes is None else axes
+    return {name for axis in positions for name in _names(spec[axis])}
 
 
 def _spec(array: jax.Array) -> PartitionSpec:

@@ -1,0 +1,1 @@
+"""Random calls against independent references; a seed reproduces each."""
