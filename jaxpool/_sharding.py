@@ -1,17 +1,17 @@
-"""Explicit sharding along pooled axes, where each cell must know its neighbours.
+"""Arrays whose type says how they are split, and over which devices they vary.
 
-With `AxisType.Explicit` meshes the sharding is part of an array's type, and jax refuses
-slices and pads of a sharded axis whose result does not divide. A pool is made of
-those; how its steps are laid out is nobody's business but XLA's. So it runs in auto
-mode over the mesh axes that split its pooled axes, and only the type of its result
-is decided here. So does a pool of arrays that are not split alike. Anywhere else
-nothing is done.
+With `AxisType.Explicit` meshes the sharding is part of an array's type. jax then
+refuses a slice or a pad of a split axis whose result does not divide, and an operation
+on arrays that are split differently, as a mask may be. How the steps of a pool are laid
+out is XLA's business. So a pool runs in auto mode over the mesh axes that split its
+arrays, and only the type of its result is decided here.
 
-In `jax.shard_map`, what meets in a pool is made to vary over the same mesh axes.
+In `jax.shard_map`, the arrays of a pool are made to vary over the same mesh axes.
+Anywhere else nothing is done.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -46,7 +46,7 @@ class Sizes(NamedTuple):
     def of_all(
         cls, shape: Sequence[int], axes: Sequence[int], outs: Sequence[int]
     ) -> "Sizes":
-        """For a pool that any split axis disturbs, not only those it pools."""
+        """The size of each axis of the result, pooled or not."""
         sizes = dict(enumerate(shape)) | dict(zip(axes, outs, strict=True))
         return cls(tuple(sizes), tuple(sizes.values()))
 
@@ -58,8 +58,7 @@ def in_auto_mode(
     x, others = _alike_varying(x, others)
     arrays = jax.tree.leaves((x, others))
     names = set[str]().union(*(_splitting(array) for array in arrays))
-    pools_split = any(_splitting(x, geometry.axes))
-    if not names or (not pools_split and all(_is_split_like(x, a) for a in arrays)):
+    if not names:
         return function(x, *others)
     mesh = next(jax.typeof(a).sharding.mesh for a in arrays if _splitting(a))
     spec = list(_spec(x))
@@ -98,16 +97,6 @@ def _varying(array: jax.Array) -> frozenset[str]:
     return names
 
 
-def _is_split_like(x: jax.Array, array: jax.Array) -> bool:
-    """Whether an array that broadcasts to `x` is split as `x` is."""
-    if array.ndim != x.ndim:
-        return not _splitting(array)
-    return all(
-        entry == own or (entry is None and size == 1)
-        for entry, own, size in zip(_spec(array), _spec(x), array.shape, strict=True)
-    )
-
-
 def _split_as_before(
     function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
 ) -> T:
@@ -124,11 +113,9 @@ def _split_as_before(
     return pooled
 
 
-def _splitting(array: jax.Array, axes: Iterable[int] | None = None) -> set[str]:
-    """The mesh axes that split some axes, or any."""
-    spec = _spec(array)
-    positions = range(array.ndim) if axes is None else axes
-    return {name for axis in positions for name in _names(spec[axis])}
+def _splitting(array: jax.Array) -> set[str]:
+    """The mesh axes that split an array."""
+    return {name for entry in _spec(array) for name in _names(entry)}
 
 
 def _spec(array: jax.Array) -> PartitionSpec:
