@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool._partitioner import loose
 from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import reduce_whole
 from jaxpool._window import AxisWindow, Window
@@ -227,14 +228,12 @@ def xla_reduce_window(
     lengths, strides, dilations = [1] * rank, [1] * rank, [1] * rank
     padding = [(0, 0)] * rank
     between = [(apart or {}).get(axis, 1) for axis in range(rank)]
-    stops = list(leaves[0].shape)
     for axis, dim in zip(window.axes, window.dims, strict=True):
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
         padding[axis] = dim.low, dim.behind
-        if dim.out == 1:  # for XLA's partitioner
-            strides[axis], stops[axis] = 1, min(dim.size, dim.span - dim.low)
-    leaves = [lax.slice(leaf, [0] * rank, stops) for leaf in leaves]
+        if dim.out == 1:  # of more windows the first one is meant (`_partitioner`)
+            strides[axis] = 1
     if number:  # a TPU minds it least at the end
         dilations[max(set(range(rank)) - set(window.axes))] = 1 + number
     reduced = lax.reduce_window(
@@ -247,6 +246,10 @@ def xla_reduce_window(
         base_dilation=between,
         window_dilation=dilations,
     )
+
+    if others:
+        (values, *places), _ = jax.tree.flatten(reduced)
+        reduced = jax.tree.unflatten(tree, [loose(values), *places])
 
     def without_rest(array: jax.Array) -> jax.Array:
         # Where the input ends beyond the last window, XLA may see one more.
