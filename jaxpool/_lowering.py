@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool._partitioner import loose
 from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import reduce_whole
 from jaxpool._window import AxisWindow, Window
@@ -258,6 +259,8 @@ def xla_reduce_window(
         lengths[axis], strides[axis] = dim.window, dim.stride
         dilations[axis] = dim.dilation
         padding[axis] = dim.low, dim.behind
+        if dim.out == 1:  # of more windows the first one is meant (`_partitioner`)
+            strides[axis] = 1
     if number:  # a TPU minds it least at the end
         dilations[max(set(range(rank)) - set(window.axes))] = 1 + number
     reduced = lax.reduce_window(
@@ -270,6 +273,10 @@ def xla_reduce_window(
         base_dilation=between,
         window_dilation=dilations,
     )
+
+    if others:
+        (values, *places), _ = jax.tree.flatten(reduced)
+        reduced = jax.tree.unflatten(tree, [loose(values), *places])
 
     def without_rest(array: jax.Array) -> jax.Array:
         # Where the input ends beyond the last window, XLA may see one more.

@@ -27,6 +27,7 @@ from jaxpool._lowering import (
     xla_reduce_window,
 )
 from jaxpool._numbers import Numbers, is_known, module_of, numbers
+from jaxpool._partitioner import has_long_shards, loose
 from jaxpool._passes import Dims, Op, cut, pad, select, split, with_next
 from jaxpool._stages import Arrays
 from jaxpool._window import AxisWindow, Window
@@ -249,7 +250,8 @@ def _summed(
         between = [0] * x.ndim
         for other, _ in others:
             between[other] = apart[other] - 1
-        x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, zeros) for zeros in between])
+        zero = np.zeros((), x.dtype)
+        x = lax.pad(loose(x), zero, [(0, 0, zeros) for zeros in between])
         apart = {axis: step}
     return _reduced(lax.add, x.astype(dtype), dims, apart)
 
@@ -317,5 +319,12 @@ def _reduced(
         return array
     window = Window(tuple(dims), tuple(dims.values()))
     zero = np.zeros((), array.dtype)
+    for axis, step in apart.items():
+        if step > 1 and not has_long_shards(dims[axis]):
+            array, apart = (
+                pad(array, zero, {axis: (0, 0)}, step - 1),
+                {**apart, axis: 1},
+            )
+    array = loose(array) if any(step > 1 for step in apart.values()) else array
     reduced: jax.Array = xla_reduce_window(array, zero, op, window, apart)
     return reduced

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool._partitioner import loose
 from jaxpool._stages import Arrays, Deferred
 from jaxpool._steps import Step
 from jaxpool._symbolic import Op as Op
@@ -149,11 +150,17 @@ def of_windows(array: jax.Array, dims: Dims, windows: Windows) -> jax.Array:
 
 
 def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
-    """The cells `(start, length, stride)` of each of some axes."""
+    """The cells `(start, length, stride)` of each of some axes.
+
+    A slice of one cell has stride 1, for XLA's partitioner (`_partitioner`).
+    """
     starts, stops = [0] * array.ndim, list(array.shape)
     strides = [1] * array.ndim
     for axis, (start, length, stride) in places.items():
-        starts[axis], strides[axis] = (start, stride) if length else (0, 1)
+        starts[axis], strides[axis] = (
+            start if length else 0,
+            stride if length > 1 else 1,
+        )
         stops[axis] = start + (length - 1) * stride + 1 if length else 0
     return lax.slice(array, starts, stops, strides)
 
@@ -165,11 +172,16 @@ def pad(
     between: int = 0,
 ) -> jax.Array:
     """Pad some axes with `fill`; a negative amount crops."""
-    if not between and not any(itertools.chain(*around.values())):
-        return array
-    config = [(0, 0, 0)] * array.ndim
+    places, config = {}, [(0, 0, 0)] * array.ndim
     for axis, (low, high) in around.items():
-        config[axis] = (low, high, between)
+        first, behind = max(0, -low), max(0, -high)
+        if first or behind:
+            places[axis] = first, array.shape[axis] - first - behind, 1
+        config[axis] = (max(0, low), max(0, high), between)
+    array = cut(array, places) if places else array
+    if not any(itertools.chain(*config)):
+        return array
+    array = loose(array) if between else array
     return lax.pad(array, jnp.asarray(fill, array.dtype), config)
 
 

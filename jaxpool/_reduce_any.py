@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxpool._lowering import Implementation, is_doubling, xla_reduce_window
 from jaxpool._operation import Operation
+from jaxpool._partitioner import loose_back
 from jaxpool._passes import Op, reduce_steps
 from jaxpool._stages import ready
 from jaxpool._steps import forward_steps
@@ -47,7 +48,7 @@ def _reduce_any(
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
     window = window.clipped()
     if implementation == "reduce_window":
-        reduced: jax.Array = xla_reduce_window(x, init, op, window)
+        reduced: jax.Array = loose_back(xla_reduce_window(x, init, op, window))
         return reduced
     of_arrays = op
     for _ in range(x.ndim):
@@ -57,4 +58,4 @@ def _reduce_any(
     doubling = is_doubling(window, implementation)
     steps = forward_steps(window, doubling, ordered=True)
     (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
-    return result  # type: ignore[no-any-return]
+    return loose_back(result)

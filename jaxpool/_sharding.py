@@ -1,19 +1,22 @@
-"""Explicit sharding along pooled axes, where each cell must know its neighbours.
+"""Arrays whose type says how they are split, and over which devices they vary.
 
-With `AxisType.Explicit` meshes the sharding is part of an array's type, and jax refuses
-slices and pads of a sharded axis whose result does not divide. A pool is made of
-those; how its steps are laid out is nobody's business but XLA's. So it runs in auto
-mode over the mesh axes that split its pooled axes, and only the type of its result
-is decided here. Anywhere else nothing is done.
+With `AxisType.Explicit` meshes the sharding is part of an array's type. jax then
+refuses a slice or a pad of a split axis whose result does not divide, and an operation
+on arrays that are split differently, as a mask may be. How the steps of a pool are laid
+out is XLA's business. So a pool runs in auto mode over the mesh axes that split its
+arrays, and only the type of its result is decided here.
+
+In `jax.shard_map`, the arrays of a pool are made to vary over the same mesh axes.
+Anywhere else nothing is done.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
-from jax.lax import with_sharding_constraint
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
 
 from jaxpool._window import Window
@@ -43,7 +46,7 @@ class Sizes(NamedTuple):
     def of_all(
         cls, shape: Sequence[int], axes: Sequence[int], outs: Sequence[int]
     ) -> "Sizes":
-        """For a pool that any split axis disturbs, not only those it pools."""
+        """The size of each axis of the result, pooled or not."""
         sizes = dict(enumerate(shape)) | dict(zip(axes, outs, strict=True))
         return cls(tuple(sizes), tuple(sizes.values()))
 
@@ -52,12 +55,12 @@ def in_auto_mode(
     function: Callable[..., T], geometry: Geometry, x: jax.Array, *others: Any
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
-    arrays = [a for a in jax.tree.leaves((x, others)) if a.ndim == x.ndim]
-    split = [array for array in arrays if _splitting(array, geometry.axes)]
-    if not split:
+    x, others = _alike_varying(x, others)
+    arrays = jax.tree.leaves((x, others))
+    names = set[str]().union(*(_splitting(array) for array in arrays))
+    if not names:
         return function(x, *others)
-    names = set[str]().union(*(_splitting(array, geometry.axes) for array in split))
-    mesh = jax.typeof(split[0]).sharding.mesh
+    mesh = next(jax.typeof(a).sharding.mesh for a in arrays if _splitting(a))
     spec = list(_spec(x))
     for axis, out in zip(geometry.axes, geometry.outs, strict=True):
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
@@ -71,6 +74,29 @@ def in_auto_mode(
     return pooled
 
 
+def _alike_varying(*arrays: Any) -> Any:
+    """The arrays, each varying over all manual mesh axes that any of them varies over.
+
+    In `jax.shard_map`, `x` may be the same on all devices where a mask is not.
+    """
+    names = frozenset[str]().union(*map(_varying, jax.tree.leaves(arrays)))
+
+    def cast(array: jax.Array) -> jax.Array:
+        missing = tuple(sorted(names - _varying(array)))
+        return lax.pcast(array, missing, to="varying") if missing else array
+
+    return jax.tree.map(cast, arrays)
+
+
+def _varying(array: jax.Array) -> frozenset[str]:
+    """The manual mesh axes that an array varies over."""
+    kind: Any = jax.typeof(array)
+    names: frozenset[str] = (
+        kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    )
+    return names
+
+
 def _split_as_before(
     function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
 ) -> T:
@@ -82,15 +108,14 @@ def _split_as_before(
     layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
     for axis in splits:
         layout[axis] = spec[axis]
-    split = partial(with_sharding_constraint, shardings=PartitionSpec(*layout))
+    split = partial(lax.with_sharding_constraint, shardings=PartitionSpec(*layout))
     pooled: T = jax.tree.map(split, function(*arrays))
     return pooled
 
 
-def _splitting(array: jax.Array, axes: Iterable[int]) -> set[str]:
-    """The mesh axes that split some axes."""
-    spec = _spec(array)
-    return {name for axis in axes for name in _names(spec[axis])}
+def _splitting(array: jax.Array) -> set[str]:
+    """The mesh axes that split an array."""
+    return {name for entry in _spec(array) for name in _names(entry)}
 
 
 def _spec(array: jax.Array) -> PartitionSpec:

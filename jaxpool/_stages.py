@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxpool._lowering import on_cpu_else
+from jaxpool._partitioner import loose_back
 
 Arrays: TypeAlias = tuple[Any, ...]
 
@@ -25,13 +27,18 @@ def stage(function: Callable[..., Any], *arrays: Any) -> Any:
 
     def inside(*arrays: Any) -> Any:
         with set_xla_metadata(inlineable=None):  # the calls in there may be inlined
-            return function(*arrays)
+            return jax.tree.map(_as_result, function(*arrays))
 
     def outlined(*arrays: Any) -> Any:
         with set_xla_metadata(inlineable="false"):
             return jax.jit(inside)(*arrays)
 
     return on_cpu_else(outlined, function, *arrays)
+
+
+def _as_result(array: jax.Array) -> jax.Array:
+    """A result of a stage, the derivatives of which are stages too."""
+    return loose_back(array) if jnp.issubdtype(array.dtype, jnp.inexact) else array
 
 
 class Deferred(NamedTuple):

@@ -37,6 +37,7 @@ SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
     "_axes|_sizes|_numbers",
     "_window$|_linear|_forward_mode|_operation",
+    "_partitioner",
     "_symbolic",
     "_bins|_lowering|_steps",
     "_stages",

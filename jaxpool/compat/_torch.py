@@ -258,7 +258,9 @@ def max_unpool(
             )
     indices = as_indices(indices, x.shape)
 
-    return _placed(tuple(sizes), x, indices)
+    positions = range(x.ndim - rank, x.ndim)
+    geometry = Sizes.of_all(x.shape, positions, sizes)
+    return enter(_placed, tuple(sizes), geometry, x, indices)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -275,8 +277,7 @@ def _placed_fwd(
 def _placed_bwd(
     sizes: tuple[int, ...], indices: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
-    geometry = Sizes(_axes(len(sizes)), indices.shape[-len(sizes) :])
-    return enter(_picked, sizes, geometry, g, indices), None
+    return _picked(sizes, g, indices), None
 
 
 _placed.defvjp(_placed_fwd, _placed_bwd)
