@@ -175,7 +175,7 @@ def test_under_vmap():
 def test_more_cells_than_int32_counts_are_refused():
     x = jax.ShapeDtypeStruct((1, 2**16, 2**15, 1), np.int8)
     pooled = with_indices("max", window=(2, 2))
-    with pytest.raises(ValueError, match=r"below 2\*\*31.*x\.shape=\(1, 65536"):
+    with pytest.raises(ValueError, match=r"at most 2\*\*31.*x\.shape=\(1, 65536"):
         jax.eval_shape(pooled, x)
 
 
