@@ -705,7 +705,8 @@ def undivided(call, found):
     if call.options.get("data_format") == "channels_first":
         spatial = spatial[1:]
     each = sizes if isinstance(sizes, tuple | list) else [sizes] * (np.ndim(call.x) - 2)
-    return any(n % size for n, size in zip(spatial, each, strict=False))
+    pairs = zip(spatial, each, strict=False)
+    return any(isinstance(size, int) and size and n % size for n, size in pairs)
 
 
 def wrong_in_onnx(call, found):
@@ -936,6 +937,12 @@ ACCEPTED = {
         "keras",
         "value, gradient, refused there",
         lambda c, d: c.name.startswith("adaptive") and undivided(c, d),
+    ),
+    "sizes that are kept": Accepted(
+        "None keeps the size of an axis, in Keras it fails",
+        "keras",
+        "refused there",
+        told("NoneType"),
     ),
     "axes that are not there": Accepted(
         "an entry for each pooled axis, and there is one; Keras drops the others",
