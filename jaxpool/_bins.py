@@ -18,7 +18,7 @@ from jaxpool._axes import (
     per_axis,
     pooled_axes,
 )
-from jaxpool._sizes import check_known
+from jaxpool._sizes import check_known, is_symbolic
 from jaxpool._window import MOST, AxisWindow, Window, check_countable, check_filled
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
@@ -101,11 +101,14 @@ def adaptive_bins(
             f"got output_shape={output_shape}"
         )
     dims = {}
+    cut = _split
+    if any(is_symbolic(shape[axis]) for axis in positions):
+        cut = _tiled
+        _check_tiles([shape[axis] for axis in positions], outs)
     for axis, out in zip(positions, outs, strict=True):
-        check_known(shape[axis], axis)
         check_filled(shape, axis)
         check_countable("x", shape[axis : axis + 1])
-        dims[axis] = _split(shape[axis], shape[axis] if out is None else out)
+        dims[axis] = cut(shape[axis], shape[axis] if out is None else out)
     return _ordered(dims)
 
 
@@ -164,6 +167,25 @@ def step_draws(
 def _ordered(dims: Mapping[int, AxisBins]) -> Bins:
     axes = tuple(sorted(dims))
     return Bins(axes, tuple(dims[axis] for axis in axes))
+
+
+def _check_tiles(sizes: Sequence[int], outs: Sequence[int | None]) -> None:
+    """Refuse bins that are no windows, where some sizes are symbolic."""
+    pairs = tuple(zip(sizes, outs, strict=True))
+    tiles = (
+        out is None or (not is_symbolic(size) and size % out == 0)
+        for size, out in pairs
+    )
+    if not all(out == 1 for out in outs) and not all(tiles):
+        raise ValueError(
+            "output_shape must be 1 on each axis where sizes are symbolic, or None for "
+            f"those and divide the others; got output_shape={tuple(outs)}"
+        )
+
+
+def _tiled(size: int, out: int) -> AxisBins:
+    """An axis in equal parts, of which or beside which a size is symbolic."""
+    return AxisBins(size, out, (size // out,) * 2, (1, 1), is_drawn=False)
 
 
 def _split(size: int, out: int) -> AxisBins:

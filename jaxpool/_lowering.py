@@ -265,6 +265,16 @@ def xla_reduce_window(
         padding[axis] = dim.low, dim.behind
         if dim.out == 1:  # of more windows the first one is meant (`_partitioner`)
             strides[axis] = 1
+    if any(is_symbolic(n) for pair in padding for n in pair):
+        # jax writes symbolic padding of a window as a program of its own, which may
+        # not call functions such as `jnp.where` in the computation.
+        around = [(*pair, 0) for pair in padding]
+        ends = jax.tree.leaves(fills)
+        leaves = [
+            lax.pad(leaf, jnp.asarray(end, leaf.dtype), around)
+            for leaf, end in zip(leaves, ends, strict=True)
+        ]
+        padding = [(0, 0)] * rank
     if number:  # a TPU minds it least at the end
         dilations[max(set(range(rank)) - set(window.axes))] = 1 + number
     reduced = lax.reduce_window(

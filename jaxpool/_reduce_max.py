@@ -212,7 +212,7 @@ def _index_of(position: jax.Array, window: Window) -> jax.Array:
     index, cells = jnp.zeros_like(rest), 1
     for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
         start = lax.broadcasted_iota(np.int32, rest.shape, axis)
-        start = start * as_number(dim.stride) - dim.low
+        start = start * as_number(dim.stride) - as_number(dim.low)
         inside = rest % as_number(dim.window)
         index += (start + inside * dim.dilation) * as_number(cells)
         rest //= as_number(dim.window)

@@ -25,15 +25,23 @@ def is_below(size: int, least: int, axis: int) -> bool:
         ) from None
 
 
-def as_pads(total: int, size: int, axis: int) -> int:
-    """The cells of padding that a rule asks for; it is an error if they are unknown."""
-    if is_symbolic(total):
+def same_pads(size: int, extent: int, stride: int, axis: int) -> int:
+    """The cells of padding with which windows begin at each `stride` cells.
+
+    `(out - 1) * stride + extent - size` with `out = ceil(size / stride)`, at least 0.
+    """
+    if extent == 1:
+        return 0
+    total = extent - 1 - (size - 1) % stride
+    if not is_symbolic(total):
+        return max(total, 0)
+    if extent < stride:
         raise ValueError(
-            "padding must be 'VALID' or ints where 'SAME' hangs on what the symbolic "
-            f"size {size} of axis {axis} stands for; it does not with strides=1, or if "
-            "the size is a multiple of them, like '2*n'"
+            "window must be at least as large as strides with padding='SAME', whose "
+            f"cells depend on the symbolic size {size} of axis {axis} otherwise; got "
+            f"a window of {extent} cells with strides={stride}"
         )
-    return max(total, 0)
+    return total
 
 
 def check_no_rest(slack: int, stride: int, size: int, axis: int) -> None:

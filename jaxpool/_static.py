@@ -47,7 +47,7 @@ def output_shape(
         >>> output_shape((8, 112, 112, 64), (3, 3), 2, "SAME")
         (8, 56, 56, 64)
     """
-    sizes = _as_shape(shape)
+    sizes = as_sizes(shape)
     with about(sizes):
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
     return resolved.output_shape(sizes)
@@ -93,7 +93,7 @@ def implementation_for(
         >>> implementation_for("cpu", (8, 112, 112, 64), (3, 3), 2, "SAME")
         'slices'
     """
-    sizes = _as_shape(shape)
+    sizes = as_sizes(shape)
     with about(sizes):
         if platform not in PLATFORMS:
             raise ValueError(
@@ -104,7 +104,7 @@ def implementation_for(
     return choose(platform, resolved)
 
 
-def _as_shape(shape: Sequence[int]) -> tuple[int, ...]:
+def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as sizes that an array can have, some of which may be symbolic."""
     if not isinstance(shape, (tuple, list)):
         return as_shape(shape)

@@ -49,10 +49,12 @@ def counts(axis: int, dim: AxisWindow, rank: int, include_pad: bool) -> Any:
     """Cells in each window along an axis, of a shape that broadcasts."""
     shape = [1] * rank
     dtype = jax.dtypes.canonicalize_dtype(np.int64)
-    if include_pad or not (dim.low or dim.behind):  # the same in all windows
+    padded = any(is_symbolic(pad) or pad for pad in (dim.low, dim.behind))
+    if include_pad or not padded:  # the same in all windows
         return jnp.broadcast_to(as_number(dim.window, dtype), shape)
     shape[axis] = dim.out
-    start = lax.broadcasted_iota(dtype, shape, axis) * dim.stride - dim.low
+    start = lax.broadcasted_iota(dtype, shape, axis) * dim.stride
+    start -= as_number(dim.low, dtype)
     first = -(start // dim.dilation)
     last = -((start - as_number(dim.size, dtype)) // dim.dilation)
     return jnp.clip(last, 0, dim.window) - jnp.clip(first, 0, dim.window)
@@ -71,7 +73,8 @@ def position_of(index: jax.Array, window: Window) -> jax.Array:
     """The position inside its window of each winner, from its index in the input."""
     position, cells = jnp.zeros_like(index), 1
     for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        start = _numbers(index.shape, axis) * as_number(dim.stride) - dim.low
+        start = _numbers(index.shape, axis) * as_number(dim.stride)
+        start -= as_number(dim.low)
         inside = (index % as_number(dim.size) - start) // dim.dilation
         position += inside * as_number(cells)
         index //= as_number(dim.size)
@@ -138,7 +141,8 @@ def _to_cells(
         start = j * dim.dilation
         around[axis] = start, padded - start - last - 1, dim.stride - 1
         parts.append(lax.pad(picked(j, array), np.zeros((), array.dtype), around))
-    return _cut(reduce(op, parts), axis, dim.low, dim.low + dim.size)
+    around[axis] = -dim.low, -dim.behind, 0
+    return lax.pad(reduce(op, parts), np.zeros((), array.dtype), around)
 
 
 def _to_windows(

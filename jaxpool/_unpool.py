@@ -16,8 +16,10 @@ from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_ax
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
+from jaxpool._sizes import is_symbolic
+from jaxpool._static import as_sizes
 from jaxpool._symbolic import as_number
-from jaxpool._window import as_shape, check_countable
+from jaxpool._window import check_countable
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
@@ -202,7 +204,7 @@ def convert_indices(
         <BLANKLINE>
           [[13]]]]
     """
-    sizes = as_shape(shape)
+    sizes = as_sizes(shape)
     with about(sizes):
         for name, convention in (("source", source), ("target", target)):
             if convention not in get_args(Convention):
@@ -212,9 +214,14 @@ def convert_indices(
                 )
         pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
         pooled = tuple(sorted(pooled))
+        order = _counted(sizes, pooled, source)
+        if not set(pooled) <= set(order):
+            raise ValueError(
+                'source must not be "tf", which does not count the first axis, where '
+                f"that is pooled; got pooled axes {pooled}"
+            )
         check_countable("shape", sizes)
-        old = _index_strides(sizes, pooled, source)
-        cells = math.prod(n for n, stride in zip(sizes, old, strict=True) if stride)
+        cells = math.prod(sizes[axis] for axis in order)
         given = as_given("indices", indices)
         others = [axis for axis in range(len(sizes)) if axis not in pooled]
         if given.ndim != len(sizes) or any(
@@ -225,17 +232,25 @@ def convert_indices(
                 f"got indices.shape={given.shape} with pooled axes {pooled}"
             )
         places = as_indices(given, cells=cells)
-    new = _index_strides(sizes, pooled, target)
-    # Cells of an axis of size 1 need no index, whose stride is that of another axis.
-    axes_found = tuple(axis for axis in pooled if sizes[axis] != 1)
+    old, new = (
+        _index_strides(sizes, _counted(sizes, pooled, name))
+        for name in (source, target)
+    )
+    # By their order, as axes of size 1 have the stride of another one.
+    axes_found = tuple(axis for axis in order if axis in pooled)
     static = _Conversion(old, new, tuple(others), axes_found, cells)
+    if any(is_symbolic(size) for size in sizes):
+        return _converted(static, places)
     outs = tuple(places.shape[axis] for axis in pooled)
     geometry = Sizes.of_all(places.shape, pooled, outs)
     return enter(_converted, static, geometry, places)
 
 
 class _Conversion(NamedTuple):
-    """What is static about a conversion: the strides of all axes, before and after."""
+    """What is static about a conversion: the strides of all axes, before and after.
+
+    The pooled axes are those with the longest strides first.
+    """
 
     old: tuple[int, ...]
     new: tuple[int, ...]
@@ -245,29 +260,34 @@ class _Conversion(NamedTuple):
 
 
 def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
-    old, new, others, pooled, cells = static
+    _, _, others, pooled, cells = static
+    old, new = ([as_number(n) for n in strides] for strides in static[:2])
     rest, converted = indices, jnp.zeros_like(indices)
     for axis in others:
         own = lax.broadcasted_iota(np.int32, indices.shape, axis)
         rest, converted = rest - own * old[axis], converted + own * new[axis]
-    for axis in sorted(pooled, key=lambda axis: -old[axis]):
+    for axis in pooled:
         converted += rest // old[axis] * new[axis]
         rest %= old[axis]
     is_cell = (indices >= 0) & (indices < as_number(cells))
     return jnp.where(is_cell, converted, np.int32(-1))
 
 
-def _index_strides(
+def _counted(
     sizes: Sequence[int], pooled: Sequence[int], convention: Convention
-) -> tuple[int, ...]:
-    """How far apart neighbours along each axis are; 0 for axes that do not count."""
+) -> Sequence[int]:
+    """The axes that count, those with the longest strides first."""
     every = range(len(sizes))
-    order = {
+    return {
         "tf": every[1:],
         "tf_with_batch": every,
         "onnx": every,
         "onnx_column_major": [a for a in every if a not in pooled] + [*pooled][::-1],
     }.get(convention, pooled)
+
+
+def _index_strides(sizes: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """How far apart neighbours along each axis are; 0 for axes that do not count."""
     strides, cells = [0] * len(sizes), 1
     for axis in reversed(order):
         strides[axis] = cells

@@ -29,7 +29,7 @@ from jaxpool._axes import (
     pooled_axes,
     resolve_axes,
 )
-from jaxpool._sizes import as_pads, check_no_rest, is_below, is_symbolic
+from jaxpool._sizes import check_no_rest, is_below, is_symbolic, same_pads
 
 Numbers: TypeAlias = Any  # an array of integers, of NumPy's or of jax's
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
@@ -80,11 +80,13 @@ class AxisWindow:
     @property
     def may_miss(self) -> bool:
         """Whether a window may lie in the padding alone."""
-        return self.low > 0 and self.dilation > 1
+        return self.dilation > 1 and (is_symbolic(self.low) or self.low > 0)
 
     @property
     def behind(self) -> int:
         """Padded cells behind the input that windows reach."""
+        if is_symbolic(self.high):  # exactly
+            return self.span - self.low - self.size
         if is_symbolic(self.size):  # at most
             return self.high
         return max(0, self.span - self.low - self.size)
@@ -382,7 +384,8 @@ def _axis_window(
         low, high = _named_pad(pad, size, extent, stride, axis)
     else:
         low, high = pad
-    if max(low, high) >= extent:
+    by_size = is_symbolic(low) or is_symbolic(high)
+    if not by_size and max(low, high) >= extent:
         raise ValueError(
             f"padding must be smaller than the {extent} cells that a window spans; "
             f"got padding={(low, high)} with window={window} and dilation={dilation} "
@@ -390,7 +393,9 @@ def _axis_window(
         )
     slack = size + low + high - extent
     out = slack // stride + 1
-    if is_symbolic(size):
+    if by_size:  # a window at each stride: in the form that jax writes it too
+        out, fits = -(-size // stride), True
+    elif is_symbolic(size):
         if ceil_mode:
             check_no_rest(slack, stride, size, axis)
         fits = not is_below(size, extent - low - high, axis)
@@ -420,7 +425,6 @@ def _named_pad(
         return 0, 0
     if name == "CAUSAL":
         return extent - 1, 0
-    out = -(-size // stride)
-    total = as_pads((out - 1) * stride + extent - size, size, axis)
+    total = same_pads(size, extent, stride, axis)
     less, more = total // 2, total - total // 2
     return (less, more) if name == "SAME" else (more, less)

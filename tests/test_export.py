@@ -16,6 +16,7 @@ from jax.export import symbolic_shape
 
 import jaxpool
 from jaxpool._lowering import PLATFORMS
+from jaxpool.compat import onnx
 from tests import oracle
 from tests.cases import cotangent, distinct, mask, tied
 from tests.test_api import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, WINDOWED
@@ -158,6 +159,17 @@ OPEN = (
     (
         {"window": (2, 2), "strides": 3, "padding": "CAUSAL"},
         True,
+    ),
+    # D10: as much padding as the sizes ask for
+    ({"window": (3, 2), "strides": 2, "padding": "SAME"}, True),
+    (
+        {
+            "window": (2, 3),
+            "strides": (2, 3),
+            "padding": "SAME_LOWER",
+            "dilation": (2, 1),
+        },
+        False,
     ),
     (  # some windows lie in the padding alone
         {
@@ -348,8 +360,9 @@ def test_sizes_that_are_multiples_of_the_stride():
     ("kwargs", "message"),
     [
         ({"window": (3, 3), "padding": "VALID"}, "on axis 1.*constraint 'h >= 3'"),
-        ({"padding": "SAME"}, "padding .* size h of axis 1"),
-        ({"padding": "SAME_LOWER"}, "padding .* size h of axis 1"),
+        ({"padding": "SAME", "strides": 3}, "window .* size h of axis 1"),
+        ({"padding": "SAME_LOWER", "strides": 3}, "window .* size h of axis 1"),
+        ({"padding": "SAME", "padding_mode": "reflect"}, "padding .* size of axis 1"),
         ({"ceil_mode": True}, "ceil_mode .* size h of axis 1"),
         ({"implementation": "slices"}, "implementation must be None"),
         ({"padding_mode": "reflect", "padding": 1}, "axis 1.*constraint 'h >= 2'"),
@@ -362,10 +375,63 @@ def test_refused(kwargs, message):
         jax.eval_shape(pool, sized("b, h, 5, 1"))
 
 
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_bins_that_divide_open_sizes(name):
+    """D10: one bin, or one for each cell and equal ones of the axes that are known."""
+    spec, x = sized("b, h, 6, w"), tied((2, 3, 6, 4))
+    for bins in (None, 3, None), (1, 1, 1):
+        run = value_and_gradient(name, output_shape=bins, axes=(1, 2, 3))
+        all_close(fast(jax.export.export(fast(run))(spec).call)(x), fast(run)(x))
+
+
+@pytest.mark.parametrize("bins", [(1, 2), (None, 2), (1, None), (1, 5), 2])
+def test_other_bins_beside_open_sizes_are_refused(bins):
+    pool = functools.partial(jaxpool.adaptive_max_pool, output_shape=bins, axes=(1, 2))
+    with pytest.raises(
+        ValueError, match=r"output_shape must be 1 .* got output_shape="
+    ):
+        jax.eval_shape(pool, sized("b, h, 5, 1"))
+
+
+@pytest.mark.parametrize(
+    "target", ["torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"]
+)
+def test_indices_of_open_sizes_are_converted(target):
+    """D10: forth and back, with a symbolic batch and with nothing but symbols."""
+
+    def run(x):
+        indices = jaxpool.max_pool_with_indices(x, (2, 2))[1]
+        there = jaxpool.convert_indices(indices, x.shape, "jaxpool", target)
+        return there, jaxpool.convert_indices(there, x.shape, target, "jaxpool")
+
+    x = tied((2, 5, 4, 3))
+    want = run(x)
+    for text in "b, 5, 4, 3", "b, h, w, c":
+        limits = ("h >= 2", "w >= 2") if "h" in text else ()
+        program = jax.export.export(fast(run))(sized(text, *limits))
+        all_close(fast(program.call)(x), want)
+
+
+def test_onnx_with_an_open_batch():
+    """D10: indices of `MaxPool`, in both orders, and the way back."""
+    options = {"kernel_shape": [2, 2], "strides": [2, 2]}
+
+    def run(x):
+        y, i = onnx.MaxPool(x, **options, outputs=2)
+        columns = onnx.MaxPool(x, **options, outputs=2, storage_order=1)[1]
+        larger = (*x.shape[:2], 5, 7)
+        return y, i, columns, onnx.MaxUnpool(y, i, larger, **options)
+
+    x = tied((3, 2, 4, 6))
+    program = jax.export.export(fast(run))(sized("b, 2, 4, 6"))
+    all_close(fast(program.call)(x), run(x))
+
+
 @pytest.mark.parametrize("name", [*ADAPTIVE, *FRACTIONAL])
 def test_bins_of_open_sizes_are_refused(name):
     pool = functools.partial(getattr(jaxpool, name), **ARGUMENTS[name])
-    with pytest.raises(ValueError, match=r"h of axis 1.*x\.shape=\(b, h, 5, 1\)"):
+    told = r"(h of axis 1|output_shape must be 1).*x\.shape=\(b, h, 5, 1\)"
+    with pytest.raises(ValueError, match=told):
         jax.eval_shape(pool, sized("b, h, 5, 1"))
 
 

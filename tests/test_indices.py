@@ -1,6 +1,7 @@
 """Where winners are, back from there by unpooling, and other people's indices."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -340,3 +341,44 @@ def test_indices_of_no_cell_stay_and_others_convert_under_jit():
 def test_what_the_converter_refuses(shape, source, words):
     with pytest.raises(ValueError, match=words):
         jaxpool.convert_indices(np.zeros((1, 2, 2, 1), int), shape, source, "torch")
+
+
+CONVENTIONS = ("jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major")
+
+
+def counted(shape, pooled, convention):
+    """The index of every cell of an array, by a convention."""
+    every = list(range(len(shape)))
+    others = [axis for axis in every if axis not in pooled]
+    order = {
+        "tf": every[1:],
+        "tf_with_batch": every,
+        "onnx": every,
+        "onnx_column_major": others + sorted(pooled, reverse=True),
+    }.get(convention, sorted(pooled))
+    cells = np.indices(shape)
+    return np.ravel_multi_index([cells[a] for a in order], [shape[a] for a in order])
+
+
+@pytest.mark.parametrize(
+    ("shape", "pooled"),
+    [
+        ((1, 1, 1, 4), (2, 3)),  # A3: [[[[2]]]] of ONNX was 8
+        ((1, 1, 4, 1), (2, 3)),
+        ((2, 3, 1, 4), (2, 3)),
+        ((2, 1, 4, 1, 1), (2, 3, 4)),
+        ((1, 3, 1, 2), (1, 2)),
+        ((1, 1, 1), (1,)),
+        ((3, 2, 1), (2, 0)),
+    ],
+)
+def test_a3_axes_of_size_1(shape, pooled):
+    """Every cell, by every convention, into every other one."""
+    counts = {name: counted(shape, pooled, name) for name in CONVENTIONS}
+    for (source, old), (target, new) in itertools.product(counts.items(), repeat=2):
+        if source == "tf" and 0 in pooled:  # it says nothing of the first axis
+            with pytest.raises(ValueError, match="source must not be"):
+                jaxpool.convert_indices(old, shape, source, target, axes=pooled)
+            continue
+        got = jaxpool.convert_indices(old, shape, source, target, axes=pooled)
+        np.testing.assert_array_equal(got, new, f"{source} to {target}")

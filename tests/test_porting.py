@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 import jaxpool
+from jaxpool.compat import flax as pools
 from jaxpool.compat import onnx
 from tests.cases import distinct
 
@@ -66,6 +67,27 @@ def test_row(section, theirs, ours):
         want = eval(theirs, inputs | library(section, inputs))
     for a, b in zip(got, want if isinstance(want, tuple) else [want], strict=True):
         np.testing.assert_allclose(a, b, 1e-5)
+
+
+@pytest.mark.parametrize("module", ["torch", "flax", "keras"])
+def test_c4_imports_shadow_nothing(module):
+    """`import flax as nn` took `nn.Conv` away: what is documented is `as pools`."""
+    documented = importlib.import_module(f"jaxpool.compat.{module}").__doc__
+    names = re.findall(rf"jaxpool.compat import {module} as (\w+)", TEXT)
+    assert names == ["pools"]
+    assert not re.search(r"compat import \w+ as (nn|F|ops)\b", TEXT + documented)
+
+
+def test_c3_c11_forward_mode_and_dropped_indices_are_told():
+    assert "with jaxpool.forward_mode():" in TEXT
+    with jaxpool.forward_mode():
+        x = np.float32([[1], [2]])[None]
+        tangent = jax.jvp(lambda x: pools.max_pool(x, (2,)), (x,), (x,))[1]
+    np.testing.assert_array_equal(tangent, [[[2]]])
+    assert re.search(r"Under `jax.jit` .*dropped in silence", TEXT, re.S)
+    y, i = np.float32([1, 2]), np.int32([0, 9])
+    run = jax.jit(lambda y, i: jaxpool.max_unpool(y, i, 4, axes=0))
+    np.testing.assert_array_equal(run(y, i), [1, 0, 0, 0])
 
 
 def test_each_section_has_rows():

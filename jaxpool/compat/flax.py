@@ -21,6 +21,7 @@ from jaxpool._axes import Ints, as_ints
 from jaxpool._window import Padding
 from jaxpool.compat._spelling import spelled
 
+_PADDINGS = ("VALID", "SAME", "SAME_LOWER")
 _named = spelled(x="inputs", window="window_shape", op="reduce_fn")
 
 
@@ -101,5 +102,11 @@ def _geometry(
                 f"{ndim} axes"
             )
         window = (window,) * (ndim - 2)
-    padding = padding.upper() if isinstance(padding, str) else padding
+    if isinstance(padding, str):
+        padding = padding.upper()
+        if padding not in _PADDINGS:
+            raise ValueError(
+                f"padding must be one of {', '.join(_PADDINGS)}, or a (low, high) pair "
+                f"for each spatial axis; got padding={padding!r}"
+            )
     return window, 1 if strides is None else strides, padding

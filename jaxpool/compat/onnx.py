@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
 import jaxpool
@@ -153,14 +153,16 @@ def MaxUnpool(
         for n, s, k, pair in zip(shape[2:], steps, kernel, _pairs(around), strict=True)
     ]
     whole = (*shape[:2], *inferred)
-    given = _each(
-        "output_shape", whole if output_shape is None else output_shape, rank + 2
-    )
-    if given[:2] != shape[:2] or any(a < b for a, b in zip(given, whole, strict=True)):
-        raise ValueError(
-            f"output_shape must be {whole} or larger on the spatial axes; "
-            f"got output_shape={given} for X.shape={shape}"
-        )
+    missing = [0] * rank
+    if output_shape is not None:
+        given = _all_sizes(output_shape)
+        sizes = _each("output_shape", given[2:], rank)
+        missing = [a - b for a, b in zip(sizes, inferred, strict=True)]
+        if given[:2] != shape[:2] or min(missing) < 0:
+            raise ValueError(
+                f"output_shape must be {whole} or larger on the spatial axes; "
+                f"got output_shape={given} for X.shape={shape}"
+            )
     places = jaxpool.convert_indices(indices, whole, "onnx", "jaxpool", axes=axes)
     bounds = known_range(places)
     if bounds is not None and bounds[0] < 0:
@@ -168,16 +170,24 @@ def MaxUnpool(
             "indices must each name a cell of their own channel; got others"
         )
     smallest = jaxpool.max_unpool(X, places, inferred, axes=axes)
-    if given == whole:
+    if not any(missing):
         return smallest
-    missing = tuple((0, a - b) for a, b in zip(given, whole, strict=True))
-    larger: jax.Array = _padded(smallest, missing)
+    larger: jax.Array = _padded(smallest, tuple(missing))
     return larger
 
 
+def _all_sizes(output_shape: Any) -> tuple[int, ...]:
+    """`output_shape` as a tuple, in which a symbolic batch may be."""
+    if isinstance(output_shape, tuple | list):
+        return tuple(output_shape)
+    sizes = as_ints("output_shape", output_shape)
+    return (sizes,) if isinstance(sizes, int) else sizes
+
+
 @partial(jax.jit, static_argnums=1)
-def _padded(x: jax.Array, missing: tuple[tuple[int, int], ...]) -> jax.Array:
-    return jnp.pad(x, missing)
+def _padded(x: jax.Array, missing: tuple[int, ...]) -> jax.Array:
+    ends = [(0, 0, 0)] * 2 + [(0, n, 0) for n in missing]
+    return lax.pad(x, np.zeros((), x.dtype), ends)
 
 
 def _windows(
