@@ -14,13 +14,17 @@ from jax import lax
 from jaxpool import _native, _symbolic
 from jaxpool._linear import linear
 from jaxpool._lowering import (
+    GPUS,
+    PLATFORMS,
     TPUS,
     Implementation,
     Lowerings,
     dispatch,
     dispatch_at_once,
     is_doubling,
-    on_gpu_else,
+    on_platform,
+    portable,
+    portably,
     xla_reduce_window,
 )
 from jaxpool._numbers import LONG, is_known, numbers
@@ -67,9 +71,12 @@ def window_sum(
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return _sums(config, known, x)
     back = partial(_spread_out, config, x.dtype)
-    return linear(partial(_sums, config), back, known, x)
+    with portably(implementation):
+        sums: jax.Array = linear(partial(_sums, config), back, known, x)
+    return sums
 
 
+@portable
 def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
     mask, divisors = known
     window, accumulator, result, implementation = config
@@ -103,7 +110,9 @@ def _sums(config: _Config, known: _Known, x: jax.Array) -> jax.Array:
     def reduce_window(*arrays: Any) -> jax.Array:
         if window.is_symbolic:
             return in_one(*arrays)
-        quotients: jax.Array = on_gpu_else(in_one, last_first, *arrays)
+        ways = dict.fromkeys(PLATFORMS, last_first)
+        ways |= dict.fromkeys((*GPUS, "any"), in_one)
+        quotients: jax.Array = on_platform(ways, *arrays)
         return quotients
 
     lowerings: Lowerings = {
