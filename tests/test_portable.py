@@ -24,13 +24,13 @@ GEOMETRIES = {
 # Of `jax.lax`, of `jax.jit` and of custom derivatives; none that chooses a platform.
 STANDARD = """
     abs add add_any and bitcast_convert_type broadcast_in_dim clamp concatenate
-    convert_element_type copy custom_jvp_call custom_vjp_call div dynamic_slice eq exp
-    gather ge gt integer_pow iota is_finite jit le log lt max min mul name ne neg not
-    optimization_barrier or pad pjit pow reduce reduce_and reduce_max reduce_min
-    reduce_or reduce_precision reduce_sum reduce_window reduce_window_max reduce_window_min
-    reduce_window_sum rem reshape rev select_n shift_left shift_right_arithmetic
-    shift_right_logical sign slice split sqrt square squeeze stop_gradient sub transpose
-    xor
+    convert_element_type copy custom_jvp_call custom_vjp_call div dynamic_slice eq
+    exp gather ge gt integer_pow iota is_finite jit le log lt max min mul name ne
+    neg not optimization_barrier or pad pjit pow reduce reduce_and reduce_max
+    reduce_min reduce_or reduce_precision reduce_sum reduce_window reduce_window_max
+    reduce_window_min reduce_window_sum rem reshape rev select_n shift_left
+    shift_right_arithmetic shift_right_logical sign slice split sqrt square squeeze
+    stop_gradient sub transpose xor
 """
 
 
