@@ -16,11 +16,14 @@ import numpy as np
 from jax import lax
 
 from jaxpool import _dtypes, _places
+from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import (
+    NATIVE,
     Implementation,
     Lowerings,
     dispatch,
-    on_cpu_else,
+    on_platform,
+    portable,
     xla_reduce_window,
 )
 from jaxpool._numbers import Numbers, numbers
@@ -89,6 +92,7 @@ def _competing(
     return cells.stored() if slow else cells
 
 
+@portable
 def extreme_values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """The value of each winner, without its position."""
     kind, window, empty, implementation = config
@@ -130,10 +134,21 @@ def extreme_values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.
         return lax.select(_beats(kind, v, m), v, m)
 
     def reduce_window(*arrays: jax.Array) -> jax.Array:
-        is_float = jnp.issubdtype(x.dtype, jnp.floating)
-        safe = partial(native, select if is_float else extreme)
-        reduced: jax.Array = on_cpu_else(safe, partial(native, extreme), *arrays)
+        plain = partial(native, extreme)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return plain(*arrays)
+        ways: dict[str, Op] = dict.fromkeys(NATIVE, plain)
+        ways |= {"cpu": partial(native, select), "any": repaired}
+        reduced: jax.Array = on_platform(ways, *arrays)
         return reduced
+
+    def repaired(*arrays: jax.Array) -> jax.Array:
+        # The same for every platform: whether a window has a NaN is a maximum too.
+        values, is_nan = native(extreme, *arrays), arrays[0] != arrays[0]
+        is_nan = is_nan & arrays[1] if len(arrays) > 1 else is_nan
+        none, count = worst("max", FLOAT32), is_nan.astype(FLOAT32)
+        some = xla_reduce_window(count, none, lax.max, window) > 0
+        return jnp.where(some, np.asarray(np.nan, x.dtype), values)
 
     lowerings: Lowerings = {
         "reduce_window": reduce_window,
@@ -145,6 +160,7 @@ def extreme_values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.
     return values
 
 
+@portable
 def find_winners(
     config: Config, x: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:

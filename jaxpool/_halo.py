@@ -37,8 +37,8 @@ def halo_exchange(
     - `max_pool`, `min_pool`, `avg_pool`: `where=inside`;
     - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: no mask;
     - `pool`: of `jnp.where(inside, padded, init)`;
-    - with a mask of the cells, which needs an exchange too: it, for `where`, and
-      `mask | ~inside` for `count_include_pad=True`.
+    - with a mask of the cells, of the rank of `x`, which needs an exchange too: it, for
+      `where`, and `mask | ~inside` for `count_include_pad=True`.
 
     Args:
         x: This device's shard, `[*batch, *spatial, channels]`, or any shape if `axes`

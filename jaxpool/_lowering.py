@@ -13,10 +13,12 @@ then carry the residuals of all of them.
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,9 @@ from jaxpool._partitioner import loose
 from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import reduce_whole
 from jaxpool._window import AxisWindow, Window
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
@@ -174,14 +179,6 @@ def on_cpu_else(
     return on_platform({"cpu": cpu, **dict.fromkeys(NATIVE, other)}, *arrays)
 
 
-def on_gpu_else(
-    gpu: Callable[..., Any], other: Callable[..., Any], *arrays: Any
-) -> Any:
-    """`gpu(*arrays)` when compiled for a GPU, `other(*arrays)` anywhere else."""
-    everywhere = dict.fromkeys(PLATFORMS, other)
-    return on_platform(everywhere | dict.fromkeys(GPUS, gpu), *arrays)
-
-
 def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> Any:
     """Call the function of the platform that the program is compiled for.
 
@@ -189,6 +186,8 @@ def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> An
     traced for that one alone.
     """
     known = _known.get()
+    if known == PORTABLE:
+        return functions.get("any", functions["tpu"])(*arrays)
     groups: dict[tuple[Callable[..., Any], bool], list[str]] = {}
     for name in known:
         groups.setdefault((functions[name], name in NATIVE), []).append(name)
@@ -202,16 +201,51 @@ def on_platform(functions: Mapping[str, Callable[..., Any]], *arrays: Any) -> An
     return lax.platform_dependent(*arrays, **branches)
 
 
+PORTABLE = ("any",)
 _known: ContextVar[tuple[str, ...]] = ContextVar("platforms", default=PLATFORMS)
+
+
+@contextmanager
+def _for(names: tuple[str, ...]) -> Iterator[None]:
+    """Trace what is inside for some platforms only."""
+    token = _known.set(names)
+    try:
+        yield
+    finally:
+        _known.reset(token)
 
 
 def _called(names: tuple[str, ...], function: Callable[..., Any], *arrays: Any) -> Any:
     """Call a function for some platforms only."""
-    token = _known.set(names)
-    try:
+    with _for(names):
         return function(*arrays)
-    finally:
-        _known.reset(token)
+
+
+def portably(implementation: Implementation | None) -> AbstractContextManager[None]:
+    """Trace what is inside as one program for every platform, if that is asked for.
+
+    "reduce_window" by name is of primitives of jax itself, so that other tools can read
+    it: no choice of a platform, and no derivative of ours but by `jax.custom_jvp` and
+    `jax.custom_vjp`.
+    """
+    return _for(PORTABLE) if implementation == "reduce_window" else nullcontext()
+
+
+def portable(kernel: Callable[P, T]) -> Callable[P, T]:
+    """A kernel whose first argument says by which implementation it is traced."""
+
+    @wraps(kernel)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        config: Any = args[0]
+        with portably(config.implementation):
+            return kernel(*args, **kwargs)
+
+    return called
+
+
+def is_portable() -> bool:
+    """Whether what is traced now is one program for every platform."""
+    return _known.get() == PORTABLE
 
 
 def _number_of(fill: Any) -> int:
@@ -247,6 +281,14 @@ def xla_reduce_window(
     is_whole = all(dim.is_whole for dim in window.dims) and is_plain
     if is_symbolic(window.cells) or is_whole:
         return reduce_whole(arrays, fills, computation, window)
+    units = [a for a, n in enumerate(first.shape) if n == 1 and a not in window.axes]
+    if is_portable() and units:  # ONNX has pools of up to three axes
+        left = [axis for axis in range(first.ndim) if axis not in units]
+        inner = replace(window, axes=tuple(map(left.index, window.axes)))
+        gaps = {left.index(axis): n for axis, n in (apart or {}).items()}
+        arrays = jax.tree.map(lambda array: lax.squeeze(array, units), arrays)
+        reduced = xla_reduce_window(arrays, fills, computation, inner, gaps)
+        return jax.tree.map(lambda array: jnp.expand_dims(array, units), reduced)
     number = _number_of(jax.tree.leaves(fills)[0])
     if number and not others and jnp.issubdtype(first.dtype, jnp.floating):
         info = jnp.finfo(first.dtype)

@@ -74,7 +74,9 @@ def total(
     sums = window_sum(x, mask, (), window, *dtypes, implementation)
     if empty == 0:  # as they are
         return sums
-    return _fill_empty(sums, window, _valid_count(mask, window, x), empty)
+    return _fill_empty(
+        sums, window, _valid_count(mask, window, x, implementation), empty
+    )
 
 
 @entered
@@ -90,7 +92,7 @@ def mean(
     """Average of each window, in the dtype of `x`, of integers in float32."""
     dtype = _dtypes.averaged(x.dtype)
     wide = _dtypes.summed(dtype)
-    valid = _valid_count(mask, window, x)
+    valid = _valid_count(mask, window, x, implementation)
     if _integers.needs_digits(x.dtype, window.cells):
 
         def total(x: jax.Array) -> jax.Array:
@@ -133,7 +135,7 @@ def norm(
         norms = window_sum(sizes, None, (), window, wide, x.dtype, implementation)
     else:
         norms = window_norm(p, x, window, wide, implementation)
-    valid = _valid_count(mask, window, x)
+    valid = _valid_count(mask, window, x, implementation)
     return _fill_empty(norms, window, valid, empty)
 
 
@@ -150,7 +152,10 @@ def _cell_count(
 
 
 def _valid_count(
-    mask: jax.Array | None, window: Window, x: jax.Array
+    mask: jax.Array | None,
+    window: Window,
+    x: jax.Array,
+    implementation: Implementation | None,
 ) -> jax.Array | None:
     """How many unmasked cells each window holds; broadcasts to the result."""
     if mask is None:
@@ -159,7 +164,7 @@ def _valid_count(
     for axis in window.axes:
         shape[axis] = x.shape[axis]
     cells = jnp.broadcast_to(mask, shape)
-    return window_sum(cells, None, (), window, INT32, INT32, None)
+    return window_sum(cells, None, (), window, INT32, INT32, implementation)
 
 
 def _fill_empty(

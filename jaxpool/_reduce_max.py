@@ -27,6 +27,7 @@ from jaxpool._lowering import (
     back_at_once,
     dispatch_at_once,
     is_doubling,
+    portable,
 )
 from jaxpool._routes import read, route
 from jaxpool._stages import Deferred
@@ -117,6 +118,7 @@ def _extremum_fwd(
     return values, checkpoint_name(position, POSITION)
 
 
+@portable
 def _extremum_bwd(
     config: Config, position: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, None]:
@@ -157,6 +159,7 @@ def winners(
 
 
 @winners.defjvp
+@portable
 def _winners_jvp(
     config: Config,
     primals: tuple[jax.Array, jax.Array | None],

@@ -26,6 +26,7 @@ from jaxpool._lowering import (
     dispatch_at_once,
     is_doubling,
     own_windows,
+    portable,
     xla_reduce_window,
 )
 from jaxpool._passes import (
@@ -100,12 +101,13 @@ def _sign(x: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
+@portable
 def _norms(config: _Config, x: jax.Array) -> jax.Array:
     p, window, implementation, accumulator, result = config
 
     def in_steps(x: jax.Array) -> jax.Array:
         sizes = sizes_of(x, accumulator)
-        return _chain(p, _steps(config), sizes)[-1].astype(result)
+        return _chain(config, _steps(config), sizes)[-1].astype(result)
 
     def at_once(x: jax.Array) -> jax.Array:
         sizes, none = sizes_of(x, accumulator), np.zeros((), accumulator)
@@ -121,6 +123,7 @@ def _norms(config: _Config, x: jax.Array) -> jax.Array:
 
 
 @_norms.defjvp
+@portable
 def _norms_jvp(
     config: _Config, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
@@ -219,7 +222,7 @@ def _sum(one: jax.Array | None, other: jax.Array) -> jax.Array:
 def _edges(config: _Config, sizes: jax.Array, norms: jax.Array) -> list[_Edge]:
     """The steps from the sizes to the norms, one after the other."""
     steps = _steps(config)
-    arrays = [*_chain(config.p, steps[:-1], sizes), norms]
+    arrays = [*_chain(config, steps[:-1], sizes), norms]
     start, edges = 0, []
     for number, step in enumerate(steps):
         start = number if step.begins else start
@@ -241,19 +244,22 @@ def _parts(step: Step, runs: T, singles: T) -> list[tuple[Step, T]]:
     return [(step, runs), (replace(step, dims=(step.rest,), rest=None), singles)]
 
 
-def _chain(p: float, steps: Sequence[Step], sizes: jax.Array) -> list[jax.Array]:
+def _chain(config: _Config, steps: Sequence[Step], sizes: jax.Array) -> list[jax.Array]:
     """The sizes, and what each step makes of what is before it."""
     made, start = [sizes], sizes
     for step in steps:
         start = made[-1] if step.begins else start
-        made.append(_step_norms(p, step, made[-1], start))
+        made.append(_step_norms(config, step, made[-1], start))
     return made
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _step_norms(p: float, step: Step, runs: jax.Array, singles: jax.Array) -> jax.Array:
+@portable
+def _step_norms(
+    config: _Config, step: Step, runs: jax.Array, singles: jax.Array
+) -> jax.Array:
     """The norms of what a step joins, from the largest, and the ratios to it."""
-    known = ready(runs), ready(singles)
+    p, known = config.p, (ready(runs), ready(singles))
     most = reduce_step(lax.max, *known, _ZERO, step)
 
     def powers(dims: Dims, *told: Any) -> jax.Array:
@@ -283,15 +289,16 @@ def _is_alone(size: jax.Array) -> jax.Array:
 
 
 @_step_norms.defjvp
+@portable
 def _step_norms_jvp(
-    p: float,
+    config: _Config,
     step: Step,
     primals: tuple[jax.Array, jax.Array],
     tangents: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    norms = _step_norms(p, step, *primals)
+    norms = _step_norms(config, step, *primals)
     each = _parts(step, *zip(primals, tangents, strict=True))
-    shares = (_shared(p, part, t, sizes, norms) for part, (sizes, t) in each)
+    shares = (_shared(config.p, part, t, sizes, norms) for part, (sizes, t) in each)
     return norms, reduce(lax.add, shares)
 
 

@@ -36,11 +36,11 @@ WINDOWED = {
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 ORDER = (
     "_axes|_sizes|_numbers",
-    "_window$|_linear|_forward_mode|_operation",
+    "_window$|_forward_mode|_operation",
     "_partitioner",
     "_symbolic",
     "_bins|_lowering|_steps",
-    "_stages",
+    "_stages|_linear",
     "_passes",
     "_routes|_native|_places",
     "_extremes",

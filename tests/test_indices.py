@@ -287,7 +287,7 @@ def test_unpooling_keeps_the_dtype(dtype):
         ),
         (np.ones((2, 2)), np.zeros((2, 2)), (4,), None, TypeError, "be integers"),
         ([1.0], np.zeros(1, int), 4, 0, TypeError, "values must be an array"),
-        (np.ones(1), np.array([2**31]), 4, 0, ValueError, r"below 2\*\*31"),
+        (np.ones(1), np.array([2**31]), 4, 0, ValueError, "-1 or from 0 to 3"),
     ],
 )
 def test_what_unpooling_refuses(values, indices, output_shape, axes, error, words):
