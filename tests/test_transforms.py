@@ -371,3 +371,14 @@ def test_what_an_operation_closes_over_has_gradients():
     assert jax.grad(loss)(2.0) == 6
     assert jax.jit(jax.grad(loss))(2.0) == 6
     np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])
+
+
+@pytest.mark.parametrize("init", [0.0, 0, np.float32(0), jnp.float32(0)])
+def test_xlas_own_sums_have_a_gradient_inside_jit(init):
+    """C7: the identity stays known there."""
+
+    def loss(x):
+        kwargs = {"axes": 0, "implementation": "reduce_window"}
+        return jaxpool.pool(x, init, jax.lax.add, 2, **kwargs).sum()
+
+    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(jnp.arange(4.0)), [1] * 4)
