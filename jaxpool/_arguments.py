@@ -22,6 +22,8 @@ from jaxpool._window import Window
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
 INT32 = np.iinfo(np.int32)
+# Of jaxlib 0.10, which takes integers of one bit for booleans.
+UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
 
 
 class Call(NamedTuple):
@@ -135,7 +137,14 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
     dtype = value.dtype
     if not isinstance(dtype, np.dtype):  # of random keys
         return value
-    if dtype.char in "gGmM":
+    if dtype.name in UNKNOWN_TO_XLA:
+        raise TypeError(
+            f"{name} must have a dtype that XLA computes with: cast it, to float8_e4m3 "
+            f"or int2 for example; got {name}.dtype={dtype} for "
+            f"{name}.shape={value.shape}"
+        )
+    # By types: letters such as "G" are those of other dtypes too.
+    if dtype.kind in "mM" or dtype.type in (np.longdouble, np.clongdouble):
         raise TypeError(
             f"{name} must have a dtype that jax has, so no extended precision, dates "
             f"or durations: cast it; got {name}.dtype={dtype} "

@@ -75,9 +75,9 @@ def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
         return lambda a, b: jaxpr_as_fun(ClosedJaxpr(jaxpr, full))(a, b)[0]
 
     others = [_GIVEN if isinstance(const, jax.Array) else const for const in consts]
-    key = _Key(op)
-    program = key.of_jaxpr(jaxpr), tuple(map(key.of_value, others))
-    return Traced(Operation(function, (program, *key.owner)), arrays)
+    owner = _reference(op)
+    key = _of_jaxpr(jaxpr, owner), _of_value(others, owner)
+    return Traced(Operation(function, key), arrays)
 
 
 class _Given:
@@ -98,62 +98,68 @@ def _takes_two(op: Callable[..., Any]) -> bool:
     return True
 
 
-class _Key:
-    """Makes keys of programs: equal, if the programs are.
+class _Function:
+    """A function in a program, such as a rule for derivatives.
 
-    Functions in them, such as rules for derivatives, are new in each trace. They are
-    taken to be the same ones if the operation is the same object, the `owner`.
+    Where it is new in each trace, it is taken to be the one that the same operation,
+    the `owner`, had before.
     """
 
-    def __init__(self, op: Any) -> None:
-        self._op = op
-        self.owner: tuple[Hashable, ...] = ()
+    def __init__(self, function: Any, owner: Hashable) -> None:
+        self._function = function
+        self._owner = owner
 
-    def of_jaxpr(self, jaxpr: Jaxpr) -> Hashable:
-        """Its equations, with numbers for variables."""
-        numbers: dict[Any, int] = {}
+    def __hash__(self) -> int:
+        return hash(_Function)
 
-        def atom(a: Any) -> Hashable:
-            if isinstance(a, Literal):
-                return str(a.aval), self.of_value(np.asarray(a.val))
-            return str(a.aval), numbers.setdefault(a, len(numbers))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Function):
+            return False
+        is_same = self._function is other._function
+        return is_same or self._owner == other._owner
 
-        def atoms(many: Any) -> Hashable:
-            return tuple(map(atom, many))
 
-        given = atoms(jaxpr.constvars), atoms(jaxpr.invars)
-        equations = tuple(
-            (e.primitive, self.of_value(e.params), atoms(e.invars), atoms(e.outvars))
-            for e in jaxpr.eqns
-        )
-        return given, equations, atoms(jaxpr.outvars)
+def _of_jaxpr(jaxpr: Jaxpr, owner: Hashable) -> Hashable:
+    """The equations of a program, with numbers for variables."""
+    numbers: dict[Any, int] = {}
 
-    def of_value(self, value: Any) -> Hashable:
-        """Anything that an equation has besides variables."""
-        if isinstance(value, ClosedJaxpr):
-            return self.of_jaxpr(value.jaxpr), self.of_value(value.consts)
-        if isinstance(value, Jaxpr):
-            return self.of_jaxpr(value)
-        if isinstance(value, (tuple, list)):
-            return type(value), tuple(map(self.of_value, value))
-        if isinstance(value, dict):
-            return tuple((k, self.of_value(v)) for k, v in sorted(value.items()))
-        if isinstance(value, (np.ndarray, np.generic)):
-            return value.dtype, value.shape, value.tobytes()
-        is_function = callable(value) and not isinstance(value, type)
-        if (
-            is_function
-            or isinstance(value, WrappedFun)
-            or not isinstance(value, Hashable)
-        ):
-            self.owner = (_reference(self._op),)
-            return str(type(value))
-        return type(value), value
+    def atom(a: Any) -> Hashable:
+        if isinstance(a, Literal):
+            return str(a.aval), _of_value(np.asarray(a.val), owner)
+        return str(a.aval), numbers.setdefault(a, len(numbers))
+
+    def atoms(many: Any) -> Hashable:
+        return tuple(map(atom, many))
+
+    given = atoms(jaxpr.constvars), atoms(jaxpr.invars)
+    equations = tuple(
+        (e.primitive, _of_value(e.params, owner), atoms(e.invars), atoms(e.outvars))
+        for e in jaxpr.eqns
+    )
+    return given, equations, atoms(jaxpr.outvars)
+
+
+def _of_value(value: Any, owner: Hashable) -> Hashable:
+    """Anything that an equation has besides variables."""
+    if isinstance(value, ClosedJaxpr):
+        return _of_jaxpr(value.jaxpr, owner), _of_value(value.consts, owner)
+    if isinstance(value, Jaxpr):
+        return _of_jaxpr(value, owner)
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(_of_value(v, owner) for v in value)
+    if isinstance(value, dict):
+        return tuple((k, _of_value(v, owner)) for k, v in sorted(value.items()))
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype, value.shape, value.tobytes()
+    is_function = callable(value) and not isinstance(value, type)
+    if is_function or isinstance(value, WrappedFun) or not isinstance(value, Hashable):
+        return _Function(value, owner)
+    return type(value), value
 
 
 def _reference(op: Any) -> Hashable:
-    """Something that equals the operation while it lives, and does not keep it."""
+    """What equals the operation while it lives, and does not keep it if it need not."""
     try:
         return weakref.ref(op)
     except TypeError:
-        return id(op)
+        return op if isinstance(op, Hashable) else _Given()

@@ -149,7 +149,14 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
     """Send the cotangent of each window to every cell of it: the adjoint of a sum."""
     if window.is_symbolic:
         return g.then(_alone(_symbolic.spread, window))
-    for number, step in enumerate(spread_steps(window)):
+    copies = {
+        axis: min(dim.size, dim.window - dim.low)
+        for axis, dim in window.pairs()
+        if dim.out == 1 and dim.dilation == 1
+    }
+    pairs = [(axis, dim) for axis, dim in window.pairs() if axis not in copies]
+    others = Window(*zip(*pairs, strict=True)) if pairs else None
+    for number, step in enumerate(spread_steps(others) if others else ()):
         g = g.stored() if number else g
         many = any(d.window > MOST_AT_ONCE for d in _coverings(step).values())
         is_long = many or (doubling and any(map(doubles, step.dims)))
@@ -161,7 +168,13 @@ def spread(g: Deferred, window: Window, doubling: bool) -> Deferred:
             g = reduce_steps(lax.add, g, _ZERO, forward_steps(sums, doubling))
         else:
             g = _undo(step, lax.add, _covered, g)
-    return g.then(partial(_uncropped, window))
+    return g.then(partial(_copied, copies)).then(partial(_uncropped, window))
+
+
+def _copied(copies: Mapping[int, int], g: jax.Array) -> Arrays:
+    """Each cell of some axes, which have one, so many times."""
+    shape = [copies.get(axis, size) for axis, size in enumerate(g.shape)]
+    return (jnp.broadcast_to(g, shape),)
 
 
 def add_back(

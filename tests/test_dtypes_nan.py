@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -411,3 +412,16 @@ def test_what_a_dtype_without_zero_cannot_have():
     np.testing.assert_array_equal(got.astype(np.float32), [4])
     with pytest.raises(TypeError, match=r"values.*float8_e8m0fnu"):
         jaxpool.max_unpool(x, np.asarray([0, 1]), 2, axes=0)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float6_e2m3fn", "float6_e3m2fn", "int1", "uint1", "complex32"]
+)
+@pytest.mark.parametrize("name", ["max", "avg", "adaptive max", "pool"])
+def test_dtypes_that_nothing_computes_with_are_refused(name, dtype):
+    """A11: by the name of the dtype."""
+    if not hasattr(ml_dtypes, dtype):
+        pytest.skip("an older ml_dtypes")
+    x = np.ones(4, np.float32).astype(getattr(ml_dtypes, dtype))
+    with pytest.raises(TypeError, match=rf"^x must .*{dtype}"):
+        POOLS_OF_ONE_AXIS[name](x)

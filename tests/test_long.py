@@ -365,3 +365,16 @@ def test_what_bins_of_such_planes_take_is_right(monkeypatch):
     np.testing.assert_array_equal(got, y)
     np.testing.assert_array_equal(pull(g.astype(np.float32))[0], dx)
     jax.clear_caches()
+
+
+@pytest.mark.parametrize("pool", [jaxpool.sum_pool, jaxpool.avg_pool])
+def test_the_gradient_of_a_window_that_is_the_image_is_copies(pool):
+    """A14: no steps, and so no pads between them."""
+    x = jax.ShapeDtypeStruct((2, 14, 14, 3), np.float32)
+    back = jax.linear_transpose(lambda x: pool(x, (14, 14)), x)
+    text = jax.jit(back).lower(jnp.ones((2, 1, 1, 3))).as_text()
+    assert "stablehlo.pad" not in text
+    y = distinct((2, 14, 14, 3))
+    kwargs = {"window": (14, 14), "padding": ((3, 0), (0, 2)), "strides": 5}
+    checks = [("avg", y, {"window": (14, 14)}), ("avg", y[:, :11], kwargs)]
+    check_against_oracle([*checks, ("lp", y[:, :11], kwargs | {"p": 1})], rtol=1e-4)

@@ -296,6 +296,7 @@ OPERATIONS = {
     "held": lambda: HELD,
     "rules of its own": lambda: softest,
     "new": lambda: lambda a, b: jnp.maximum(a, b) + 1,
+    "new, by a rule of jax's": lambda: lambda a, b: jnp.logaddexp(a, b),
     "closure": lambda: lambda a, b: jnp.maximum(a, b) * WEIGHT,
     "partial": lambda: functools.partial(lambda s, a, b: a * s + b, 2.0),
     "conditional": lambda: (
@@ -370,3 +371,14 @@ def test_what_an_operation_closes_over_has_gradients():
     assert jax.grad(loss)(2.0) == 6
     assert jax.jit(jax.grad(loss))(2.0) == 6
     np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])
+
+
+@pytest.mark.parametrize("init", [0.0, 0, np.float32(0), jnp.float32(0)])
+def test_xlas_own_sums_have_a_gradient_inside_jit(init):
+    """C7: the identity stays known there."""
+
+    def loss(x):
+        kwargs = {"axes": 0, "implementation": "reduce_window"}
+        return jaxpool.pool(x, init, jax.lax.add, 2, **kwargs).sum()
+
+    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(jnp.arange(4.0)), [1] * 4)
