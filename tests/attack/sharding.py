@@ -412,6 +412,8 @@ def _run_apart(seed, numbers):
                 word = line.split(" ", 1)[0]
                 if word == "start":
                     last, shown = line.split(" ", 2), False
+                    if int(last[1]) % 100 == 0:
+                        print(f"from {last[1]} on", flush=True)
                 elif word == "single":
                     single += 1
                     print(f"[{last[1]}] {last[2]}    one device: {line}", flush=True)
