@@ -149,7 +149,9 @@ def _draw(rng):
     x = Array(shape, dtype, spec)
     options, others = _arguments(rng, name, mesh, x, axes)
     modes = ("value", "grad", "both", "both", "jvp")
-    mode = str(_one(rng, modes)) if "int" not in dtype else "value"
+    mode = str(_one(rng, modes))
+    if "int" in dtype or (name == "pool" and "reduce_window" in options.values()):
+        mode = "value"
     explicit, data = bool(rng.random() < 0.4), int(rng.integers(1000))
     return Case(name, x, options, others, mesh, explicit, mode, data)
 
