@@ -305,9 +305,10 @@ def failure_of(case):
     try:
         with jax.set_mesh(mesh):
             if case.inside:
-                # jax refuses results that are split over a part of a mesh axis.
+                # jax refuses what XLA splits over a part of a mesh axis.
                 whole = NamedSharding(mesh, P())
                 run = jax.jit(inside, out_shardings=whole, compiler_options=QUICK)
+                x, weights = jax.device_put((x, weights), whole)
             else:
                 x = put(x, case.x)
             others = {k: put(a, case.others[k]) for k, a in others.items()}
