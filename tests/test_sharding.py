@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxpool
+from jaxpool.compat import torch
 from tests.cases import cotangent, distinct, mask
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
@@ -600,3 +601,117 @@ def test_gradients_mapped_over_an_explicit_batch(kind):
     with jax.set_mesh(mesh):
         got = each(jax.device_put(x, over(mesh, "d", None)))
     np.testing.assert_allclose(got, each(x), rtol=1e-6)
+
+
+# --- what varies over devices, in shard_map ---
+
+# Pools of an `x` that all devices share, and of what differs from one to the next.
+SHARED = (np.random.default_rng(0).permutation(24).reshape(1, 12, 2) + 8) / np.float32(
+    8
+)
+MASKS = np.random.default_rng(1).random((4, 12, 2)) < 0.6
+INDICES = np.arange(12)[:, None] * [[[2, 1]], [[1, 2]], [[2, 2]], [[1, 1]]]
+SAMPLES = np.random.default_rng(2).random((4, 2, 1), np.float32)
+PLANES = np.random.default_rng(3).random((4, 2, 2), np.float32)
+
+
+def masked(name, *arguments, **options):
+    pool = getattr(jaxpool, name)
+    return lambda x, where: pool(x, *arguments, where=where, **options)
+
+
+def fractional(name, window, **options):
+    pool = getattr(jaxpool, f"fractional_{name}")
+    given = {"window": window, "output_shape": (5,)} | options
+    by_key = lambda x, keys: pool(x, **given, key=keys[0])  # noqa: E731
+    by_sample = lambda x, samples: pool(x, **given, samples=samples)  # noqa: E731
+    return by_key, by_sample
+
+
+def of_sum(pool):
+    """The pool of something that varies only because of a mask."""
+    return lambda x, where: pool(x * where.sum(dtype=x.dtype), (5,))
+
+
+def planes(x):
+    return x.reshape(1, 2, 3, 4)
+
+
+def varying_pools():
+    keys = jax.random.split(jax.random.key(0), 4)
+    for kind in KINDS:
+        yield f"{kind}_pool", masked(f"{kind}_pool", (3,), 2, "SAME"), MASKS
+        own = masked(f"{kind}_pool", (3,), 2, 1, implementation="reduce_window")
+        yield f"{kind}_pool of XLA", own, MASKS
+        yield f"global_{kind}_pool", masked(f"global_{kind}_pool"), MASKS
+    for name in ("max_pool_with_indices", "min_pool_with_indices"):
+        yield name, masked(name, (3,), 2, "SAME"), MASKS
+        yield f"global_{name}", masked(f"global_{name}", keepdims=True), MASKS
+    yield "doubling", masked("max_pool", (11,), 1, implementation="doubling"), MASKS
+    for p in (1, 3, float("inf")):
+        yield f"p={p}", masked("lp_pool", (3,), 2, p=p, empty_value=1), MASKS
+    reflect = {"padding_mode": "reflect", "count_include_pad": True}
+    yield "padding_mode", masked("avg_pool", (3,), 2, 1, **reflect), MASKS
+    yield "max_unpool", lambda x, i: jaxpool.max_unpool(x, i, (30,)), INDICES
+    for name in ("max_pool", "avg_pool", "max_pool_with_indices"):
+        by_key, by_sample = fractional(name, (2,))
+        yield f"fractional_{name} by key", by_key, keys
+        yield f"fractional_{name} by sample", by_sample, SAMPLES
+        by_key, _ = fractional(name, None, rule="random")
+        yield f"fractional_{name} at random", by_key, keys
+    init = lambda x, m: jaxpool.pool(x, 0 * m.sum(dtype=x.dtype), jnp.add, (3,))  # noqa: E731
+    yield "pool", init, MASKS
+    for name in ("adaptive_avg_pool", "adaptive_max_pool_with_indices"):
+        yield name, of_sum(getattr(jaxpool, name)), MASKS
+    many = np.stack([np.arange(24).reshape(2, 3, 4) * 2] * 4)
+    yield "torch", lambda x, i: torch.max_unpool2d(planes(x), i, 2), many
+    drawn = {"kernel_size": 2, "output_size": (2, 3)}
+    yield (
+        "torch by sample",
+        lambda x, s: torch.fractional_max_pool2d(planes(x), **drawn, _random_samples=s),
+        PLANES,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool", "others"),
+    [pytest.param(*rest, id=f"D3 {name}") for name, *rest in varying_pools()],
+)
+def test_gradients_of_what_all_devices_share(pool, others):
+    def first(x, other):
+        return jax.tree.leaves(pool(x, other))[0]
+
+    mapped = jax.shard_map(
+        first, mesh=mesh_of({"d": 4}), in_specs=(P(), P("d")), out_specs=P("d")
+    )
+
+    def total(function, x, *others):
+        return sum((function(x, other) ** 2).sum() for other in others)
+
+    each = [others[i : i + 1] for i in range(4)]
+    got = jax.jit(jax.value_and_grad(functools.partial(total, mapped)))(SHARED, others)
+    want = jax.jit(jax.value_and_grad(functools.partial(total, first)))(SHARED, *each)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pool", "gradient"),
+    [
+        (jaxpool.global_avg_pool, [1.25, 1.25, 0.75, 0.75]),
+        (jaxpool.global_max_pool, [0, 1, 1, 2]),
+        (functools.partial(jaxpool.avg_pool, window=(2,)), [2, 2, 1.5, 1.5]),
+    ],
+    ids=["D3 global_avg_pool", "D3 global_max_pool", "D3 avg_pool"],
+)
+def test_gradients_of_masks_that_differ(pool, gradient):
+    masks = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 1], [1] * 4], bool)
+    mapped = jax.shard_map(
+        lambda x, where: pool(x, where=where),
+        mesh=mesh_of({"d": 4}),
+        in_specs=(P(), P("d")),
+        out_specs=P("d"),
+    )
+    x = np.arange(4, dtype=np.float32)[None, :, None]
+    got = jax.jit(jax.grad(lambda x: mapped(x, masks[..., None]).sum()))(x)
+    np.testing.assert_allclose(got.ravel(), gradient)

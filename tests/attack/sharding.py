@@ -26,7 +26,14 @@ from jax.sharding import PartitionSpec as P
 import jaxpool
 
 DTYPES = ("float32", "float32", "bfloat16", "float16", "int8", "uint8", "int32")
-MESHES = ({"a": 2}, {"a": 4}, {"a": 8}, {"a": 4}, {"a": 2, "b": 2}, {"a": 4, "b": 2})
+MESHES = (
+    {"a": 2},
+    {"a": 4},
+    {"a": 8},
+    {"a": 4, "b": 1},
+    {"a": 2, "b": 2},
+    {"a": 4, "b": 2},
+)
 CELLS = (1, 1, 2, 2, 3, 3, 4, 5, 8)  # of a shard
 WINDOWED = ("max_pool", "min_pool", "sum_pool", "avg_pool", "lp_pool", "pool")
 INDEXED = ("max_pool_with_indices", "min_pool_with_indices")
@@ -71,15 +78,19 @@ class Case:
     others: dict  # arrays by the names of their arguments
     mesh: dict
     explicit: bool
-    mode: str  # what is computed: "value", "grad", "both" or "jvp"
+    mode: str  # what is computed: "value", "grad", "both", "second" or "jvp"
     data: int  # the seed of the numbers
+    inside: bool = False  # `x` is split inside the program, perhaps unevenly
 
     def __str__(self):
         given = {**self.options, **self.others}
         words = [f"{name}={value}" for name, value in given.items()]
         mesh = "explicit mesh" if self.explicit else "mesh"
         call = f"jaxpool.{self.name}({', '.join([f'x={self.x}', *words])})"
-        return f"{self.mode} of {call} on {mesh} {self.mesh}, numbers {self.data}"
+        split = ", split inside" if self.inside else ""
+        return (
+            f"{self.mode} of {call} on {mesh} {self.mesh}{split}, numbers {self.data}"
+        )
 
     def pool(self, x, others):
         """The call."""
@@ -137,21 +148,22 @@ def _draw(rng):
     name, mesh = _one(rng, NAMES), dict(_one(rng, MESHES))
     rank = int(_one(rng, (1, 2, 3, 3, 4, 4)))
     spec = _spec(rng, mesh, rank)
-    shape = tuple(_size(rng, mesh, entry) for entry in spec)
-    if name == "max_unpool":
-        spec = tuple(
-            e if n % _shards(mesh, e) == 0 else None
-            for e, n in zip(spec, shape, strict=True)
-        )
+    explicit, inside = (bool(rng.random() < share) for share in (0.4, 0.25))
+    inside = inside and not explicit
+    shape = tuple(_size(rng, mesh, entry, inside) for entry in spec)
+    if spec[-1] is None and rng.random() < 0.1:
+        shape = (*shape[:-1], 128)
     dtype = str(_one(rng, DTYPES))
     axes = [a for a in range(rank) if rng.random() < (0.8 if spec[a] else 0.4)]
     axes = tuple(axes or [int(rng.integers(rank))])
     x = Array(shape, dtype, spec)
     options, others = _arguments(rng, name, mesh, x, axes)
-    modes = ("value", "grad", "both", "both", "jvp")
-    mode = str(_one(rng, modes)) if "int" not in dtype else "value"
-    explicit, data = bool(rng.random() < 0.4), int(rng.integers(1000))
-    return Case(name, x, options, others, mesh, explicit, mode, data)
+    modes = ("value", "grad", "both", "both", "jvp", "second")
+    mode = str(_one(rng, modes))
+    if "int" in dtype or (name == "pool" and "reduce_window" in options.values()):
+        mode = "value"
+    data = int(rng.integers(1000))
+    return Case(name, x, options, others, mesh, explicit, mode, data, inside)
 
 
 def _spec(rng, mesh, rank):
@@ -169,10 +181,12 @@ def _shards(mesh, entry):
     return math.prod(mesh[name] for name in names)
 
 
-def _size(rng, mesh, entry):
+def _size(rng, mesh, entry, uneven):
     if entry is None:
         return int(_one(rng, (1, 2, 3, 4, 5, 6, 7, 16)))
-    return int(_shards(mesh, entry) * _one(rng, CELLS))
+    shards = _shards(mesh, entry)
+    size = shards * _one(rng, CELLS)
+    return int(size - rng.integers(shards) if uneven else size)
 
 
 def _arguments(rng, name, mesh, x, axes):
@@ -202,7 +216,8 @@ def _arguments(rng, name, mesh, x, axes):
             others["samples"] = Array(shape, "float32", _even(rng, mesh, shape))
     if name == "max_unpool":
         options["output_shape"] = tuple(n + int(rng.integers(0, 9)) for n in sizes)
-        spec = x.spec if rng.random() < 0.5 else _even(rng, mesh, x.shape)
+        spec = x.spec if rng.random() < 0.5 else _spec(rng, mesh, len(x.shape))
+        spec = _dividing(mesh, x.shape, spec)
         others["indices"] = Array(x.shape, "int32", spec)
     if "lp" in name:
         options["p"] = _one(rng, (1, 2, 2, 3, 1.5, math.inf))
@@ -249,16 +264,17 @@ def _mask(rng, mesh, x):
     how = _one(rng, ("as x", "as x", "otherwise", "not"))
     if how == "otherwise":
         return Array(shape, "bool", _even(rng, mesh, shape))
-    spec = [
-        None if how == "not" or n == 1 else e
-        for n, e in zip(shape, x.spec, strict=True)
-    ]
-    return Array(shape, "bool", tuple(spec))
+    spec = (None,) * len(shape) if how == "not" else x.spec
+    return Array(shape, "bool", _dividing(mesh, shape, spec))
 
 
 def _even(rng, mesh, shape):
     """A spec that splits an array evenly."""
-    spec = _spec(rng, mesh, len(shape))
+    return _dividing(mesh, shape, _spec(rng, mesh, len(shape)))
+
+
+def _dividing(mesh, shape, spec):
+    """The spec without what does not divide."""
     return tuple(
         entry if n % _shards(mesh, entry) == 0 else None
         for entry, n in zip(spec, shape, strict=True)
@@ -278,12 +294,23 @@ def failure_of(case):
         tuple(case.mesh.values()), tuple(case.mesh), (kind,) * len(case.mesh)
     )
 
+    split = NamedSharding(mesh, P(*case.x.spec))
+
     def put(array, where):
         return jax.device_put(array, NamedSharding(mesh, P(*where.spec)))
 
+    def inside(x, *arrays):
+        return _computed(case, lax.with_sharding_constraint(x, split), *arrays)
+
     try:
         with jax.set_mesh(mesh):
-            x = put(x, case.x)
+            if case.inside:
+                # jax refuses what XLA splits over a part of a mesh axis.
+                whole = NamedSharding(mesh, P())
+                run = jax.jit(inside, out_shardings=whole, compiler_options=QUICK)
+                x, weights = jax.device_put((x, weights), whole)
+            else:
+                x = put(x, case.x)
             others = {k: put(a, case.others[k]) for k, a in others.items()}
             got = jax.tree.map(np.asarray, run(x, others, weights))
     except Exception as error:  # whatever it is, one device has none
@@ -353,6 +380,9 @@ def _computed(case, x, others, numbers):
     if case.mode == "jvp":
         with jaxpool.forward_mode():
             return jax.jvp(first, (x,), (as_is(tangent, x),))
+    if case.mode == "second":
+        back = jax.grad(lambda x: total(x)[0])
+        return jax.grad(lambda x: (back(x) ** 2).astype(np.float32).sum())(x)
     (_, pooled), gradient = jax.value_and_grad(total, has_aux=True)(x)
     return gradient if case.mode == "grad" else (gradient, pooled)
 
@@ -412,6 +442,8 @@ def _run_apart(seed, numbers):
                 word = line.split(" ", 1)[0]
                 if word == "start":
                     last, shown = line.split(" ", 2), False
+                    if int(last[1]) % 100 == 0:
+                        print(f"from {last[1]} on", flush=True)
                 elif word == "single":
                     single += 1
                     print(f"[{last[1]}] {last[2]}    one device: {line}", flush=True)
