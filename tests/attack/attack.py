@@ -4,7 +4,7 @@
 
 A case depends on its own number alone, from `seed` on: `--seed` of that number and
 `--cases 1` run it again. A case that fails is made smaller while it fails in the same
-way, and is printed as a call. Several cases are compiled together, without optimisation.
+way, and is printed as a call. Several are compiled together, without optimisation.
 """
 
 import argparse
