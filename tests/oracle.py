@@ -182,7 +182,7 @@ def pull(pooled, g=None):
     dx = _moved(pooled, np.zeros(pooled.shape, pooled.y.dtype)).copy()
     for o, cells, _, slopes in pooled.rows:
         for cell, slope in zip(cells, slopes, strict=True):
-            if slope:
+            if slope and g[o] != 0:  # nothing of nothing, even if the slope is NaN
                 dx[cell] += slope * g[o]
     return np.moveaxis(dx, range(-len(pooled.axes), 0), pooled.axes)
 
