@@ -140,7 +140,7 @@ def _gathered(
     (x, norms), wide = known, config.accumulator
     sizes, t = sizes_of(x, wide), (t * _sign(x)).astype(wide)
     if config.window.is_symbolic:
-        shares = _share(config.p, sizes, norms) * t
+        shares = _part(config.p, sizes, norms, t)
         summed = shares.sum(config.window.axes, keepdims=True, dtype=wide)
         return summed.astype(config.result)
     found = {0: t}
@@ -166,7 +166,8 @@ def _handed_out(
             told = partial(_told_back, p)
             (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
             found[edge.source] = _sum(found.get(edge.source), more)
-        return (found[0] * _sign(x.astype(accumulator))).astype(x.dtype)
+        shares = found[0]  # 0, not NaN, where x is NaN and no window reads it
+        return jnp.where(x < 0, -shares, shares).astype(x.dtype)
 
     def at_once(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
         told = partial(_told_once, p)
@@ -192,7 +193,7 @@ def _shared(
 
     def told(cell: Cell, windows: Windows, *arrays: jax.Array) -> jax.Array:
         t, sizes = (seen(array, dims, cell, windows) for array in arrays[:2])
-        return _share(p, sizes, of_windows(arrays[2], dims, windows)) * t
+        return _part(p, sizes, of_windows(arrays[2], dims, windows), t)
 
     (tangent,) = fold(lax.add, told, _ZERO, dims, ready(t, sizes, norms)).now()
     return tangent  # type: ignore[no-any-return]
@@ -202,8 +203,7 @@ def _told_back(
     p: float, place: Place, g: jax.Array, norms: jax.Array, sizes: jax.Array
 ) -> jax.Array:
     """What each cell gets from one of the windows that cover it."""
-    share = _share(p, sizes, norms) * g
-    return place.only(share)
+    return place.only(_part_back(p, sizes, norms, g))
 
 
 def _told_once(
@@ -211,7 +211,7 @@ def _told_once(
 ) -> jax.Array:
     """What each cell gets from a window that covers it, in one piece."""
     wide = x.astype(norms.dtype)
-    share = _share(p, jnp.abs(wide), norms) * g.astype(norms.dtype)
+    share = _part_back(p, jnp.abs(wide), norms, g.astype(norms.dtype))
     return jnp.where(wide < 0, -share, share)
 
 
@@ -320,14 +320,23 @@ def _join_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     norm = _join(p, *primals)
     pairs = zip(primals, tangents, strict=True)
-    one, other = (_share(p, size, norm) * t for size, t in pairs)
+    one, other = (_part(p, size, norm, t) for size, t in pairs)
     return norm, one + other
 
 
-def _share(p: float, size: jax.Array, norm: jax.Array) -> jax.Array:
-    """The derivative of a norm by one of its sizes; 1 if that is no smaller."""
+def _part_back(p: float, size: jax.Array, norm: jax.Array, g: jax.Array) -> jax.Array:
+    """What a size gets of the cotangent of a norm; 0 of 0, even if the norm is NaN."""
+    part = _part(p, size, norm, g)
+    return jnp.where(g == 0, jnp.zeros_like(part), part)
+
+
+def _part(p: float, size: jax.Array, norm: jax.Array, t: jax.Array) -> jax.Array:
+    """The derivative of a norm by one of its sizes, times `t`; 0 for a size of 0.
+
+    The derivative is 1 if the norm is no larger.
+    """
     apart = (size != 0) & ~(size >= norm)
     one = jnp.ones_like(size)
     ratio = jnp.where(apart, size, one) / jnp.where(apart, norm, one)
-    share = ratio if p == 2 else ratio ** (p - 1)
-    return jnp.where(size == 0, jnp.zeros_like(share), share)
+    part = (ratio if p == 2 else ratio ** (p - 1)) * t
+    return jnp.where(size == 0, jnp.zeros_like(part), part)

@@ -290,10 +290,11 @@ def lp_pool(
         ValueError: If `p` is not positive.
 
     Gradient:
-        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
-        windows whose norm is 0; NaN for cells that are, and for others but 0 in
-        windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of `|x|`. Both
-        modes; with `p=inf` forward mode inside `with jaxpool.forward_mode():`.
+        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0, to any order, for cells that
+        are 0 and for windows whose norm is 0; NaN for cells that are, and for others
+        but 0 in windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of
+        `|x|`. Both modes; with `p=inf` forward mode inside
+        `with jaxpool.forward_mode():`.
 
     References:
         `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a

@@ -4,12 +4,14 @@ Written from PyTorch's and XLA's rules (output size, ceil mode, divisor, owner o
 a maximum), sharing nothing with the library: no jax and no jaxpool is imported.
 A window is the list of its valid cells in row-major order; padded and masked
 cells are simply not in the list. `pool` is the value, `grad` the exact gradient
-of `sum(g * pool(x))`.
+of `sum(g * pool(x))`; `pull`, `push` and `curve` are the derivatives of what
+`windowed` or `binned` returns.
 """
 
 import itertools
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,7 +34,14 @@ def _pads(padding, size, win, stride, dil):
     return _per_axis(padding, 2)
 
 
-def _axis_windows(size, win, stride, padding, dil, ceil_mode):
+def _repeated(i, size, mode):
+    """The cell that padding which is data repeats at place `i`."""
+    if mode == "reflect":
+        return -i if i < 0 else min(i, 2 * (size - 1) - i)
+    return i % size if mode == "wrap" else min(max(i, 0), size - 1)
+
+
+def _axis_windows(size, win, stride, padding, dil, ceil_mode, mode=None):
     """One (valid cells, number of cells not in the ceil overhang) per output."""
     lo, hi = _pads(padding, size, win, stride, dil)
     room = size + lo + hi - (win - 1) * dil - 1
@@ -42,11 +51,20 @@ def _axis_windows(size, win, stride, padding, dil, ceil_mode):
     for o in range(out):
         cells = [o * stride - lo + k * dil for k in range(win)]
         valid = [i for i in cells if 0 <= i < size]
+        if mode is not None:
+            valid = [_repeated(i, size, mode) for i in cells if -lo <= i < size + hi]
         yield valid, sum(i < size + hi for i in cells)
 
 
 def windows(
-    shape, window, strides=None, padding="VALID", dilation=1, axes=None, ceil_mode=False
+    shape,
+    window,
+    strides=None,
+    padding="VALID",
+    dilation=1,
+    axes=None,
+    ceil_mode=False,
+    padding_mode=None,
 ):
     """Output shape over the pooled axes, and per output its cells and pool size.
 
@@ -59,7 +77,7 @@ def windows(
     strides = window if strides is None else strides
     paddings = (padding,) * ndim if isinstance(padding, str) else padding
     rows = [
-        list(_axis_windows(shape[a], win, stride, pad, dil, ceil_mode))
+        list(_axis_windows(shape[a], win, stride, pad, dil, ceil_mode, padding_mode))
         for a, win, stride, pad, dil in zip(
             axes,
             *(_per_axis(v, ndim) for v in (window, strides, paddings, dilation)),
@@ -90,54 +108,138 @@ def _reduce(v, kind, divisor, p):
         return v.sum(), np.ones(v.size)
     if kind == "avg":
         return v.sum() / divisor, np.full(v.size, 1 / divisor)
+    if kind == "prod":
+        return v.prod(), np.array([np.delete(v, i).prod() for i in range(v.size)])
     if math.isinf(p):
         y, owner = _reduce(np.abs(v), "max", divisor, p)
         return y, owner * np.sign(v)
     y = (np.abs(v) ** p).sum() ** (1 / p)
-    return y, np.sign(v) * (np.abs(v) / y) ** (p - 1) if y else np.zeros(v.size)
+    with np.errstate(all="ignore"):
+        ratio = np.where(np.abs(v) == y, 1, np.abs(v) / y)  # also of infinities
+        return y, np.where(v == 0, 0, np.sign(v) * ratio ** (p - 1))
 
 
-def pool_and_grad(
+class Pooled(NamedTuple):
+    """A pool, cell by cell.
+
+    `index` is each winner's flat index over the pooled axes, -1 where there is none.
+    A row says for one output, with those axes last, which cells it has, their values,
+    and its derivative by each. Outputs without a valid cell have no row.
+    """
+
+    y: np.ndarray
+    index: np.ndarray
+    rows: list
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+
+def _pooled(
     x,
-    g,
     kind,
-    window,
-    *,
-    where=None,
+    axes,
+    out,
+    table_of,
+    where=True,
     empty_value=0,
     count_include_pad=False,
     divisor=None,
     p=2.0,
-    axes=None,
-    **geometry,
 ):
+    """Pool the cells that `table_of(b)` has for index `b` into the other axes."""
+    x, last = np.asarray(x), range(-len(axes), 0)
+    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    cells = np.moveaxis(x.astype(wide), axes, last)
+    mask = np.moveaxis(np.broadcast_to(where, x.shape), axes, last)
+    batch, sizes = cells.shape[: -len(axes)], cells.shape[-len(axes) :]
+    y = np.full(batch + out, empty_value, wide)
+    index, rows = np.full(batch + out, -1), []
+    for b in np.ndindex(*batch):
+        for o, (inside, pool_size) in table_of(b).items():
+            valid = [i for i in inside if mask[b + i]]
+            if not valid:
+                continue
+            count = len(valid)
+            if count_include_pad:  # masked cells never count, padded ones do
+                count += pool_size - len(inside)
+            v = np.array([cells[b + i] for i in valid])
+            y[b + o], slopes = _reduce(v, kind, divisor or count, p)
+            rows.append((b + o, [b + i for i in valid], v, slopes))
+            if kind in ("max", "min"):
+                index[b + o] = np.ravel_multi_index(valid[slopes.argmax()], sizes)
+    y, index = (np.moveaxis(a, last, axes) for a in (y, index))
+    return Pooled(y, index, rows, x.shape, tuple(axes))
+
+
+def _moved(pooled, array):
+    """Pooled axes last."""
+    return np.moveaxis(np.asarray(array), pooled.axes, range(-len(pooled.axes), 0))
+
+
+def pull(pooled, g=None):
+    """The gradient of `sum(g * y)`; `g=None` means all ones."""
+    g = _moved(pooled, np.ones(pooled.y.shape) if g is None else g)
+    dx = _moved(pooled, np.zeros(pooled.shape, pooled.y.dtype)).copy()
+    for o, cells, _, slopes in pooled.rows:
+        for cell, slope in zip(cells, slopes, strict=True):
+            if slope and g[o] != 0:  # nothing of nothing, even if the slope is NaN
+                dx[cell] += slope * g[o]
+    return np.moveaxis(dx, range(-len(pooled.axes), 0), pooled.axes)
+
+
+def push(pooled, t):
+    """The tangent of `y` for the tangent `t` of `x`."""
+    t, ty = _moved(pooled, t), _moved(pooled, np.zeros_like(pooled.y)).copy()
+    for o, cells, _, slopes in pooled.rows:
+        ty[o] = sum(s * t[c] for c, s in zip(cells, slopes, strict=True) if s)
+    return np.moveaxis(ty, range(-len(pooled.axes), 0), pooled.axes)
+
+
+def curve(pooled, g, t, p):
+    """The derivative of `pull(g)` along `t`, of p-norms of cells that are not 0."""
+    g, t = _moved(pooled, g), _moved(pooled, t)
+    norms = _moved(pooled, pooled.y)
+    ddx = _moved(pooled, np.zeros(pooled.shape)).copy()
+    for o, cells, v, slopes in pooled.rows:
+        tv = np.array([t[c] for c in cells])
+        dy, ratio = slopes @ tv, np.abs(v) / norms[o]
+        ds = (p - 1) * (ratio ** (p - 2) * tv - slopes * dy) / norms[o]
+        for cell, d in zip(cells, ds, strict=True):
+            ddx[cell] += d * g[o]
+    return np.moveaxis(ddx, range(-len(pooled.axes), 0), pooled.axes)
+
+
+def windowed(x, kind, window, *, axes=None, where=None, **options):
+    """Pool `x` by windows; see `Pooled`. `kind` may be "prod" too."""
+    names = ("strides", "padding", "dilation", "ceil_mode", "padding_mode")
+    geometry = {name: options.pop(name) for name in names if name in options}
+    axes = _pooled_axes(np.ndim(x), window, axes)
+    out, table = windows(np.shape(x), window, axes=axes, **geometry)
+    where = True if where is None else where
+    return _pooled(x, kind, axes, out, lambda b: table, where=where, **options)
+
+
+def binned(x, kind, bins, axes):
+    """Pool `x` by bins; see `Pooled`, and `bins_and_grad`."""
+    axes = tuple(a % np.ndim(x) for a in axes)
+    others = np.ndim(x) - len(axes)
+    out = tuple(map(len, bins((0,) * others)))
+
+    def table_of(b):
+        ranges = bins(b)
+        inside = {
+            o: list(itertools.product(*(r[i] for r, i in zip(ranges, o, strict=True))))
+            for o in np.ndindex(*out)
+        }
+        return {o: (cells, len(cells)) for o, cells in inside.items()}
+
+    return _pooled(x, kind, axes, out, table_of)
+
+
+def pool_and_grad(x, g, kind, window, **options):
     """`pool(x)` and the gradient of `sum(g * pool(x))`; `g=None` means all ones."""
-    x = np.asarray(x)
-    axes = _pooled_axes(x.ndim, window, axes)
-    last = range(-len(axes), 0)
-    out, table = windows(x.shape, window, axes=axes, **geometry)
-
-    cells = np.moveaxis(x.astype(np.result_type(x.dtype, np.float64)), axes, last)
-    mask = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape)
-    mask = np.moveaxis(mask, axes, last)
-    batch = cells.shape[: -len(axes)]
-    y = np.full(batch + out, empty_value, cells.dtype)
-    g = np.ones(y.shape) if g is None else np.moveaxis(np.asarray(g), axes, last)
-    dx = np.zeros(cells.shape, cells.dtype)
-
-    for b, o in itertools.product(np.ndindex(*batch), table):
-        inside, pool_size = table[o]
-        valid = [b + i for i in inside if mask[b + i]]
-        if not valid:
-            continue
-        count = len(valid)
-        if count_include_pad:  # masked cells never count, padded ones do
-            count += pool_size - len(inside)
-        v = np.array([cells[i] for i in valid])
-        y[b + o], slope = _reduce(v, kind, divisor or count, p)
-        for i, slope_i in zip(valid, slope, strict=True):
-            dx[i] += slope_i * g[b + o]
-    return np.moveaxis(y, last, axes), np.moveaxis(dx, last, axes)
+    pooled = windowed(x, kind, window, **options)
+    return pooled.y, pull(pooled, g)
 
 
 def pool(x, kind, window, **kwargs):
@@ -164,38 +266,24 @@ def bins_and_grad(x, g, kind, bins, axes):
     `bins(b)` is a list of ranges of cells for each pooled axis, `b` being an index into
     the other axes. `kind` is "max" or "avg", which has no winner: its index is -1.
     """
-    x, axes = np.asarray(x), tuple(a % x.ndim for a in axes)
-    last = range(-len(axes), 0)
-    cells = np.moveaxis(x.astype(np.result_type(x.dtype, np.float64)), axes, last)
-    batch, sizes = cells.shape[: -len(axes)], cells.shape[-len(axes) :]
-    out = tuple(map(len, bins((0,) * len(batch))))
-    y, index = np.zeros(batch + out, cells.dtype), np.full(batch + out, -1)
-    g = np.ones(y.shape) if g is None else np.moveaxis(np.asarray(g), axes, last)
-    dx = np.zeros_like(cells)
-    for b in np.ndindex(*batch):
-        ranges = bins(b)
-        for o in np.ndindex(*out):
-            inside = list(
-                itertools.product(*(r[i] for r, i in zip(ranges, o, strict=True)))
-            )
-            v = np.array([cells[b + i] for i in inside])
-            y[b + o], slope = _reduce(v, kind, len(v), None)
-            for i, slope_i in zip(inside, slope, strict=True):
-                dx[b + i] += slope_i * g[b + o]
-            if kind == "max":
-                index[b + o] = np.ravel_multi_index(inside[v.argmax()], sizes)
-    return tuple(np.moveaxis(a, last, axes) for a in (y, dx, index))
+    pooled = binned(x, kind, bins, axes)
+    return pooled.y, pull(pooled, g), pooled.index
 
 
 def adaptive(x, g, kind, output_shape, axes=None):
     """Adaptive pool: value, gradient and indices."""
-    axes = _pooled_axes(x.ndim, output_shape, axes)
+    return bins_and_grad(x, g, kind, *adapted(x.shape, output_shape, axes))
+
+
+def adapted(shape, output_shape, axes=None):
+    """The bins of an adaptive pool, and its axes, as `bins_and_grad` takes them."""
+    axes = _pooled_axes(len(shape), output_shape, axes)
     outs = _per_axis(output_shape, len(axes))
     bins = [
-        adaptive_bins(x.shape[a], x.shape[a] if out is None else out)
+        adaptive_bins(shape[a], shape[a] if out is None else out)
         for a, out in sorted(zip(axes, outs, strict=True))
     ]
-    return bins_and_grad(x, g, kind, lambda b: bins, sorted(axes))
+    return lambda b: bins, sorted(axes)
 
 
 def fractional_windows(size, out, window, u):
@@ -220,10 +308,13 @@ def fractional_steps(size, out, u, overlapping=False):
     ]
 
 
-def fractional(
-    x,
-    g,
-    kind,
+def fractional(x, g, kind, window, output_shape, **draw):
+    """Fractional pool: value, gradient and indices."""
+    return bins_and_grad(x, g, kind, *drawn(x.shape, window, output_shape, **draw))
+
+
+def drawn(
+    shape,
     window,
     output_shape,
     *,
@@ -232,20 +323,74 @@ def fractional(
     rule="window",
     overlapping=False,
 ):
-    """Fractional pool: value, gradient and indices."""
-    given = _pooled_axes(x.ndim, output_shape, axes)
+    """The bins of a fractional pool, and its axes, as `bins_and_grad` takes them."""
+    given = _pooled_axes(len(shape), output_shape, axes)
     axes, outs = sorted(given), _per_axis(output_shape, len(given))
-    others = [n for a, n in enumerate(x.shape) if a not in axes]
+    others = [n for a, n in enumerate(shape) if a not in axes]
     samples = np.broadcast_to(samples, (*others, len(axes)))
     windows = _per_axis(window, len(axes))
 
     def axis_bins(a, u):
         i = given.index(a)
         if rule == "window":
-            return fractional_windows(x.shape[a], outs[i], windows[i], u[i])
-        return fractional_steps(x.shape[a], outs[i], u[i], overlapping)
+            return fractional_windows(shape[a], outs[i], windows[i], u[i])
+        return fractional_steps(shape[a], outs[i], u[i], overlapping)
 
     def bins(b):
         return [axis_bins(a, samples[b]) for a in axes]
 
-    return bins_and_grad(x, g, kind, bins, axes)
+    return bins, axes
+
+
+def unpooled(values, indices, output_shape, axes):
+    """Each value where its flat index over the ascending `axes` says; see `Pooled`.
+
+    The last of several values of one cell wins. -1 stands for no cell.
+    """
+    x, last = np.asarray(values), range(-len(axes), 0)
+    places = np.moveaxis(np.arange(x.size).reshape(x.shape), axes, last)
+    flat = np.moveaxis(np.asarray(indices), axes, last)
+    batch = flat.shape[: -len(axes)]
+    held = np.full(batch + tuple(output_shape), -1)
+    for b in np.ndindex(*batch):
+        for place, index in zip(places[b].ravel(), flat[b].ravel(), strict=True):
+            if index >= 0:
+                held[b + np.unravel_index(index, output_shape)] = place
+    held = np.moveaxis(held, last, axes)
+    y = np.zeros(held.shape, np.complex128 if x.dtype.kind == "c" else np.float64)
+    rows = []
+    for o, place in np.ndenumerate(held):
+        if place >= 0:
+            cell = np.unravel_index(place, x.shape)
+            y[o] = x[cell]
+            rows.append((o, [cell], np.array([y[o]]), np.ones(1)))
+    return Pooled(y, np.full(y.shape, -1), rows, x.shape, ())
+
+
+def counted_axes(rank, pooled, convention):
+    """The axes that indices count over, the slowest first."""
+    if convention in ("jaxpool", "torch"):
+        return list(pooled)
+    if convention == "tf":
+        return list(range(1, rank))
+    if convention == "onnx_column_major":
+        return [a for a in range(rank) if a not in pooled] + list(pooled)[::-1]
+    return list(range(rank))
+
+
+def convert(indices, shape, source, target, pooled):
+    """Indices of one convention in another, through the coordinates of each cell."""
+    converted = np.array(indices)
+    for place, index in np.ndenumerate(indices):
+        if index < 0:
+            continue
+        cell = list(place)  # right on the axes that are not pooled
+        counted = counted_axes(len(shape), pooled, source)
+        found = np.unravel_index(index, [shape[a] for a in counted])
+        for axis, coordinate in zip(counted, found, strict=True):
+            cell[axis] = coordinate
+        counted = counted_axes(len(shape), pooled, target)
+        converted[place] = np.ravel_multi_index(
+            [cell[a] for a in counted], [shape[a] for a in counted]
+        )
+    return converted
