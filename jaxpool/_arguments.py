@@ -5,19 +5,20 @@ form that the kernels take. Checks run inside `about`, which says for which inpu
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from jaxpool import _axes, _dtypes
 from jaxpool._dtypes import FLOAT32
 from jaxpool._lowering import Implementation, check_implementation
 from jaxpool._sizes import is_symbolic
-from jaxpool._window import Window
+from jaxpool._window import Window, as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
@@ -68,6 +69,16 @@ def about(shape: Any, name: str = "x") -> Iterator[None]:
         if type(error) not in (TypeError, ValueError):
             raise  # one of jax's own, about an array that was traced
         raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
+
+
+def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as sizes that an array can have, some of which may be symbolic."""
+    if not isinstance(shape, (tuple, list)):
+        return as_shape(shape)
+    symbolic = [bool(is_symbolic_dim(size)) for size in shape]
+    known = as_shape([0 if s else n for n, s in zip(shape, symbolic, strict=True)])
+    each = zip(shape, known, symbolic, strict=True)
+    return tuple(n if is_symbol else own for n, own, is_symbol in each)
 
 
 def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:

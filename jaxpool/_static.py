@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from jax.export import is_symbolic_dim
-
-from jaxpool._arguments import about
+from jaxpool._arguments import about, as_sizes
 from jaxpool._docs import documented
 from jaxpool._lowering import PLATFORMS, Implementation, choose
-from jaxpool._window import Ints, Padding, as_shape, resolve
+from jaxpool._window import Ints, Padding, resolve
 
 
 @documented(padding="it only adds to the size")
@@ -102,13 +100,3 @@ def implementation_for(
             )
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
     return choose(platform, resolved)
-
-
-def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
-    """`shape` as sizes that an array can have, some of which may be symbolic."""
-    if not isinstance(shape, (tuple, list)):
-        return as_shape(shape)
-    symbolic = [bool(is_symbolic_dim(size)) for size in shape]
-    known = as_shape([0 if s else n for n, s in zip(shape, symbolic, strict=True)])
-    each = zip(shape, known, symbolic, strict=True)
-    return tuple(n if is_symbol else own for n, own, is_symbol in each)

@@ -11,13 +11,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool import _dtypes
-from jaxpool._arguments import about, as_array, as_given, as_indices
+from jaxpool._arguments import about, as_array, as_given, as_indices, as_sizes
 from jaxpool._axes import Ints, as_ints, check_at_least, pooled_axes, resolve_axes
 from jaxpool._entry import enter
 from jaxpool._linear import linear
 from jaxpool._sharding import Sizes
 from jaxpool._sizes import is_symbolic
-from jaxpool._static import as_sizes
 from jaxpool._symbolic import as_number
 from jaxpool._window import check_countable
 

@@ -87,6 +87,15 @@ def test_gradients_of_norms(norm, window, stride, x, g, want):
             np.testing.assert_allclose((tangent * cotangent).sum(), along, 1e-5)
 
 
+def test_float16_has_powers_for_roots():
+    """Found by the attack: of -0 and -inf, a root is -0 or NaN, a power 0."""
+    x = jnp.asarray([[[1, -INF]]], np.float16)
+    np.testing.assert_array_equal(F.lp_pool1d(x, -0.5, 2), [[[1]]])
+    x = jnp.asarray([[[-0.0, 0]]], np.float16)
+    slopes = jax.grad(lambda x: F.lp_pool1d(x, 1.5, 2).sum())(x)
+    same(slopes, [[[0, 0]]])
+
+
 SHAPED = np.ones((2, 2, 4, 3, 3), np.float32)
 OVERHANG = {"padding": (0, 1, 2), "ceil_mode": True}
 TALL = np.ones((1, 1, 3, 3, 1), np.float32)
