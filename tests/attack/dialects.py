@@ -835,6 +835,18 @@ ACCEPTED = {
         "refused there",
         told("no len|concatenate tuple|not iterable|subscript|inconsistent dtypes"),
     ),
+    "several batch axes": Accepted(
+        "explicit padding works with any number of batch axes, in Flax with one",
+        "flax",
+        "refused there",
+        told("safe_zip"),
+    ),
+    "booleans for integers": Accepted(
+        "True is no size of a window",
+        "flax",
+        "refused here",
+        told(r"must be an int .*\bTrue\b"),
+    ),
     "no window": Accepted(
         "at least one axis is pooled, in Flax none may be",
         "flax",
