@@ -167,7 +167,8 @@ def _handed_out(
             (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
             found[edge.source] = _sum(found.get(edge.source), more)
         shares = found[0]  # 0, not NaN, where x is NaN and no window reads it
-        return jnp.where(x < 0, -shares, shares).astype(x.dtype)
+        signed = jnp.where(x < 0, -shares, shares)
+        return jnp.where(x == 0, jnp.zeros_like(signed), signed).astype(x.dtype)
 
     def at_once(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
         told = partial(_told_once, p)

@@ -49,8 +49,8 @@ ORDER = (
     "_entry|_integers",
     "_pooling",
     "_binning",
-    "_padding",
-    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_static|_halo",
+    "_padding|_static",
+    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_halo",
     "_modules",
     "linen|nnx",
 )

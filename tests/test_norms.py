@@ -121,6 +121,9 @@ def test_a_cell_that_is_zero_of_either_sign_gets_no_gradient(p, implementation):
     whole = functools.partial(jaxpool.global_lp_pool, axes=0, p=p)
     got = jax.grad(whole)(x[:2])
     np.testing.assert_array_equal(got, [0, 0])
+    alone = functools.partial(jaxpool.lp_pool, window=1, **kwargs)
+    got = jax.grad(lambda x: alone(x).sum())(x)
+    np.testing.assert_array_equal(got, [0, 0, 1, 0, -1, 0, 0, 0])
 
 
 @pytest.mark.parametrize("implementation", ["slices", "doubling", "reduce_window"])
