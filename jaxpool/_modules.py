@@ -1,8 +1,9 @@
 """What the Flax modules are, without Flax: the options of a pool, and its function."""
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
@@ -38,7 +39,6 @@ class Options:
     """Options of a function as fields, which are checked when they are set."""
 
     _function: ClassVar[Callable[..., Any]]
-    _not_options: ClassVar[set[str]] = {"parent", "name"}  # Linen's
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Make options hashable: Flax keeps them as static data."""
@@ -55,10 +55,16 @@ class Options:
 
     @classmethod
     def _names(cls) -> set[str]:
-        return {field.name for field in fields(cls)} - cls._not_options
+        """The fields that the function takes: Flax, and subclasses, have others."""
+        return {field.name for field in fields(cls)} & _parameters(cls._function)
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in sorted(self._names())}
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 class Pool(Options):
@@ -142,7 +148,6 @@ class FractionalPool(Pool):
     overlapping: bool = False
     deterministic: bool = False
     rng_collection: str = "pooling"
-    _not_options = Pool._not_options | {"deterministic", "rng_collection", "rngs"}
 
     def _check(self) -> None:
         super()._check()

@@ -1,6 +1,7 @@
 """The Flax modules: same results as the functions, inside what Flax users build."""
 
 import pickle
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -360,6 +361,19 @@ def test_A10_options_that_are_set_later_are_frozen_too():
     module.window = jnp.array([3, 3])
     assert module.window == (3, 3)
     assert nnx.jit(lambda m, x: m(x))(module, X).shape == (2, 2, 2, 3)
+
+
+def test_subclasses_may_have_fields_of_their_own():
+    class Named(jaxpool.linen.MaxPool):
+        stage: str = "stem"
+
+    assert Named((2, 2), stage="head").apply({}, X).shape == (2, 3, 3, 3)
+
+    @dataclass(eq=False, repr=False)
+    class Staged(jaxpool.nnx.MaxPool):
+        stage: str = "stem"
+
+    assert Staged((2, 2), stage="head")(X).shape == (2, 3, 3, 3)
 
 
 def test_A10_traced_options_are_refused():
