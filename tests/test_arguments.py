@@ -451,8 +451,6 @@ class Wrapped:
 @pytest.mark.parametrize("name", every.functions() | every.dialects())
 def test_A13_array_likes_anywhere(name, wrap):
     call, a = (every.functions() | every.dialects())[name], every.arrays()
-    if "torch" in name and wrap is Wrapped:
-        pytest.skip("of the branch that mends compat.torch")
     wrapped = {key: wrap(value) for key, value in a.items()}
     for got, want in zip(
         jax.tree.leaves(call(wrapped)), jax.tree.leaves(call(a)), strict=True

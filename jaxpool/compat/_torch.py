@@ -12,7 +12,14 @@ from jax import lax
 
 import jaxpool
 from jaxpool import _pooling
-from jaxpool._arguments import about, as_array, as_indices, check_flag, known_range
+from jaxpool._arguments import (
+    about,
+    as_array,
+    as_given,
+    as_indices,
+    check_flag,
+    known_range,
+)
 from jaxpool._axes import as_int
 from jaxpool._entry import enter
 from jaxpool._linear import linear
@@ -111,8 +118,9 @@ def avg_pool(
     window = _resolved(x, geometry, ceil_mode)
     if rank == 3:
         _check_fits(x, window)
-    if input.dtype == np.int64:
-        _check_sums(input, window.cells)
+    given = as_given("input", input)
+    if given.dtype == np.int64:
+        _check_sums(given, window.cells)
         return enter(
             _truncated_average, (window, count_include_pad, divisor), window, x
         )

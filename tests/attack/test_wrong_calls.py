@@ -19,12 +19,14 @@ ERRORS = (ValueError, TypeError, NotImplementedError)
 
 def fault(case):
     """What is wrong with how a case is refused, if anything is."""
+    is_torch = case.name.startswith("torch.")
     try:
-        asks_types = case.argument in ("op", "reduce_fn", "key")  # as jax.eval_shape
-        with contextlib.nullcontext() if asks_types else jax.no_tracing():
+        # jax.eval_shape traces; PyTorch's arrays become jax's before they are checked.
+        may_trace = case.argument in ("op", "reduce_fn", "key") or is_torch
+        with contextlib.nullcontext() if may_trace else jax.no_tracing():
             case()
     except Exception as error:
-        if type(error) not in ERRORS:
+        if type(error) not in (*ERRORS, *[RuntimeError] * is_torch):
             return f"{type(error).__name__}: {error!s:.100}"
         if not re.search(rf"\b{case.argument}\b", str(error)):
             return f"does not name it: {error!s:.100}"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxpool
-from jaxpool.compat import flax, keras, onnx
+from jaxpool.compat import flax, keras, onnx, torch
 
 X = np.arange(48, dtype=np.float32).reshape(1, 4, 6, 2)  # [n, h, w, c]
 ROW = np.arange(8, dtype=np.float32)
@@ -231,6 +231,36 @@ BAD: dict[str, list[Any]] = {
     "outputs": [0, 3, None, "2", (1, 2)],
 }
 BAD["inputs"] = BAD["X"] = BAD["x"]
+PLACES_OF_TORCH = np.zeros((1, 2, 4, 6), int)
+# Of PyTorch, whose flags may be 0 or 1, and whose ints may be one in a sequence.
+TORCH: dict[str, list[Any]] = {
+    "input": [*NO_ARRAYS, *NO_NUMBERS, ROW, X[0, 0, 0, 0], X[..., None, None] + 0],
+    "kernel_size": [*NO_SIZES, (), (2, 2, 2, 2, 2), (100, 2), "SAME"],
+    "stride": [*NO_INTS, (1, 1, 1, 1), (0, 1), (1, -1), 0, "SAME"],
+    "padding": [*NO_INTS, None, (1, 1, 1, 1), -1, (0, -1), 2, (2, 0), "same"],
+    "dilation": [*NO_INTS, None, (), (1, 1, 1, 1), (0, 1), (1, -1), 0],
+    "ceil_mode": ["no", 1.0, None, Named()],
+    "count_include_pad": ["no", 1.0, None, Named()],
+    "return_indices": ["no", 1.0, None, Named()],
+    "divisor_override": ["a", 1j, [2], 0, 2.5, Named()],
+    "norm_type": ["a", None, [2.0], 1j, 0, Named(), b"1"],
+    "output_size": [
+        "22",
+        {2, 3},
+        {2: 2},
+        (2.5, 2),
+        2.5,
+        (2, 2, 2, 2),
+        Named(),
+        -3,
+        (-1, 2),
+    ],
+    "output_ratio": ["a", 0.5, (0.5,), (1.0, 0.5), (1.5, 0.5), (0.5, None)],
+    "_random_samples": ["a", 0.5, [0.5, 0.5], ROW, Named(), X.astype(int)],
+    "key": BAD["key"],
+    "indices": [None, "01", 3, [0, 1], Named(), X, X > 3, PLACES_OF_TORCH[0, 0]]
+    + [np.full((1, 2, 4, 6), n) for n in (-1, 10**6, 2**32, -(2**40))],
+}
 
 NHWC, NCHW = jnp.asarray(X), jnp.asarray(X.transpose(0, 3, 1, 2))
 PLACES = jnp.zeros(X.shape, np.int32)
@@ -335,7 +365,28 @@ def dialects() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         made[f"onnx.{name}"] = getattr(onnx, name), {"X": NCHW, "kernel_shape": (2, 2)}
     for name in ("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"):
         made[f"onnx.{name}"] = getattr(onnx, name), {"X": NCHW}
+    for name, function in vars(torch).items():
+        if name.endswith("2d"):
+            made[f"torch.{name}"] = function, _right_of_torch(name)
+    call, right = made["torch.fractional_max_pool2d"]
+    by_ratio = right | {"output_size": None, "output_ratio": (0.5, 0.5)}
+    made["torch.fractional_max_pool2d-ratio"] = call, by_ratio
     return made
+
+
+def _right_of_torch(name: str) -> dict[str, Any]:
+    """The arguments of a function of PyTorch in 2-D that it must have."""
+    right: dict[str, Any] = {"input": NCHW}
+    if "adaptive" in name:
+        return right | {"output_size": (3, 4)}
+    right["kernel_size"] = (2, 2)
+    if "fractional" in name:
+        right |= {"output_size": (2, 3), "key": jax.random.key(0)}
+    elif "unpool" in name:
+        right["indices"] = jnp.asarray(PLACES_OF_TORCH, np.int32)
+    elif "lp" in name:
+        right["norm_type"] = 2.0
+    return right
 
 
 # What is wrong elsewhere, and here is not.
@@ -343,6 +394,13 @@ RIGHT = {
     ("output_shape", "(2, None)"): "adaptive",
     **{("ceil_mode", flag): "onnx." for flag in "01"},
     **{("count_include_pad", flag): "onnx." for flag in "01"},
+    # PyTorch computes a size from these, and asks nothing else of them.
+    **{
+        ("kernel_size", n): "unpool2d"
+        for n in ("0", "-3", "(0, 2)", "(-1, 2)", "(100, 2)")
+    },
+    **{("stride", n): "unpool2d" for n in ("0", "(0, 1)")},
+    **{("padding", n): "unpool2d" for n in ("-1", "(0, -1)", "2", "(2, 0)")},
 }
 
 
@@ -351,7 +409,10 @@ def cases() -> list[Case]:
     made = []
     for name, (call, right) in (functions() | modules() | dialects()).items():
         for argument in inspect.signature(call).parameters:
-            for value in BAD.get(argument, []):
+            bad = TORCH if name.startswith("torch.") else BAD
+            if argument == "output_ratio" and not right.get(argument):
+                continue  # a size is given, which goes before
+            for value in bad.get(argument, []):
                 if RIGHT.get((argument, repr(value)), "nothing") in name.lower():
                     continue
                 is_made = getattr(value, "__qualname__", "").startswith("generator.")
