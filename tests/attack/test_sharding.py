@@ -146,6 +146,15 @@ FAILED = [
         explicit=True,
     ),
     row(
+        "cotangents_that_do_not_divide_by_name",
+        "sum_pool",
+        image("float32", 24, spec=("a",)),
+        DILATED | {"implementation": "reduce_window"},
+        {"a": 8},
+        explicit=True,
+        mode="grad",
+    ),
+    row(
         "winners_of_single_cells",
         "adaptive_max_pool_with_indices",
         image("float32", 1, 4, 4, spec=(None, None, "a")),
