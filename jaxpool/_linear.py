@@ -14,6 +14,7 @@ from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from jaxpool._lowering import is_portable
+from jaxpool._partitioner import loose_back
 
 _linear_p = Primitive("jaxpool_linear")
 
@@ -30,7 +31,7 @@ def linear(
     In a portable program jax transposes the function itself.
     """
     if is_portable():
-        return function(known, x)
+        return loose_back(function(known, x))  # jax pads what comes back
     leaves, container = jax.tree.flatten(known)
 
     def unpacked(function: Callable[..., jax.Array], *arrays: Any) -> jax.Array:

@@ -7,7 +7,7 @@ from tests.attack.sharding import Array, Case, draw, failure_of
 SEED, CASES = 0, 24
 
 
-def case(name, x, options, mesh, others=None, explicit=False, mode="both", data=0):
+def case(name, x, options, mesh, others=None, explicit=False, mode="both", data=1):
     return Case(name, x, options, others or {}, mesh, explicit, mode, data)
 
 
@@ -74,12 +74,21 @@ FAILED = [
         explicit=True,
     ),
     row(
+        "E4_cotangent_of_a_mask_that_is_split_otherwise",
+        "avg_pool",
+        image("float32", 2, 4, 1, 8, spec=(None, "a", None, None)),
+        {"window": 4, "axes": 1},
+        {"a": 4, "b": 2},
+        {"where": image("bool", 2, 4, 1, 8, spec=("b", None, None, None))},
+        explicit=True,
+    ),
+    row(
         "E4_axis_of_one_cell_that_is_split",
         "lp_pool",
         image("float32", 2, 1, 1, 8, spec=(None, "b", None, None)),
         {"window": 1, "axes": 1, "p": 2},
-        {"a": 4, "b": 1},
-        {"where": image("bool", 2, 1, 1, 1, spec=(None,) * 4)},
+        {"a": 2, "b": 1},
+        {"where": image("bool", 2, 1, 1, 1, spec=("a", None, None, None))},
         explicit=True,
     ),
     *(
@@ -125,6 +134,7 @@ FAILED = [
         {"window": 16, "strides": 2, "dilation": 2, "padding": "SAME", "axes": 0}
         | {"implementation": "reduce_window"},
         FOUR,
+        explicit=True,
         mode="grad",
     ),
     row(
@@ -134,6 +144,15 @@ FAILED = [
         DILATED | {"op": "add"},
         {"a": 8},
         explicit=True,
+    ),
+    row(
+        "cotangents_that_do_not_divide_by_name",
+        "sum_pool",
+        image("float32", 24, spec=("a",)),
+        DILATED | {"implementation": "reduce_window"},
+        {"a": 8},
+        explicit=True,
+        mode="grad",
     ),
     row(
         "winners_of_single_cells",
