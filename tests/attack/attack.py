@@ -207,6 +207,8 @@ def _drawn(r, function, seed):
     if function == "avg_pool":
         options["count_include_pad"] = r.random() < 0.4
         options["divisor"] = r.choice((None, None, 3, -0.5))
+    if options["dtype"] == POWERS and ("window" in options or "keepdims" in options):
+        options["empty_value"] = 1  # it has no 0
     case = dataclasses.replace(case, **options)
     return dataclasses.replace(case, ways=_drawn_ways(r, case))
 
@@ -534,7 +536,7 @@ def options_of(case):
         put("keepdims", case.keepdims, False)
     if case.kind == "lp":
         options["p"] = _number(r, case.p)
-    if case.where is not None and case.empty_value != 0:
+    if case.empty_value != 0:
         options["empty_value"] = _number(r, case.empty_value)
     if case.function == "pool":
         init, ops = OPS[case.op]
@@ -642,11 +644,8 @@ def outputs(case, arrays):
 
 def reference(case, x, extra):
     """The same call of the oracle."""
-    masked = (
-        {"where": extra, "empty_value": case.empty_value}
-        if case.where is not None
-        else {}
-    )
+    masked = {"where": None if case.where is None else extra}
+    masked["empty_value"] = case.empty_value
     if "adaptive" in case.function:
         return oracle.binned(
             x, case.kind, *oracle.adapted(x.shape, case.output_shape, case.axes)
@@ -684,7 +683,7 @@ def reference(case, x, extra):
     }
     geometry |= {"axes": case.axes, "ceil_mode": case.ceil_mode}
     if case.function == "pool":
-        masked = {"empty_value": options_of(case)["init"]}
+        masked["empty_value"] = options_of(case)["init"]
     if case.function == "avg_pool":
         masked |= {"divisor": case.divisor, "count_include_pad": case.count_include_pad}
     return oracle.windowed(

@@ -9,11 +9,13 @@ import dataclasses
 import functools
 import math
 import pickle
+import re
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 from flax import nnx as flax_nnx
 from jax.experimental import checkify
@@ -280,21 +282,18 @@ def _check_mapped(row, mapped, x, others, is_split):
 def tabulated(row):
     """The modules describe themselves, alone and among others."""
     x, *others = row.arrays()
-    others = [] if row.others is _mask else others  # options of the call, not needed
-    if row.others in (_samples, _keys):
-        streams = {"rngs": flax_nnx.Rngs(pooling=0)}
-        others = []
-    else:
-        streams = {}
+    is_drawn = row.others in (_samples, _keys)
+    others = [] if is_drawn or row.others is _mask else others
+    streams = {"rngs": flax_nnx.Rngs(pooling=0)} if is_drawn else {}
     built = "".join(map(str.title, row.base.split("_")))
+    wide = {"console_kwargs": {"width": 300}}
     module = getattr(nnx, built)(**_unpooling(row), **streams)
-    assert built in flax_nnx.tabulate(module, x, *others)
+    assert built in flax_nnx.tabulate(module, x, *others, **wide)
     if not others:
-        model = flax_nnx.Sequential(module)
-        assert built in flax_nnx.tabulate(model, x)
+        assert built in flax_nnx.tabulate(flax_nnx.Sequential(module), x, **wide)
     module = getattr(linen, built)(**_unpooling(row))
     rngs = {"params": jax.random.key(0), "pooling": jax.random.key(1)}
-    assert built in nn.tabulate(module, rngs)(x, *others)
+    assert built in nn.tabulate(module, rngs, **wide)(x, *others)
 
 
 def _unpooling(row):
@@ -340,18 +339,22 @@ def _check_shapes(row, sizes, result):
 
 
 def long_axis(row):
-    """16 million cells along one axis: a program no longer than that of a few."""
+    """16 million cells along one axis: a program of the size of any other."""
     sizes = (16_000_000, 4)
     arrays = _structures(row, sizes)
     _check_shapes(row, sizes, jax.eval_shape(row.work(sizes), *arrays))
     lowered = jax.jit(row.work(sizes)).lower(*arrays)
-    assert len(lowered.as_text()) < 500_000
+    assert len(lowered.as_text()) < 1_000_000
 
 
 def huge(row):
-    """More than 2**31 cells."""
+    """More than 2**31 cells: pooled, or refused where int32 has to count them."""
     sizes = (46_400, 46_400)
     arrays = _structures(row, sizes)
+    if "indices" in row.base or row.base == "max_unpool":
+        with pytest.raises(ValueError, match=re.escape("2**31")):
+            jax.eval_shape(row.work(sizes), *arrays)
+        return
     _check_shapes(row, sizes, jax.eval_shape(row.work(sizes), *arrays))
 
 
@@ -386,14 +389,13 @@ def without_jit(row):
 
 
 def guarded(row):
-    """What was called before moves nothing; a shard moves to its device, eagerly."""
+    """What was called before moves nothing between host and device."""
     call, arrays = row.call(), row.arrays()
     want = call(*arrays)
     jitted = jax.jit(row.work())
     both = jitted(*arrays)
     with jax.transfer_guard("disallow"):
-        got = want if row.base == "halo_exchange" else call(*arrays)
-        again = jitted(*arrays)
+        got, again = call(*arrays), jitted(*arrays)
     same(got, want)
     same(again, both)
 
@@ -513,9 +515,14 @@ IMPOSSIBLE = {
             "its row is a `shard_map` already",
         ),
         (
-            ("more than 2**31 cells",),
-            lambda row: row.name.startswith("convert"),
-            "int32 cannot count them",
+            ("transfer_guard",),
+            lambda row: row.name == "halo_exchange",
+            "shards of what lies on one device move to the others",
+        ),
+        (
+            ("checkify, float", "checkify, automatic", "checkify, all"),
+            lambda row: row.name == "halo_exchange",
+            "jax 0.10 cannot join what it checks in and around a `shard_map`",
         ),
     )
     for column in columns
