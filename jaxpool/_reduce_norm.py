@@ -92,12 +92,13 @@ def window_norm(
 def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
     """Absolute values, with gradient 0 at 0."""
     wide = x.astype(dtype)
-    return wide * _sign(wide)
+    return wide * lax.stop_gradient(lax.sign(wide))
 
 
-def _sign(x: jax.Array) -> jax.Array:
-    """Signs, taken for constants."""
-    return lax.stop_gradient(lax.sign(x))
+def _signed(x: jax.Array, t: jax.Array) -> jax.Array:
+    """`t` with the sign of `x`, selected: 0 stays 0 where no window reads a NaN."""
+    signed = jnp.where(x < 0, -t, t)
+    return jnp.where(x == 0, jnp.zeros_like(t), signed)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -138,7 +139,7 @@ def _gathered(
 ) -> jax.Array:
     """For each window the sum of the tangents in it, each times its cell's share."""
     (x, norms), wide = known, config.accumulator
-    sizes, t = sizes_of(x, wide), (t * _sign(x)).astype(wide)
+    sizes, t = sizes_of(x, wide), _signed(x, t).astype(wide)
     if config.window.is_symbolic:
         shares = _part(config.p, sizes, norms, t)
         summed = shares.sum(config.window.axes, keepdims=True, dtype=wide)
@@ -166,9 +167,7 @@ def _handed_out(
             told = partial(_told_back, p)
             (more,) = add_back(edge.step, told, windows, ready(edge.sizes)).now()
             found[edge.source] = _sum(found.get(edge.source), more)
-        shares = found[0]  # 0, not NaN, where x is NaN and no window reads it
-        signed = jnp.where(x < 0, -shares, shares)
-        return jnp.where(x == 0, jnp.zeros_like(signed), signed).astype(x.dtype)
+        return _signed(x, found[0]).astype(x.dtype)
 
     def at_once(x: jax.Array, norms: jax.Array, g: jax.Array) -> jax.Array:
         told = partial(_told_once, p)

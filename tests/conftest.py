@@ -31,6 +31,7 @@ SWEEPS = {
     **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
     **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 2),
     "native": 6,
+    "transforms_table": 12,
     **dict.fromkeys(("guards", "docs", "portable"), 6),
     **dict.fromkeys(("parity_keras", "parity_onnx"), 2),
 }

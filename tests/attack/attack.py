@@ -47,10 +47,7 @@ IMPLEMENTATIONS = (None, None, "slices", "doubling", "reduce_window")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int4", "uint4")
 FLOAT8 = (
     "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e4m3b11fnuz",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
+    "float8_e5m2",  # not those without -0, which XLA turns into NaN unoptimized
     "float8_e4m3",
     "float8_e3m4",
 )
@@ -207,8 +204,8 @@ def _drawn(r, function, seed):
     if function == "avg_pool":
         options["count_include_pad"] = r.random() < 0.4
         options["divisor"] = r.choice((None, None, 3, -0.5))
-    if options["dtype"] == POWERS and ("window" in options or "keepdims" in options):
-        options["empty_value"] = 1  # it has no 0
+    if options["dtype"] == POWERS and "output_shape" not in options:
+        options |= {"empty_value": 1, "where": None}  # it has no 0
     case = dataclasses.replace(case, **options)
     return dataclasses.replace(case, ways=_drawn_ways(r, case))
 
@@ -327,10 +324,8 @@ def is_legal(case):
         for i, (size, out) in enumerate(zip(sizes, case.output_shape, strict=True)):
             if out + (case.window[i] if case.rule == "window" else 1) - 1 > size:
                 return False
-    if (
-        case.function == "pool"
-        and case.data != "distinct"
-        and case.op in ("max", "min")
+    if case.op in ("max", "min") and (
+        case.data != "distinct" or case.dtype in FLOAT8 or math.prod(case.shape) > 100
     ):
         return False  # jnp.maximum divides the gradient of a tie
     least = 0 if case.dtype.startswith("u") or case.dtype == POWERS else -1
@@ -709,7 +704,10 @@ def wanted(case, arrays):
     x, t = arrays["x"], arrays.get("t")
     extra, extra2 = arrays.get("extra"), arrays.get("extra2")
     first = reference(case, x, extra)
-    g = arrays["g"] = values(case, _shape(case, first.y), case.seed + 4, 1)
+    g = values(case, _shape(case, first.y), case.seed + 4, 1)
+    if case.kind == "lp" and case.data == "specials":
+        g = np.where(g == 0, np.ones_like(g), g)  # 0 times NaN depends on the form
+    arrays["g"] = g
     g = g.astype(complex if case.dtype == "complex64" else float).reshape(first.y.shape)
     sizes = first._replace(rows=[(o, c, v, np.abs(s)) for o, c, v, s in first.rows])
 
