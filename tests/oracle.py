@@ -99,6 +99,7 @@ def _pooled_axes(rank, window, axes):
     return tuple(a % rank for a in _per_axis(axes, 1))
 
 
+@np.errstate(invalid="ignore")  # inf - inf
 def _reduce(v, kind, divisor, p):
     """Value of one non-empty window `v` (1-D) and its derivative by each cell."""
     if kind in ("max", "min"):
