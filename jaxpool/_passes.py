@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool._lowering import is_portable
 from jaxpool._partitioner import loose
 from jaxpool._stages import Arrays, Deferred
 from jaxpool._steps import Step
@@ -215,10 +216,11 @@ def widened(array: jax.Array, dtype: np.dtype) -> jax.Array:
     """`array` in a dtype that holds all of its values.
 
     Of converted float16, LLVM takes the maximum before it converts, which it does not
-    vectorise. Here it does not see that the bits it would lose are all 0.
+    vectorise. Here it does not see that the bits it would lose are all 0. Bits have no
+    derivative, which a portable program needs.
     """
     wide: jax.Array = array.astype(dtype)
-    if array.dtype == jnp.float16 and dtype == np.float32:
+    if array.dtype == jnp.float16 and dtype == np.float32 and not is_portable():
         bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
         wide = lax.bitcast_convert_type(bits, np.float32)
     return wide

@@ -268,3 +268,20 @@ def test_an_average_of_more_integers_than_a_digit_counts():
     x = np.random.default_rng(0).integers(-(2**31), 2**31 - 1, (70_001,), np.int32)
     got = jaxpool.global_avg_pool(jnp.asarray(x), axes=0)
     assert got == rounded(x.astype(object).sum(), x.size)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+def test_gradients_of_half_floats_in_a_portable_program(kind, dtype):
+    """jax differentiates that program itself, and bits have no derivative."""
+    x = jnp.asarray(distinct((1, 7, 6, 2)), dtype)
+    pool = getattr(jaxpool, f"{kind}_pool")
+
+    def gradient(name):
+        options = {"padding": "SAME", "dilation": 2, "implementation": name}
+        return jax.grad(lambda x: pool(x, (3, 3), 1, **options).sum())(x)
+
+    want = np.asarray(gradient("slices"), np.float32)
+    assert np.count_nonzero(want) > want.size // 2
+    got = np.asarray(gradient("reduce_window"), np.float32)
+    np.testing.assert_allclose(got, want, rtol=2**-7, atol=1e-3)
