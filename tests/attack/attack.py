@@ -699,6 +699,7 @@ def _order(case):
     return [case.axes.index(a) for a in axes]
 
 
+@np.errstate(all="ignore")
 def wanted(case, arrays):
     """The arrays expected in each way, with the sizes that their rounding follows."""
     x, t = arrays["x"], arrays.get("t")
@@ -771,8 +772,7 @@ def wanted(case, arrays):
         "jvp of grad": lambda: (second(),),
         "grad of grad": lambda: (second(),),
     }
-    with np.errstate(all="ignore"):
-        return {way: ways[way]() for way in case.ways}
+    return {way: ways[way]() for way in case.ways}
 
 
 def _shape(case, y):
