@@ -197,6 +197,7 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
     return factors
 
 
+@jax.custom_jvp
 def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     """`sums / number`, rounded once, also where `number` is known when compiling.
 
@@ -204,3 +205,12 @@ def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
     which makes 77/7 11.000001; a number that hangs on the data it cannot replace.
     """
     return sums / jnp.where(sums == sums, number, jnp.ones_like(number))
+
+
+@divide.defjvp
+def _divide_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, jax.Array]:
+    """The number is constant; it divides the tangent of a sum that is NaN, too."""
+    (sums, number), (t, _) = primals, tangents
+    return divide(sums, number), t / number
