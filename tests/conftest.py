@@ -66,7 +66,7 @@ def _take_a_share(config, items):
         tests[item.path, getattr(item, "originalname", item.name)].append(item)
     kept = set()
     for (path, name), sets in tests.items():
-        is_sweep = path.parent.name != "attack"
+        is_sweep = path.parent.name != "attack" or path.stem.endswith("table")
         share = SWEEPS.get(path.stem.removeprefix("test_"), 1) if is_sweep else 1
         count = 1 if config.getoption("--brief") else math.ceil(len(sets) / share)
         kept.update(random.Random(name).sample(sets, count))
