@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool._partitioner import loose
 from jaxpool._sizes import is_symbolic
 from jaxpool._symbolic import reduce_whole
 from jaxpool._window import AxisWindow, Window
@@ -330,9 +329,9 @@ def xla_reduce_window(
         window_dilation=dilations,
     )
 
-    if others:
+    if others:  # or XLA's partitioner may end the process (`_partitioner`)
         (values, *places), _ = jax.tree.flatten(reduced)
-        reduced = jax.tree.unflatten(tree, [loose(values), *places])
+        reduced = jax.tree.unflatten(tree, [lax.optimization_barrier(values), *places])
 
     def without_rest(array: jax.Array) -> jax.Array:
         # Where the input ends beyond the last window, XLA may see one more.

@@ -97,7 +97,7 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 def _signed(x: jax.Array, t: jax.Array) -> jax.Array:
     """`t` with the sign of `x`, selected: 0 stays 0 where no window reads a NaN."""
-    signed = jnp.where(x < 0, -t, t)
+    signed = t * lax.sign(x).astype(t.dtype)
     return jnp.where(x == 0, jnp.zeros_like(t), signed)
 
 
