@@ -10,7 +10,7 @@ Along an axis that is split over devices these have wrong values, or do not comp
    pads where it transposes slices and pads, so cotangents are made `loose` too.
 3. Windows over dilated cells that reach beyond the next shard (`has_long_shards`).
 4. A reduction of windows of several arrays where the operands are split and a result is
-   not. The first result is made `loose`; arithmetic follows on the others.
+   not. The first result is behind a barrier; arithmetic follows on the others.
 """
 
 import jax

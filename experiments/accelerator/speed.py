@@ -108,7 +108,7 @@ def _table(rows: list[Row], bandwidth: float) -> Any:
 
 def _drawn(job: report.Job, rows: list[Row], bandwidth: float) -> Path:
     """Per cent of the bandwidth of a copy, for each case."""
-    figure, axes = figures.panels(2, (13, 12), sharey=True)
+    figure, axes = figures.panels(2, (12, 13))
     for ax, passes in zip(axes, PASSES, strict=True):
         series: dict[str, dict[str, list[float]]] = {}
         for row in rows:
@@ -122,10 +122,12 @@ def _drawn(job: report.Job, rows: list[Row], bandwidth: float) -> Path:
         ordered = {name: series[name] for name in sorted(series)}
         if ordered:
             figures.grouped_bars(ax, ordered)
+        ax.margins(y=0.01)
         ax.axvline(100, color="black", linewidth=0.8)
         title = "forward" if passes == "forward" else "forward and backward"
         ax.set(title=title, xlabel="per cent of the bandwidth of a copy")
         figures.legend_below(ax)
+    axes[1].set_yticklabels([])
     device = jax.devices()[0].device_kind
     figure.suptitle(f"{device}: {bandwidth / 1e9:.0f} GB/s")
     return figures.save(figure, job, "accelerator")
