@@ -64,7 +64,7 @@ def in_auto_mode(
     spec = list(_spec(x))
     for axis, out in zip(geometry.axes, geometry.outs, strict=True):
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
-        spec[axis] = None if out % shards else spec[axis]
+        spec[axis] = None if out == 1 or out % shards else spec[axis]
     splits = [axis for axis in geometry.axes if _spec(x)[axis] is not None]
     if isinstance(geometry, Window) and len(splits) > 1 and spec != list(_spec(x)):
         function = partial(_split_as_before, function, _spec(x), splits)

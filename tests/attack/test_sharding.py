@@ -91,6 +91,14 @@ FAILED = [
         {"where": image("bool", 2, 1, 1, 1, spec=("a", None, None, None))},
         explicit=True,
     ),
+    row(
+        "E4_one_cell_that_is_left_of_a_split_axis",
+        "global_lp_pool",
+        image("float32", 1, 16, 4, spec=("b", None, "a")),
+        {"axes": (0, 1), "p": 2, "keepdims": False},
+        {"a": 4, "b": 1},
+        explicit=True,
+    ),
     *(
         row(f"E5_{name}_{cells}", f"global_{name}_pool", x, {}, FOUR)
         for name in ("avg", "max")
