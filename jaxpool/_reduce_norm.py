@@ -96,9 +96,9 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def _signed(x: jax.Array, t: jax.Array) -> jax.Array:
-    """`t` with the sign of `x`, selected: 0 stays 0 where no window reads a NaN."""
-    signed = t * lax.sign(x).astype(t.dtype)
-    return jnp.where(x == 0, jnp.zeros_like(t), signed)
+    """`t` with the sign of `x`; 0 where `x` is 0, and where no window reads a NaN."""
+    sign = jnp.where(x < 0, np.asarray(-1, t.dtype), np.asarray(1, t.dtype))
+    return jnp.where(x == 0, jnp.zeros_like(t), t * sign)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
