@@ -130,7 +130,7 @@ def norm(
     wide = _dtypes.summed(x.dtype)
     if math.isinf(p):
         norms = extremum("max", sizes_of(x, x.dtype), None, window, 0, implementation)
-    elif p == 1:
+    elif p == 1 or (not window.is_symbolic and window.cells == 1):
         sizes = sizes_of(x, wide)
         norms = window_sum(sizes, None, (), window, wide, x.dtype, implementation)
     else:

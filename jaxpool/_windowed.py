@@ -352,7 +352,7 @@ def pool(
 
     Gradient:
         That of the calls of `op`, in both modes. "reduce_window" has none, but for
-        `lax.add`, `lax.max` and `lax.min`.
+        `lax.add`, and without dilation `lax.max` and `lax.min`.
 
     References:
         `lax.reduce_window`; `flax.linen.pool`, whose default stride is 1.

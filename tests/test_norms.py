@@ -139,3 +139,14 @@ def test_zeros_and_cells_of_no_window_are_not_made_nan(window, implementation):
     windows = np.broadcast_to(window, 2)
     want = oracle.grad(x, None, "lp", windows, axes=(0, 1), p=3)
     np.testing.assert_allclose(dx, want, 1e-5)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_norms_of_single_cells_are_absolute_values(strides):
+    x = jnp.asarray([3.0, -4, 0, np.nan, -np.inf, -0.0])
+    pool = functools.partial(jaxpool.lp_pool, window=1, strides=strides, axes=0, p=3)
+    y, pull = jax.vjp(pool, x)
+    np.testing.assert_array_equal(y, jnp.abs(x)[::strides])
+    read = np.arange(6) % strides == 0
+    want = np.where(read | np.isnan(x), np.sign(x), 0)
+    np.testing.assert_array_equal(pull(jnp.ones_like(y))[0], want)

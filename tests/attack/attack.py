@@ -318,8 +318,9 @@ def is_legal(case):
             case.op != "sum" and case.op != "prod" and case.data == "tied"
         ):
             return False
-        if case.implementation == "reduce_window" and case.op == "prod":
-            return case.ways == ("value",)
+        is_dilated = case.op != "sum" and max(case.dilation) > 1
+        if case.implementation == "reduce_window" and (case.op == "prod" or is_dilated):
+            return case.ways == ("value",)  # it has no gradient
     if "fractional" in case.function:
         for i, (size, out) in enumerate(zip(sizes, case.output_shape, strict=True)):
             if out + (case.window[i] if case.rule == "window" else 1) - 1 > size:
@@ -746,7 +747,8 @@ def wanted(case, arrays):
 
     def back():
         dx = oracle.pull(first, g)
-        if case.kind == "lp" and case.p in (1, math.inf):  # as |x|, read or not
+        is_absolute = case.p in (1, math.inf) or set(case.window or ()) == {1}
+        if case.kind == "lp" and is_absolute:  # as |x|, read or not
             taken = np.isnan(_wide(x)) & (True if extra is None else extra)
             dx = np.where(taken, np.nan, dx)
         return dx, oracle.pull(sizes, np.abs(g))
