@@ -96,8 +96,11 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def _signed(x: jax.Array, t: jax.Array) -> jax.Array:
-    """`t` with the sign of `x`, selected: 0 stays 0 where no window reads a NaN."""
-    signed = t * lax.sign(x).astype(t.dtype)
+    """`t` with the sign of `x`; 0 stays 0 where no window reads a NaN, which has none.
+
+    A product, in which `t` is computed once: a GPU is slower with a selection of two.
+    """
+    signed = t * jnp.where(x < 0, -1, 1).astype(t.dtype)
     return jnp.where(x == 0, jnp.zeros_like(t), signed)
 
 
