@@ -96,7 +96,10 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def _signed(x: jax.Array, t: jax.Array) -> jax.Array:
-    """`t` with the sign of `x`; 0 where `x` is 0, and where no window reads a NaN."""
+    """`t` with the sign of `x`; 0 where `x` is 0, and where no window reads a NaN.
+
+    A product, in which `t` is computed once: a GPU is slower with a selection of two.
+    """
     sign = jnp.where(x < 0, np.asarray(-1, t.dtype), np.asarray(1, t.dtype))
     return jnp.where(x == 0, jnp.zeros_like(t), t * sign)
 

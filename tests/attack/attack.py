@@ -284,6 +284,9 @@ def _drawn_ways(r, case):
         ways.append("eager")
     if not case.is_inexact or case.dtype == POWERS:
         return tuple(ways)
+    is_portable = case.implementation == "reduce_window"
+    if case.kind == "lp" and case.data == "specials" and (case.p < 1 or is_portable):
+        return tuple(ways)  # 0 times NaN depends on what jax makes of the norm
     ways.append("vjp")
     more = list(DERIVATIVES)
     if case.op == "prod" or case.dtype in FLOAT8 or case.data == "specials":
