@@ -7,7 +7,7 @@ import pytest
 
 import jaxpool
 
-pytest.importorskip("rich", reason="the extra `experiments` is not installed")
+pytest.importorskip("matplotlib", reason="the extra `experiments` is not installed")
 
 from experiments.accelerator import calls, right
 
