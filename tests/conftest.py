@@ -27,13 +27,13 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
 # two values would be left out. With --thorough all of them run, with --brief one set
 # of each test.
 SWEEPS = {
-    **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 6),
-    **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 6),
-    **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 2),
-    "native": 6,
-    "transforms_table": 12,
-    **dict.fromkeys(("guards", "docs", "portable"), 6),
+    **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 8),
+    **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 8),
+    **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 4),
+    **dict.fromkeys(("long", "compat_torch", "sum_avg_lp", "max_min", "transforms"), 3),
+    **dict.fromkeys(("native", "guards", "docs", "portable"), 12),
     **dict.fromkeys(("parity_keras", "parity_onnx"), 2),
+    "transforms_table": 30,
 }
 
 
