@@ -59,7 +59,8 @@ def max_unpool(
 
     Gradient:
         Linear in `values`, in both modes, to any order: each value has the cotangent of
-        the cell that holds it; one that was dropped or overwritten has 0.
+        the cell that holds it; one that was dropped or overwritten has 0. The index
+        checks of `checkify` have no rule for it with several batches or channels.
 
     References:
         `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU where

@@ -291,7 +291,8 @@ def lp_pool(
 
     Gradient:
         `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0, to any order, for cells that
-        are 0 and for windows whose norm is 0; NaN for cells that are, and for others
+        are 0 (the second derivative of a 2-norm is 1 / y there, and is 0 here) and for
+        windows whose norm is 0; NaN for cells that are, and for others
         but 0 in windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of
         `|x|`. Both modes; with `p=inf` forward mode inside
         `with jaxpool.forward_mode():`.
