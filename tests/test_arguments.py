@@ -214,7 +214,7 @@ INITS = {
     "list": (np.float32, [0.0]),
     "tuple": (np.float32, (0.0,)),
     "dict": (np.float32, {"a": 0.0}),
-    "date": (np.int32, np.timedelta64(0)),
+    "date": (np.int32, np.timedelta64(0, "s")),
 }
 
 
@@ -272,7 +272,7 @@ def scalars_refused():
             1j,
         ):
             yield name, pool, value
-        for value in ([1.0], np.ones(1), jnp.ones(1), np.timedelta64(1), object()):
+        for value in ([1.0], np.ones(1), jnp.ones(1), np.timedelta64(1, "s"), object()):
             yield name, pool, value
 
 
