@@ -66,7 +66,7 @@ def in_auto_mode(
         shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
         spec[axis] = None if out == 1 or out % shards else spec[axis]
     splits = [axis for axis in geometry.axes if _spec(x)[axis] is not None]
-    if isinstance(geometry, Window) and len(splits) > 1 and spec != list(_spec(x)):
+    if isinstance(geometry, Window) and splits and spec != list(_spec(x)):
         function = partial(_split_as_before, function, _spec(x), splits)
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
@@ -103,7 +103,7 @@ def _split_as_before(
     """Let what is pooled be split as the input is, before that changes.
 
     Of its own windows XLA's partitioner of jax 0.10 else makes programs that do not
-    compile, or it ends the process, where several axes are split.
+    compile, or it ends the process.
     """
     layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
     for axis in splits:

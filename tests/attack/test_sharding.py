@@ -99,6 +99,15 @@ FAILED = [
         {"a": 4, "b": 1},
         explicit=True,
     ),
+    row(
+        "E4_windows_that_do_not_divide_and_span_the_axis",
+        "min_pool_with_indices",
+        image("float32", 16, spec=("a",)),
+        {"window": 16, "strides": 3, "padding": ((13, 3),), "axes": 0}
+        | {"implementation": "reduce_window"},
+        FOUR,
+        explicit=True,
+    ),
     *(
         row(f"E5_{name}_{cells}", f"global_{name}_pool", x, {}, FOUR)
         for name in ("avg", "max")
