@@ -283,6 +283,16 @@ def spec_of(array):
     return jax.typeof(array).sharding.spec
 
 
+@pytest.mark.parametrize("name", [None, "reduce_window"])
+def test_parts_of_whole_axes_that_devices_cannot_combine(name):
+    """Devices combine by sums, maxima and minima: not by an operation of the caller."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 4, 2)), jnp.float32)
+    options = {"window": (16, 4), "implementation": name}
+    pool = jax.jit(lambda x: jaxpool.pool(x, -np.inf, jnp.logaddexp, **options))
+    split = jax.device_put(x, over(mesh_of(ROWS), None, "h"))
+    np.testing.assert_allclose(pool(split), pool(x), rtol=1e-5)
+
+
 def check_explicit(pool, spec, split, shape=(2, 64, 32, 2), where=()):
     """Value and gradient, which is sharded as the input; the value's spec."""
     x, g = image_and_cotangent(pool, shape)
