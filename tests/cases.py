@@ -76,6 +76,9 @@ NAMED_CASES = (
     _named("ceil_last_window_starts_inside", (1, 6, 1), (2,), (5,), ceil_mode=True),
     _named("ceil_pad_overhang", (1, 4, 5, 1), (3, 3), (2, 3), 1, ceil_mode=True),
     _named("ceil_dilated", (1, 8, 6, 1), (2, 3), (3, 2), (1, 0), (3, 2), None, True),
+    _named(
+        "ceil_last_window_misses", (1, 2, 1), (2,), None, "CAUSAL", (3,), None, True
+    ),
     _named("ceil_window_above_input", (1, 2, 1), (5,), (4,), ceil_mode=True),
     _named("ceil_same", (1, 7, 1), (3,), (2,), "SAME", ceil_mode=True),
     _named("axes_nchw", (2, 2, 6, 5), (3, 2), (2, 2), (1, 0), axes=(-2, -1)),

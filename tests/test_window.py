@@ -1,5 +1,7 @@
 """Geometry: integer tables, and properties of every window. No jax."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -135,3 +137,33 @@ def test_a_window_is_hashable_and_equal():
     assert one == other
     assert hash(one) == hash(other)
     assert isinstance(one.dims[0], AxisWindow)
+
+
+def test_windows_without_what_none_of_them_sees_have_the_same_cells():
+    """And the last one still begins in the input, as the steps of a pool expect."""
+    sizes, tried = itertools.product(range(1, 6), range(1, 5), range(1, 4)), 0
+    for (size, window, stride), dilation in itertools.product(sizes, (1, 2, 3)):
+        extent = (window - 1) * dilation + 1
+        for low, high, ceil in itertools.product(
+            range(extent), range(extent), (False, True)
+        ):
+            try:
+                (dim,) = resolve(
+                    (size,), window, stride, ((low, high),), dilation, 0, ceil
+                ).dims
+            except ValueError:  # no window fits
+                continue
+            short, tried = dim.clipped(), tried + 1
+            for o in range(dim.out):
+                cells = [
+                    {
+                        cell
+                        for j in range(d.window)
+                        if 0 <= (cell := o * d.stride + j * d.dilation - d.low) < size
+                    }
+                    for d in (dim, short)
+                ]
+                assert cells[0] == cells[1], (dim, short)
+            if short != dim:
+                assert (short.out - 1) * short.stride - short.low < size, (dim, short)
+    assert tried > 5000
