@@ -119,8 +119,9 @@ class AxisWindow:
             return self  # all of them lie in the padding
         first = min(first, self.low // self.dilation)
         window, low = end - first, self.low - first * self.dilation
+        ends_before = low >= (window - 1) * self.dilation + 1
         begins_behind = (self.out - 1) * self.stride - low >= self.size
-        if window == self.window or (window == 1 and low) or begins_behind:
+        if window == self.window or ends_before or begins_behind:
             return self
         dilation = self.dilation if window > 1 else 1
         stride = self.stride if self.out > 1 else window if dilation == 1 else 1

@@ -140,7 +140,7 @@ def test_a_window_is_hashable_and_equal():
 
 
 def test_windows_without_what_none_of_them_sees_have_the_same_cells():
-    """And the last one still begins in the input, as the steps of a pool expect."""
+    """The first one still reaches the input, and the last one begins in it."""
     sizes, tried = itertools.product(range(1, 6), range(1, 5), range(1, 4)), 0
     for (size, window, stride), dilation in itertools.product(sizes, (1, 2, 3)):
         extent = (window - 1) * dilation + 1
@@ -166,4 +166,5 @@ def test_windows_without_what_none_of_them_sees_have_the_same_cells():
                 assert cells[0] == cells[1], (dim, short)
             if short != dim:
                 assert (short.out - 1) * short.stride - short.low < size, (dim, short)
+                assert short.low < short.extent, (dim, short)
     assert tried > 5000
