@@ -328,9 +328,12 @@ def _join_jvp(
 
 
 def _part_back(p: float, size: jax.Array, norm: jax.Array, g: jax.Array) -> jax.Array:
-    """What a size gets of the cotangent of a norm; 0 of 0, even if the norm is NaN."""
+    """What a size gets of the cotangent of a norm; 0 of 0, even if the norm is NaN.
+
+    A cotangent inside a chain may be 0 and have a derivative: others cancel.
+    """
     part = _part(p, size, norm, g)
-    return jnp.where(g == 0, jnp.zeros_like(part), part)
+    return jnp.where((g == 0) & (part != part), jnp.zeros_like(part), part)
 
 
 def _part(p: float, size: jax.Array, norm: jax.Array, t: jax.Array) -> jax.Array:

@@ -150,3 +150,18 @@ def test_norms_of_single_cells_are_absolute_values(strides):
     read = np.arange(6) % strides == 0
     want = np.where(read | np.isnan(x), np.sign(x), 0)
     np.testing.assert_array_equal(pull(jnp.ones_like(y))[0], want)
+
+
+@pytest.mark.parametrize("implementation", [None, "slices", "doubling"])
+def test_second_derivatives_where_cotangents_cancel_inside_a_chain(implementation):
+    """Half the sum of squares of 2-norms has a constant second derivative."""
+    x = jnp.asarray([3.0, -5, -2, 5, 1, -4, 6, -6, 1, -1, 2, -3, 4])
+    signs = jnp.asarray([1.0, 1, -1, -1, 1])
+
+    def loss(x):
+        y = jaxpool.lp_pool(x, 9, 1, axes=0, implementation=implementation)
+        return (signs * y**2).sum() / 2
+
+    counts = np.convolve(signs, np.ones(9))
+    found = jax.jacrev(jax.grad(loss))(x)
+    np.testing.assert_allclose(found, np.diag(counts), atol=1e-5)
