@@ -1,4 +1,4 @@
-"""Thresholds: what the numbers in `_steps` and `_lowering` do to the time of a pass.
+"""Thresholds: what numbers of `engines` and `geometry` do to the time of a pass.
 
 Each of them is set to a few values in turn, one of them its own, and cases that hang on
 it are timed. The table shows milliseconds, the last row which value is the fastest.
@@ -15,7 +15,11 @@ from experiments import report
 from experiments.peers import PASSES, Pass, prepare_jax
 from experiments.targets import COMMON, IMAGE, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
 from experiments.timing import interleaved, keep_memory
-from jaxpool import _binning, _extremes, _lowering, _routes, _steps
+from jaxpool.aggregations import extremes as _extremes
+from jaxpool.engines import lowering as _lowering
+from jaxpool.engines import routes as _routes
+from jaxpool.functions import binning as _binning
+from jaxpool.geometry import steps as _steps
 
 Geometry = tuple[Any, ...]  # a shape, then the arguments of the pool
 MODULES = (_lowering, _steps, _extremes, _routes, _binning)

@@ -8,41 +8,41 @@ stride is the window. `jaxpool.linen` and `jaxpool.nnx` hold the same as Flax mo
 import importlib
 from typing import TYPE_CHECKING
 
-from jaxpool._adaptive import adaptive_avg_pool as adaptive_avg_pool
-from jaxpool._adaptive import adaptive_max_pool as adaptive_max_pool
-from jaxpool._adaptive import (
+from jaxpool.aggregations.forward_mode import forward_mode as forward_mode
+from jaxpool.functions.adaptive import adaptive_avg_pool as adaptive_avg_pool
+from jaxpool.functions.adaptive import adaptive_max_pool as adaptive_max_pool
+from jaxpool.functions.adaptive import (
     adaptive_max_pool_with_indices as adaptive_max_pool_with_indices,
 )
-from jaxpool._forward_mode import forward_mode as forward_mode
-from jaxpool._fractional import fractional_avg_pool as fractional_avg_pool
-from jaxpool._fractional import fractional_max_pool as fractional_max_pool
-from jaxpool._fractional import (
+from jaxpool.functions.fractional import fractional_avg_pool as fractional_avg_pool
+from jaxpool.functions.fractional import fractional_max_pool as fractional_max_pool
+from jaxpool.functions.fractional import (
     fractional_max_pool_with_indices as fractional_max_pool_with_indices,
 )
-from jaxpool._global import global_avg_pool as global_avg_pool
-from jaxpool._global import global_lp_pool as global_lp_pool
-from jaxpool._global import global_max_pool as global_max_pool
-from jaxpool._global import global_min_pool as global_min_pool
-from jaxpool._global import global_sum_pool as global_sum_pool
-from jaxpool._halo import halo_exchange as halo_exchange
-from jaxpool._indices import (
+from jaxpool.functions.halo import halo_exchange as halo_exchange
+from jaxpool.functions.indices import (
     global_max_pool_with_indices as global_max_pool_with_indices,
 )
-from jaxpool._indices import (
+from jaxpool.functions.indices import (
     global_min_pool_with_indices as global_min_pool_with_indices,
 )
-from jaxpool._indices import max_pool_with_indices as max_pool_with_indices
-from jaxpool._indices import min_pool_with_indices as min_pool_with_indices
-from jaxpool._static import implementation_for as implementation_for
-from jaxpool._static import output_shape as output_shape
-from jaxpool._unpool import convert_indices as convert_indices
-from jaxpool._unpool import max_unpool as max_unpool
-from jaxpool._windowed import avg_pool as avg_pool
-from jaxpool._windowed import lp_pool as lp_pool
-from jaxpool._windowed import max_pool as max_pool
-from jaxpool._windowed import min_pool as min_pool
-from jaxpool._windowed import pool as pool
-from jaxpool._windowed import sum_pool as sum_pool
+from jaxpool.functions.indices import max_pool_with_indices as max_pool_with_indices
+from jaxpool.functions.indices import min_pool_with_indices as min_pool_with_indices
+from jaxpool.functions.static import implementation_for as implementation_for
+from jaxpool.functions.static import output_shape as output_shape
+from jaxpool.functions.unpooling import convert_indices as convert_indices
+from jaxpool.functions.unpooling import max_unpool as max_unpool
+from jaxpool.functions.whole import global_avg_pool as global_avg_pool
+from jaxpool.functions.whole import global_lp_pool as global_lp_pool
+from jaxpool.functions.whole import global_max_pool as global_max_pool
+from jaxpool.functions.whole import global_min_pool as global_min_pool
+from jaxpool.functions.whole import global_sum_pool as global_sum_pool
+from jaxpool.functions.windowed import avg_pool as avg_pool
+from jaxpool.functions.windowed import lp_pool as lp_pool
+from jaxpool.functions.windowed import max_pool as max_pool
+from jaxpool.functions.windowed import min_pool as min_pool
+from jaxpool.functions.windowed import pool as pool
+from jaxpool.functions.windowed import sum_pool as sum_pool
 
 if TYPE_CHECKING:
     from jaxpool import compat as compat

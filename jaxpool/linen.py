@@ -9,24 +9,24 @@ import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from jaxpool import _modules
+from jaxpool.functions import modules
 
 
-class _Pool(_modules.Pool, nn.Module):
+class _Pool(modules.Pool, nn.Module):
     """Calls the function of a pool with its options."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
         return self._pool(x, where=where)
 
 
-class _BinPool(_modules.Pool, nn.Module):
+class _BinPool(modules.Pool, nn.Module):
     """The same, of a pool without `where`."""
 
     def __call__(self, x: ArrayLike) -> Any:
         return self._pool(x)
 
 
-class _DrawnPool(_modules.FractionalPool, nn.Module):
+class _DrawnPool(modules.FractionalPool, nn.Module):
     """The same, of a pool that draws."""
 
     def __call__(self, x: ArrayLike, *, deterministic: bool | None = None) -> Any:
@@ -42,75 +42,75 @@ class _DrawnPool(_modules.FractionalPool, nn.Module):
         return self.make_rng(name)
 
 
-class MaxPool(_modules.MaxPool, _Pool):
+class MaxPool(modules.MaxPool, _Pool):
     """Maximum over each window. See `jaxpool.max_pool`."""
 
 
-class MinPool(_modules.MinPool, _Pool):
+class MinPool(modules.MinPool, _Pool):
     """Minimum over each window. See `jaxpool.min_pool`."""
 
 
-class SumPool(_modules.SumPool, _Pool):
+class SumPool(modules.SumPool, _Pool):
     """Sum over each window. See `jaxpool.sum_pool`."""
 
 
-class AvgPool(_modules.AvgPool, _Pool):
+class AvgPool(modules.AvgPool, _Pool):
     """Average over each window. See `jaxpool.avg_pool`."""
 
 
-class LpPool(_modules.LpPool, _Pool):
+class LpPool(modules.LpPool, _Pool):
     """p-norm over each window. See `jaxpool.lp_pool`."""
 
 
-class MaxPoolWithIndices(_modules.MaxPoolWithIndices, _Pool):
+class MaxPoolWithIndices(modules.MaxPoolWithIndices, _Pool):
     """Maxima and their indices. See `jaxpool.max_pool_with_indices`."""
 
 
-class MinPoolWithIndices(_modules.MinPoolWithIndices, _Pool):
+class MinPoolWithIndices(modules.MinPoolWithIndices, _Pool):
     """Minima and their indices. See `jaxpool.min_pool_with_indices`."""
 
 
-class GlobalMaxPoolWithIndices(_modules.GlobalMaxPoolWithIndices, _Pool):
+class GlobalMaxPoolWithIndices(modules.GlobalMaxPoolWithIndices, _Pool):
     """Maxima and indices. See `jaxpool.global_max_pool_with_indices`."""
 
 
-class GlobalMinPoolWithIndices(_modules.GlobalMinPoolWithIndices, _Pool):
+class GlobalMinPoolWithIndices(modules.GlobalMinPoolWithIndices, _Pool):
     """Minima and indices. See `jaxpool.global_min_pool_with_indices`."""
 
 
-class GlobalMaxPool(_modules.GlobalMaxPool, _Pool):
+class GlobalMaxPool(modules.GlobalMaxPool, _Pool):
     """Maximum over whole axes. See `jaxpool.global_max_pool`."""
 
 
-class GlobalMinPool(_modules.GlobalMinPool, _Pool):
+class GlobalMinPool(modules.GlobalMinPool, _Pool):
     """Minimum over whole axes. See `jaxpool.global_min_pool`."""
 
 
-class GlobalSumPool(_modules.GlobalSumPool, _Pool):
+class GlobalSumPool(modules.GlobalSumPool, _Pool):
     """Sum over whole axes. See `jaxpool.global_sum_pool`."""
 
 
-class GlobalAvgPool(_modules.GlobalAvgPool, _Pool):
+class GlobalAvgPool(modules.GlobalAvgPool, _Pool):
     """Average over whole axes. See `jaxpool.global_avg_pool`."""
 
 
-class GlobalLpPool(_modules.GlobalLpPool, _Pool):
+class GlobalLpPool(modules.GlobalLpPool, _Pool):
     """p-norm over whole axes. See `jaxpool.global_lp_pool`."""
 
 
-class AdaptiveMaxPool(_modules.AdaptiveMaxPool, _BinPool):
+class AdaptiveMaxPool(modules.AdaptiveMaxPool, _BinPool):
     """Maximum over as many bins as wanted. See `jaxpool.adaptive_max_pool`."""
 
 
-class AdaptiveMaxPoolWithIndices(_modules.AdaptiveMaxPoolWithIndices, _BinPool):
+class AdaptiveMaxPoolWithIndices(modules.AdaptiveMaxPoolWithIndices, _BinPool):
     """Maxima and indices. See `jaxpool.adaptive_max_pool_with_indices`."""
 
 
-class AdaptiveAvgPool(_modules.AdaptiveAvgPool, _BinPool):
+class AdaptiveAvgPool(modules.AdaptiveAvgPool, _BinPool):
     """Average over as many bins as wanted. See `jaxpool.adaptive_avg_pool`."""
 
 
-class FractionalMaxPool(_modules.FractionalMaxPool, _DrawnPool):
+class FractionalMaxPool(modules.FractionalMaxPool, _DrawnPool):
     """Maximum over bins that are drawn. See `jaxpool.fractional_max_pool`.
 
     In place of `key` and `samples` it has an rng stream, `rng_collection`; where it is
@@ -118,21 +118,21 @@ class FractionalMaxPool(_modules.FractionalMaxPool, _DrawnPool):
     """
 
 
-class FractionalMaxPoolWithIndices(_modules.FractionalMaxPoolWithIndices, _DrawnPool):
+class FractionalMaxPoolWithIndices(modules.FractionalMaxPoolWithIndices, _DrawnPool):
     """Maxima and indices. See `jaxpool.fractional_max_pool_with_indices`.
 
     It draws as `FractionalMaxPool` does.
     """
 
 
-class FractionalAvgPool(_modules.FractionalAvgPool, _DrawnPool):
+class FractionalAvgPool(modules.FractionalAvgPool, _DrawnPool):
     """Average over bins that are drawn. See `jaxpool.fractional_avg_pool`.
 
     It draws as `FractionalMaxPool` does.
     """
 
 
-class MaxUnpool(_modules.MaxUnpool, nn.Module):
+class MaxUnpool(modules.MaxUnpool, nn.Module):
     """Values back to where they were. See `jaxpool.max_unpool`."""
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:

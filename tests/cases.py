@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 import jaxpool
-from jaxpool import _lowering
+from jaxpool.engines import lowering as _lowering
 from tests import oracle
 
 IMPLEMENTATIONS = (None, *_lowering.IMPLEMENTATIONS)

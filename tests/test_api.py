@@ -1,6 +1,7 @@
 """What holds for every public name: signatures, docstrings, README, imports."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import re
@@ -34,26 +35,8 @@ WINDOWED = {
     if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
 }
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
-ORDER = (
-    "_axes|_sizes|_numbers",
-    "_window$|_forward_mode|_operation",
-    "_partitioner",
-    "_symbolic",
-    "_bins|_lowering|_steps",
-    "_stages|_linear",
-    "_passes",
-    "_routes|_native|_places",
-    "_extremes",
-    "_reduce_(any|max|sum)",
-    "_reduce_norm|_sharding",
-    "_entry|_integers",
-    "_pooling",
-    "_binning",
-    "_padding|_static",
-    "_windowed|_global|_adaptive|_fractional|_indices|_unpool|_halo",
-    "_modules",
-    "linen|nnx",
-)
+# One folder for each layer, lowest first: imports go down, and around no circle.
+LAYERS = ("geometry", "engines", "aggregations", "functions")
 
 
 def parameters(function):
@@ -149,29 +132,50 @@ def test_compat_does_not_import_what_it_stands_for(name):
             assert function.__name__.startswith("_") or "`" in function.__doc__
 
 
-def test_imports_go_one_way():
-    layers = [re.compile(rf"^(?:{layer})") for layer in ORDER]
-
-    def rank(module):
-        return next((i for i, layer in enumerate(layers) if layer.match(module)), None)
-
-    for path in (ROOT / "jaxpool").glob("*.py"):
+def imports():
+    """The modules of the package that each one imports."""
+    found = {}
+    for path in (ROOT / "jaxpool").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = names = set()
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("jaxpool."):
-                imported = rank(node.module.removeprefix("jaxpool."))
-                if imported is not None and rank(path.stem) is not None:
-                    assert imported < rank(path.stem), (path.name, node.module)
+            if isinstance(node, ast.ImportFrom):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+                names.add(node.module)
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+    return {name: names & (found.keys() - {"jaxpool"}) for name, names in found.items()}
 
 
-@pytest.mark.parametrize("name", ["_axes", "_sizes", "_window", "_bins"])
-def test_geometry_imports_no_jax(name):
-    tree = ast.parse((ROOT / "jaxpool" / f"{name}.py").read_text())
-    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    modules |= {
-        a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
-    }
-    known = {"math", "operator", "collections.abc", "dataclasses", "typing"}
-    assert modules <= known | {f"jaxpool.{n}" for n in ("_axes", "_sizes", "_window")}
+def layer(module):
+    folder = module.split(".")[1]
+    return LAYERS.index(folder) if folder in LAYERS else len(LAYERS)
+
+
+def test_imports_go_one_way():
+    graph = imports()
+    assert len(graph) > 40
+    del graph["jaxpool"]
+    for module, names in graph.items():
+        names -= {f"jaxpool.{folder}" for folder in (*LAYERS, "compat")}  # no names
+        assert all(layer(name) <= layer(module) for name in names), (module, names)
+    graphlib.TopologicalSorter(graph).prepare()  # raises if there is a circle
+
+
+def test_top_level_holds_flax_layers_only():
+    found = {path.name for path in (ROOT / "jaxpool").iterdir() if path.name[0] != "_"}
+    assert found == {*LAYERS, "compat", "linen.py", "nnx.py", "py.typed"}
+
+
+def test_geometry_imports_no_jax():
+    known = {"math", "operator", "collections", "dataclasses", "functools", "typing"}
+    for path in (ROOT / "jaxpool" / "geometry").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                is_own = node.module.startswith("jaxpool.geometry.")
+                assert is_own or node.module.split(".")[0] in known, path
+            elif isinstance(node, ast.Import):
+                assert {alias.name for alias in node.names} <= known, path
 
 
 def test_package_has_no_assert():

@@ -12,7 +12,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxpool
-from jaxpool import _bins, _fractional
+from jaxpool.functions import fractional as _fractional
+from jaxpool.geometry import bins as _bins
 from tests import oracle
 from tests.cases import cotangent, distinct, quick_jit, tied, value_and_vjp
 

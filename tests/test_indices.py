@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _places
-from jaxpool._passes import cut, pad
+from jaxpool.engines import places as _places
+from jaxpool.engines.slices import cut, pad
 from tests import oracle
 from tests.cases import NAMED_CASES, distinct, mask, quick_jit, tied
 

@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxpool
-from jaxpool import _binning, _numbers, _reduce_sum
-from jaxpool._bins import adaptive_bins
-from jaxpool._window import AxisWindow, resolve
+from jaxpool.aggregations import sums as _reduce_sum
+from jaxpool.engines import numbers as _numbers
+from jaxpool.functions import binning as _binning
+from jaxpool.geometry.bins import adaptive_bins
+from jaxpool.geometry.window import AxisWindow, resolve
 from tests import oracle
 from tests.cases import NAMED_CASES, check_against_oracle, cotangent, distinct
 from tests.test_window import places
@@ -338,7 +340,9 @@ def test_gradients_over_more_cells_than_int32_counts(name):
 @pytest.mark.parametrize("kind", ["max", "min"])
 def test_what_such_planes_take_is_right(kind, masked, monkeypatch):
     """D8: axis by axis, the first winner, NaN included."""
-    monkeypatch.setattr(jaxpool._window.Window, "is_countable", property(one_axis))
+    monkeypatch.setattr(
+        jaxpool.geometry.window.Window, "is_countable", property(one_axis)
+    )
     jax.clear_caches()
     x = np.random.default_rng(0).integers(0, 3, (6, 5, 4)).astype(np.float32)
     x[1, 2, 3] = x[4, 3, 1] = np.nan

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _places
-from jaxpool._lowering import LANES
-from jaxpool._window import resolve
+from jaxpool.engines import places as _places
+from jaxpool.engines.lowering import LANES
+from jaxpool.geometry.window import resolve
 from tests import oracle
 from tests.cases import NAMED_CASES, Case, cotangent, mask, quick_jit, tied
 

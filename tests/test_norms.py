@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool._lowering import LANES
+from jaxpool.engines.lowering import LANES
 from tests import oracle
 from tests.cases import distinct
 from tests.twin import twin

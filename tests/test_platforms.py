@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _lowering
+from jaxpool.engines import lowering as _lowering
 from tests import oracle
 from tests.cases import (
     NAMED_CASES,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _native, _places
-from jaxpool._lowering import LANES
-from jaxpool._window import resolve
+from jaxpool.engines import native as _native
+from jaxpool.engines import places as _places
+from jaxpool.engines.lowering import LANES
+from jaxpool.geometry.window import resolve
 from tests.cases import Case
 
 

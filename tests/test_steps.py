@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxpool._steps import BLOCK, backward_steps, forward_steps, links_of
-from jaxpool._window import resolve
+from jaxpool.geometry.steps import BLOCK, backward_steps, forward_steps, links_of
+from jaxpool.geometry.window import resolve
 from tests.test_window import axes, places
 
 

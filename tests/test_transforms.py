@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import _entry
+from jaxpool.functions import entry as _entry
 from tests import oracle
 from tests.cases import distinct, mask, quick_jit
 from tests.test_matrix import OPERATORS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxpool._window import AxisWindow, resolve, whole
+from jaxpool.geometry.window import AxisWindow, resolve, whole
 
 
 def axis(size, window, stride, dilation=1, padding=(0, 0), ceil_mode=False):

@@ -11,8 +11,13 @@ import numpy as np
 from jax import lax
 
 import jaxpool
-from jaxpool import _pooling
-from jaxpool._arguments import (
+from jaxpool.aggregations.sums import counts, window_sum
+from jaxpool.compat._spelling import spelled
+from jaxpool.engines.linear import linear
+from jaxpool.engines.sharding import Sizes
+from jaxpool.engines.symbolic import as_number
+from jaxpool.functions import pooling
+from jaxpool.functions.arguments import (
     about,
     as_array,
     as_given,
@@ -20,14 +25,9 @@ from jaxpool._arguments import (
     check_flag,
     known_range,
 )
-from jaxpool._axes import as_int
-from jaxpool._entry import enter
-from jaxpool._linear import linear
-from jaxpool._reduce_sum import counts, window_sum
-from jaxpool._sharding import Sizes
-from jaxpool._symbolic import as_number
-from jaxpool._window import Window, resolve
-from jaxpool.compat._spelling import spelled
+from jaxpool.functions.entry import enter
+from jaxpool.geometry.axes import as_int
+from jaxpool.geometry.window import Window, resolve
 
 IntOrInts: TypeAlias = int | Sequence[int]
 Pooled: TypeAlias = jax.Array | tuple[jax.Array, jax.Array]
@@ -248,7 +248,7 @@ def _largest(static: tuple[Window, bool], x: jax.Array) -> jax.Array:
     window, largest = static
     sizes = _absolute(x)
     signed = _gathering(sizes if largest else -sizes)
-    found = _pooling.extreme(signed, window, None, np.zeros((), x.dtype), None, "max")
+    found = pooling.extreme(signed, window, None, np.zeros((), x.dtype), None, "max")
     return found if largest else -found
 
 
@@ -256,7 +256,7 @@ def _norm(static: tuple[Window, float], x: jax.Array) -> jax.Array:
     """What PyTorch computes, step by step, with the derivative that each step has."""
     window, order = static
     powers = _gathering(_power(order, x))
-    means = _pooling.mean(powers, window, None, np.zeros((), x.dtype), None, True)
+    means = pooling.mean(powers, window, None, np.zeros((), x.dtype), None, True)
     sums = _sign(means) * _positive(_absolute(means))
     return _power(1 / order, sums * np.asarray(window.cells, x.dtype))
 

@@ -16,10 +16,10 @@ import jax
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array
-from jaxpool._axes import Ints, as_ints
-from jaxpool._window import Padding
 from jaxpool.compat._spelling import spelled
+from jaxpool.functions.arguments import as_array
+from jaxpool.geometry.axes import Ints, as_ints
+from jaxpool.geometry.window import Padding
 
 _PADDINGS = ("VALID", "SAME", "SAME_LOWER")
 _named = spelled(x="inputs", window="window_shape", op="reduce_fn")

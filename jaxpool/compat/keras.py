@@ -19,9 +19,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array, as_given
-from jaxpool._axes import Ints, as_ints
 from jaxpool.compat._spelling import spelled
+from jaxpool.functions.arguments import as_array, as_given
+from jaxpool.geometry.axes import Ints, as_ints
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
 

@@ -19,10 +19,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool._arguments import as_array, known_range
-from jaxpool._axes import as_ints
-from jaxpool._unpool import Convention
 from jaxpool.compat._spelling import spelled
+from jaxpool.functions.arguments import as_array, known_range
+from jaxpool.functions.unpooling import Convention
+from jaxpool.geometry.axes import as_ints
 
 AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 Flag: TypeAlias = Literal[0, 1]

@@ -9,8 +9,8 @@ import re
 import jax
 import pytest
 
-from jaxpool._arguments import known_range
-from jaxpool._modules import _halves
+from jaxpool.functions.arguments import known_range
+from jaxpool.functions.modules import _halves
 from tests.attack import wrong_calls
 
 CASES = wrong_calls.cases()

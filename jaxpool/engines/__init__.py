@@ -1,0 +1,1 @@
+"""How cells go to outputs and back, on each platform; nothing knows what is pooled."""

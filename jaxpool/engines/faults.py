@@ -1,0 +1,50 @@
+"""What XLA's partitioner (jax 0.8 to 0.10) gets wrong of split arrays, and ways around.
+
+Along an axis that is split over devices these have wrong values, or do not compile:
+
+1. A slice or a reduction of windows with a stride above 1, of which there is only one
+   cell or window. `slices.cut` and `lowering.xla_reduce_window` use stride 1 there.
+2. A pad with zeros between cells, a pad with negative amounts, and windows over dilated
+   cells, where the operand is not split and the result is. `slices.pad` slices where
+   amounts are negative, and the others read an array that is `loose`. jax makes such
+   pads where it transposes slices and pads, so cotangents are made `loose` too.
+3. Windows over dilated cells that reach beyond the next shard (`has_long_shards`).
+4. A reduction of windows of several arrays where the operands are split and a result is
+   not. The first result is behind a barrier; arithmetic follows on the others.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxpool.geometry.window import SHARDS, AxisWindow
+
+
+def loose(array: jax.Array) -> jax.Array:
+    """The array, of which the partitioner may choose anew how it is split.
+
+    Floats are rounded to more bits than they have, which fuses with what is around it.
+    """
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        barred: jax.Array = lax.optimization_barrier(array)
+        return barred
+    info = jnp.finfo(array.dtype)
+    return lax.reduce_precision(array, info.nexp, info.nmant + 1)
+
+
+@jax.custom_jvp
+def loose_back(array: jax.Array) -> jax.Array:
+    """The array; its tangent, and so its cotangent, is `loose`."""
+    return array
+
+
+@loose_back.defjvp
+def _loose_back_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return primals[0], loose(tangents[0])
+
+
+def has_long_shards(dim: AxisWindow) -> bool:
+    """Whether a window spans no more than one of `SHARDS` shards of the axis."""
+    return dim.size >= SHARDS * dim.extent

@@ -1,0 +1,129 @@
+"""Arrays whose type says how they are split, and over which devices they vary.
+
+With `AxisType.Explicit` meshes the sharding is part of an array's type. jax then
+refuses a slice or a pad of a split axis whose result does not divide, and an operation
+on arrays that are split differently, as a mask may be. How the steps of a pool are laid
+out is XLA's business. So a pool runs in auto mode over the mesh axes that split its
+arrays, and only the type of its result is decided here.
+
+In `jax.shard_map`, the arrays of a pool are made to vary over the same mesh axes.
+Anywhere else nothing is done.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+
+from jaxpool.geometry.window import Window
+
+T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
+
+
+class Geometry(Protocol):
+    """What is asked of a `Window`, or of `Bins`: sizes of the result on pooled axes."""
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The pooled axes."""
+
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """The size of the result on each of them."""
+
+
+class Sizes(NamedTuple):
+    """The same as numbers."""
+
+    axes: tuple[int, ...]
+    outs: tuple[int, ...]
+
+    @classmethod
+    def of_all(
+        cls, shape: Sequence[int], axes: Sequence[int], outs: Sequence[int]
+    ) -> "Sizes":
+        """The size of each axis of the result, pooled or not."""
+        sizes = dict(enumerate(shape)) | dict(zip(axes, outs, strict=True))
+        return cls(tuple(sizes), tuple(sizes.values()))
+
+
+def in_auto_mode(
+    function: Callable[..., T], geometry: Geometry, x: jax.Array, *others: Any
+) -> T:
+    """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
+    x, others = _alike_varying(x, others)
+    arrays = jax.tree.leaves((x, others))
+    names = set[str]().union(*(_splitting(array) for array in arrays))
+    if not names:
+        return function(x, *others)
+    mesh = next(jax.typeof(a).sharding.mesh for a in arrays if _splitting(a))
+    spec = list(_spec(x))
+    for axis, out in zip(geometry.axes, geometry.outs, strict=True):
+        shards = math.prod(mesh.shape[name] for name in _names(spec[axis]))
+        spec[axis] = None if out == 1 or out % shards else spec[axis]
+    splits = [axis for axis in geometry.axes if _spec(x)[axis] is not None]
+    if isinstance(geometry, Window) and splits and spec != list(_spec(x)):
+        function = partial(_split_as_before, function, _spec(x), splits)
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
+    pooled: T = automatic(x, *others)
+    return pooled
+
+
+def _alike_varying(*arrays: Any) -> Any:
+    """The arrays, each varying over all manual mesh axes that any of them varies over.
+
+    In `jax.shard_map`, `x` may be the same on all devices where a mask is not.
+    """
+    names = frozenset[str]().union(*map(_varying, jax.tree.leaves(arrays)))
+
+    def cast(array: jax.Array) -> jax.Array:
+        missing = tuple(sorted(names - _varying(array)))
+        return lax.pcast(array, missing, to="varying") if missing else array
+
+    return jax.tree.map(cast, arrays)
+
+
+def _varying(array: jax.Array) -> frozenset[str]:
+    """The manual mesh axes that an array varies over."""
+    kind: Any = jax.typeof(array)
+    names: frozenset[str] = (
+        kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    )
+    return names
+
+
+def _split_as_before(
+    function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
+) -> T:
+    """Let what is pooled be split as the input is, before that changes.
+
+    Of its own windows XLA's partitioner of jax 0.10 else makes programs that do not
+    compile, or it ends the process.
+    """
+    layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
+    for axis in splits:
+        layout[axis] = spec[axis]
+    split = partial(lax.with_sharding_constraint, shardings=PartitionSpec(*layout))
+    pooled: T = jax.tree.map(split, function(*arrays))
+    return pooled
+
+
+def _splitting(array: jax.Array) -> set[str]:
+    """The mesh axes that split an array."""
+    return {name for entry in _spec(array) for name in _names(entry)}
+
+
+def _spec(array: jax.Array) -> PartitionSpec:
+    """What splits each axis, as far as the type says."""
+    spec: PartitionSpec = jax.typeof(array).sharding.spec
+    return spec
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """The mesh axes of one entry of a spec."""
+    return entry if isinstance(entry, tuple) else () if entry is None else (entry,)

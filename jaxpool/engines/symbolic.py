@@ -1,0 +1,189 @@
+"""Windows over axes whose sizes are symbols: what the kernels do with them.
+
+The plans of `_steps` are ranges of windows, and there is no range up to a symbol. Here
+are the plain forms, one axis after the other: a slice or a pad for each cell of a
+window, and for a window that is the whole axis one reduction or comparison.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.window import AxisWindow, Window
+
+Op: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def as_number(size: int, dtype: Any = np.int32) -> Any:
+    """A size to compute with; what a symbol stands for is known when it runs."""
+    if is_symbolic(size):
+        return jnp.asarray(size, dtype)
+    return np.asarray(size, dtype)
+
+
+def reduce_whole(
+    arrays: Any, fills: Any, computation: Callable[..., Any], window: Window
+) -> Any:
+    """`lax.reduce` of one array or several to one cell."""
+    reduced = lax.reduce(arrays, fills, computation, window.axes)
+    return jax.tree.map(lambda array: jnp.expand_dims(array, window.axes), reduced)
+
+
+def reduce_cells(op: Op, x: jax.Array, init: jax.Array, window: Window) -> jax.Array:
+    """Reduce each window by `op`, in the row-major order of its cells."""
+    for axis, dim in reversed(window.pairs()):
+        around = [(0, 0, 0)] * x.ndim
+        around[axis] = dim.low, dim.behind, 0
+        padded = lax.pad(x, init, around)
+        x = reduce(op, (_cell(padded, axis, dim, j) for j in range(dim.window)))
+    return x
+
+
+def counts(axis: int, dim: AxisWindow, rank: int, include_pad: bool) -> Any:
+    """Cells in each window along an axis, of a shape that broadcasts."""
+    shape = [1] * rank
+    dtype = jax.dtypes.canonicalize_dtype(np.int64)
+    padded = any(is_symbolic(pad) or pad for pad in (dim.low, dim.behind))
+    if include_pad or not padded:  # the same in all windows
+        return jnp.broadcast_to(as_number(dim.window, dtype), shape)
+    shape[axis] = dim.out
+    start = lax.broadcasted_iota(dtype, shape, axis) * dim.stride
+    start -= as_number(dim.low, dtype)
+    first = -(start // dim.dilation)
+    last = -((start - as_number(dim.size, dtype)) // dim.dilation)
+    return jnp.clip(last, 0, dim.window) - jnp.clip(first, 0, dim.window)
+
+
+def cell_indices(window: Window, shape: tuple[int, ...]) -> jax.Array:
+    """The flat row-major index over the pooled axes of each cell of the input."""
+    indices, cells = jnp.zeros(shape, np.int32), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        indices += _numbers(shape, axis) * as_number(cells)
+        cells *= dim.size
+    return indices
+
+
+def position_of(index: jax.Array, window: Window) -> jax.Array:
+    """The position inside its window of each winner, from its index in the input."""
+    position, cells = jnp.zeros_like(index), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = _numbers(index.shape, axis) * as_number(dim.stride)
+        start -= as_number(dim.low)
+        inside = (index % as_number(dim.size) - start) // dim.dilation
+        position += inside * as_number(cells)
+        index //= as_number(dim.size)
+        cells *= dim.window
+    return jnp.clip(position, np.int32(0), as_number(window.cells - 1))
+
+
+def route(window: Window, g: jax.Array, position: jax.Array) -> jax.Array:
+    """Send the cotangent of each window to the cell at `position` inside it."""
+    places = _places(window, position)
+    for (axis, dim), place in zip(window.pairs(), places, strict=True):
+        g = _to_cells(lax.add, g, axis, dim, place)
+    return g
+
+
+def read(window: Window, t: jax.Array, position: jax.Array) -> jax.Array:
+    """Read the cell at `position` inside each window: the transpose of `route`."""
+    places = _places(window, position)
+    for (axis, dim), place in reversed(tuple(zip(window.pairs(), places, strict=True))):
+        t = _to_windows(t, axis, dim, place)
+    return t
+
+
+def spread(window: Window, g: jax.Array) -> jax.Array:
+    """Send the cotangent of each window to every cell of it."""
+    for axis, dim in window.pairs():
+        g = _to_cells(lax.add, g, axis, dim, None)
+    return g
+
+
+def _places(window: Window, position: jax.Array) -> list[jax.Array]:
+    """The winner's place along each axis, for the windows or the cells that know it.
+
+    All windows that pick a cell of one row, at one place along the other axes, pick
+    the same cell of it: what they know of the other axes is the same for the row.
+    """
+    pairs, places = window.pairs(), []
+    position = position.astype(np.int32)
+    for number, (axis, dim) in enumerate(pairs):
+        rest = Window(window.axes, tuple(dim for _, dim in pairs[number + 1 :])).cells
+        place = position // as_number(rest)
+        inner = position - place * as_number(rest)
+        position = _to_cells(lax.max, inner, axis, dim, place)
+        places.append(place)
+    return places
+
+
+def _to_cells(
+    op: Op, array: jax.Array, axis: int, dim: AxisWindow, place: jax.Array | None
+) -> jax.Array:
+    """For each cell, fold by `op` what the windows have that pick it, or all of its."""
+
+    def picked(j: Any, array: jax.Array) -> jax.Array:
+        return array if place is None else _where(place == j, array)
+
+    if dim.is_whole:
+        shape = _with(array.shape, axis, dim.size)
+        return picked(_numbers(shape, axis), jnp.broadcast_to(array, shape))
+    last = (dim.out - 1) * dim.stride  # where the last window begins
+    padded = dim.low + dim.size + dim.behind
+    around = [(0, 0, 0)] * array.ndim
+    parts = []
+    for j in range(dim.window):
+        start = j * dim.dilation
+        around[axis] = start, padded - start - last - 1, dim.stride - 1
+        parts.append(lax.pad(picked(j, array), np.zeros((), array.dtype), around))
+    around[axis] = -dim.low, -dim.behind, 0
+    return lax.pad(reduce(op, parts), np.zeros((), array.dtype), around)
+
+
+def _to_windows(
+    array: jax.Array, axis: int, dim: AxisWindow, place: jax.Array
+) -> jax.Array:
+    """For each window the cell at `place`; 0 if it is beyond the window."""
+    if dim.is_whole:
+        hits = place == _numbers(array.shape, axis)
+        return _where(hits, array).sum(axis, keepdims=True, dtype=array.dtype)
+    zero = np.zeros((), array.dtype)
+    around = [(0, 0, 0)] * array.ndim
+    around[axis] = dim.low, dim.behind, 0
+    padded = lax.pad(array, zero, around)
+    cells = (_where(place == j, _cell(padded, axis, dim, j)) for j in range(dim.window))
+    return reduce(lax.add, cells)
+
+
+def _cell(padded: jax.Array, axis: int, dim: AxisWindow, j: int) -> jax.Array:
+    """One cell of each window."""
+    start = j * dim.dilation
+    return _cut(padded, axis, start, start + (dim.out - 1) * dim.stride + 1, dim.stride)
+
+
+def _cut(
+    array: jax.Array, axis: int, start: int, stop: int, stride: int = 1
+) -> jax.Array:
+    starts, strides = [0] * array.ndim, [1] * array.ndim
+    starts[axis], strides[axis] = start, stride
+    return lax.slice(array, starts, _with(array.shape, axis, stop), strides)
+
+
+def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    """The shape with another size of one axis."""
+    return *shape[:axis], size, *shape[axis + 1 :]
+
+
+def _numbers(shape: tuple[int, ...], axis: int) -> jax.Array:
+    """The number of each cell along an axis."""
+    return lax.broadcasted_iota(np.int32, shape, axis)
+
+
+def _where(mask: jax.Array, array: jax.Array) -> jax.Array:
+    """The array, and 0 where the mask is False."""
+    return jnp.where(mask, array, np.zeros((), array.dtype))

@@ -1,0 +1,1 @@
+"""What users call: each function checks, resolves, calls an aggregation."""

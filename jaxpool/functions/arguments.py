@@ -1,0 +1,392 @@
+"""What every operator asks of the arrays and numbers it is given.
+
+Each function here checks one argument, before any array work, and returns it in the
+form that the kernels take. Checks run inside `about`, which says for which input.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.export import is_symbolic_dim
+
+from jaxpool.aggregations import dtypes
+from jaxpool.aggregations.dtypes import FLOAT32
+from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.geometry import axes
+from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.window import Window, as_shape
+
+Kinds: TypeAlias = Literal["real", "number", "any"]
+
+INT32 = np.iinfo(np.int32)
+# Of jaxlib 0.10, which takes integers of one bit for booleans.
+UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
+
+
+class Call(NamedTuple):
+    """The checked arguments that all pools share, as `_pooling` takes them."""
+
+    x: jax.Array
+    window: Window
+    mask: jax.Array | None
+    empty: np.ndarray
+    implementation: Implementation | None
+
+
+def as_call(
+    x: Any,
+    resolve_window: Callable[..., Window],
+    geometry: tuple[Any, ...],
+    where: Any,
+    empty_value: Any,
+    implementation: Any = None,
+    *,
+    kinds: Kinds = "real",
+    averaged: bool = False,
+) -> Call:
+    """Check what all pools have in common."""
+    x = as_array(x, kinds)
+    with about(x.shape):
+        window = resolve_window(x.shape, *geometry)
+        check_implementation(implementation, window)
+        mask = as_mask(where, x)
+        dtype = dtypes.averaged(x.dtype) if averaged else x.dtype
+        is_used = mask is not None or any(dim.may_miss for dim in window.dims)
+        empty = as_empty_value(empty_value, dtype, is_used)
+    return Call(x, window, mask, empty, implementation)
+
+
+@contextmanager
+def about(shape: Any, name: str = "x") -> Iterator[None]:
+    """End each complaint about an argument with the shape of the input."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise  # one of jax's own, about an array that was traced
+        raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
+
+
+def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as sizes that an array can have, some of which may be symbolic."""
+    if not isinstance(shape, (tuple, list)):
+        return as_shape(shape)
+    symbolic = [bool(is_symbolic_dim(size)) for size in shape]
+    known = as_shape([0 if s else n for n, s in zip(shape, symbolic, strict=True)])
+    each = zip(shape, known, symbolic, strict=True)
+    return tuple(n if is_symbol else own for n, own, is_symbol in each)
+
+
+def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
+    """`x` as a jax array of a dtype that can be pooled."""
+    x = as_given(name, x)
+    got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
+    is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
+    if x.dtype == np.bool_:
+        if kinds != "any":
+            raise TypeError(
+                f"{name} must not be boolean: pool x.astype(jnp.uint8), whose maximum "
+                f"is `any` and whose minimum is `all`; {got}"
+            )
+    elif is_complex:
+        if kinds == "real":
+            raise TypeError(
+                f"{name} must be real: complex numbers have no order, and only sums "
+                f"and averages take them; {got}"
+            )
+    elif not jnp.issubdtype(x.dtype, jnp.number):
+        raise TypeError(f"{name} must hold numbers; {got}")
+    x = jnp.asarray(_kept_by_jax(name, x))
+    return x if dtypes.has_zero(x.dtype) else _without_derivative(x)
+
+
+@jax.custom_jvp
+def _without_derivative(x: jax.Array) -> jax.Array:
+    """`x`, of a dtype whose numbers are no derivatives."""
+    return x
+
+
+@_without_derivative.defjvp
+def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
+    raise TypeError(
+        f"x must have a dtype that holds 0 where a pool is differentiated: pool "
+        f"x.astype(jnp.bfloat16); got x.dtype={primals[0].dtype}"
+    )
+
+
+def _kept_by_jax(name: str, x: Any) -> Any:
+    """`x`, unless jax would wrap its integers: of 64 bits without `jax_enable_x64`."""
+    own = jax.dtypes.canonicalize_dtype(x.dtype)
+    if jnp.issubdtype(own, jnp.integer) and own != x.dtype:
+        bounds, info = known_range(x), jnp.iinfo(own)
+        if bounds is not None and not info.min <= bounds[0] <= bounds[1] <= info.max:
+            raise ValueError(
+                f"{name} must hold integers of {own} unless jax_enable_x64 is set; got "
+                f"numbers from {bounds[0]} to {bounds[1]} for {name}.shape={x.shape}"
+            )
+    return x
+
+
+def as_given(name: str, value: Any, what: str = "an array") -> Any:
+    """An argument as an array of jax's or NumPy's, of a dtype that jax may take."""
+    if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
+        value = value.__jax_array__()
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(
+            f"{name} must be {what}; got {type(value).__name__}: {value!r:.80}"
+        )
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array: pass its data, and the mask as "
+            "where=~np.ma.getmaskarray(x) to a pool that takes one; "
+            f"got {name}.shape={value.shape}"
+        )
+    dtype = value.dtype
+    if not isinstance(dtype, np.dtype):  # of random keys
+        return value
+    if dtype.name in UNKNOWN_TO_XLA:
+        raise TypeError(
+            f"{name} must have a dtype that XLA computes with: cast it, to float8_e4m3 "
+            f"or int2 for example; got {name}.dtype={dtype} for "
+            f"{name}.shape={value.shape}"
+        )
+    # By types: letters such as "G" are those of other dtypes too.
+    if dtype.kind in "mM" or dtype.type in (np.longdouble, np.clongdouble):
+        raise TypeError(
+            f"{name} must have a dtype that jax has, so no extended precision, dates "
+            f"or durations: cast it; got {name}.dtype={dtype} "
+            f"for {name}.shape={value.shape}"
+        )
+    return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+
+
+def as_indices(
+    indices: Any, shape: tuple[int, ...] | None = None, cells: int | None = None
+) -> jax.Array:
+    """`indices` as int32, of the given shape if there is one.
+
+    Known ones must be -1 or the number of a cell. Traced ones that int32 does not hold
+    become its least or largest number, which is no cell.
+    """
+    indices = as_given("indices", indices)
+    if not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
+    if shape is not None and indices.shape != shape:
+        raise ValueError(
+            f"indices must have the shape of values; got indices.shape={indices.shape}"
+        )
+    bounds = known_range(indices)
+    if bounds is not None:
+        most = INT32.max if cells is None or is_symbolic(cells) else cells - 1
+        if bounds[0] < -1 or bounds[1] > most:
+            raise ValueError(
+                f"indices must be -1 or from 0 to {most}; "
+                f"got indices from {bounds[0]} to {bounds[1]}"
+            )
+    if not isinstance(indices, jax.Array):
+        return jnp.asarray(indices.astype(np.int32))
+    is_traced = isinstance(indices, jax.core.Tracer)
+    return _as_int32(indices) if is_traced else _as_int32_at_once(indices)
+
+
+def _as_int32(indices: jax.Array) -> jax.Array:
+    """`indices` as int32, and the nearest number of that for those it does not hold."""
+    if jnp.iinfo(indices.dtype).max > INT32.max:
+        least = max(INT32.min, jnp.iinfo(indices.dtype).min)
+        indices = jnp.clip(indices, least, INT32.max)
+    return indices.astype(np.int32)
+
+
+_as_int32_at_once = jax.jit(_as_int32)
+
+
+def known_range(array: jax.Array | np.ndarray) -> tuple[Any, Any] | None:
+    """The least and the largest number of an array, if it is known and has any.
+
+    It may be known inside `jax.jit` too, where only what is made of it is traced.
+    """
+    if isinstance(array, jax.core.Tracer) or is_symbolic(array.size) or not array.size:
+        return None
+    if not isinstance(array, jax.Array):
+        return array.min().item(), array.max().item()
+    with jax.ensure_compile_time_eval():
+        least, most = jax.device_get(_bounds(array))
+    return least.item(), most.item()
+
+
+@jax.jit
+def _bounds(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return array.min(), array.max()
+
+
+def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
+    """`where` with the rank of `x`, not yet broadcast."""
+    if where is None:
+        return None
+    mask = as_given("where", np.asarray(where) if isinstance(where, bool) else where)
+    if mask.dtype != np.bool_:
+        raise TypeError(
+            f"where must be boolean; got where.dtype={mask.dtype} "
+            f"with where.shape={mask.shape}"
+        )
+    if not dtypes.has_zero(x.dtype):
+        raise TypeError(
+            "where must be None for a dtype that does not hold 0: pool "
+            f"x.astype(jnp.bfloat16); got x.dtype={x.dtype}"
+        )
+    if mask.ndim == 0:
+        mask = mask.reshape((1,) * x.ndim)
+    if mask.ndim != x.ndim or any(
+        m not in (1, n) for m, n in zip(mask.shape, x.shape, strict=True)
+    ):
+        raise ValueError(
+            "where must have the rank of x, or be a scalar, and broadcast to x: a mask "
+            "of batch and time needs a last axis for the channels, where[..., None]; "
+            f"got where.shape={mask.shape}"
+        )
+    return jnp.asarray(mask)
+
+
+def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarray:
+    """`empty_value` in the dtype of the result; 1 for a 0 that is not used."""
+    number = as_number("empty_value", empty_value)
+    if number == 0 and not is_used and not dtypes.has_zero(dtype):
+        return np.ones((), dtype)
+    return _held("empty_value", number, dtype)
+
+
+def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
+    """A number in a dtype that holds it: exactly if an integer, else rounded."""
+    if not jnp.issubdtype(dtype, jnp.integer):
+        with np.errstate(all="ignore"):
+            value = np.asarray(number, dtype)
+        if not np.array_equal(np.isfinite(value), math.isfinite(number)) or (
+            np.isnan(value) != math.isnan(number)
+        ):
+            raise ValueError(
+                f"{name} must be a number that {np.dtype(dtype)} holds; "
+                f"got {name}={number}"
+            )
+    else:
+        info = jnp.iinfo(dtype)
+        held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
+        if not held or number != int(number):
+            raise ValueError(
+                f"{name} must be an integer that {np.dtype(dtype)} holds; "
+                f"got {name}={number}"
+            )
+    return np.asarray(number, dtype)
+
+
+def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
+    """`divisor` as a number that can divide what is accumulated in `dtype`."""
+    if divisor is None:
+        return None
+    number = as_number("divisor", divisor)
+    info = jnp.finfo(dtype)
+    if not float(info.tiny) <= abs(number) <= float(info.max):
+        raise ValueError(
+            f"divisor must be a finite number other than 0 that {info.dtype} holds; "
+            f"got divisor={divisor}"
+        )
+    return number
+
+
+def as_order(p: Any) -> float:
+    """`p` as the order of a norm."""
+    if isinstance(p, jax.core.Tracer):
+        raise TypeError(
+            "p must be a Python number, not a traced value: mark it static "
+            "(jax.jit(..., static_argnames='p')); for a derivative by p, or a p that "
+            "is computed, pool abs(x) ** p by sum_pool and take the power 1 / p; "
+            f"got p={p}"
+        )
+    order = as_number("p", p)
+    if not order > 0:
+        raise ValueError(f"p must be a positive number or inf; got p={p}")
+    return order
+
+
+def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """One value of the given dtype: of NumPy's if it is no array of jax's.
+
+    It may be traced. A kind of number that the dtype does not have is refused, as is a
+    known one that it does not hold.
+    """
+    if isinstance(value, (bool, int, float, complex)):
+        given: Any = np.asarray(value)
+    else:
+        given = as_given(name, value, "a number")
+    if given.shape != ():
+        raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
+    if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
+        raise TypeError(
+            f"{name} must be a number of x.dtype={np.dtype(dtype)}, to which no other "
+            f"kind is converted; got {name}={value!r:.40} of {given.dtype}"
+        )
+    if isinstance(given, jax.Array):
+        return given.astype(dtype)
+    if _kind(dtype) in ("integer", "float"):
+        return _held(name, given.item(), dtype)
+    return np.asarray(given, dtype)
+
+
+_KINDS_HELD = {
+    "bool": ("bool",),
+    "integer": ("integer",),
+    "float": ("integer", "float"),
+    "complex": ("integer", "float", "complex"),
+    "none": (),
+}
+
+
+def _kind(dtype: Any) -> str:
+    """Which kind of numbers a dtype holds."""
+    if jnp.issubdtype(dtype, np.timedelta64):  # an integer, for NumPy
+        return "none"
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
+    names = zip(_KINDS_HELD, kinds, strict=True)
+    return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")
+
+
+def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """`init` as one number, of NumPy's if it is known, and without a derivative."""
+    identity = as_scalar("init", init, dtype)
+    if isinstance(identity, jax.core.Tracer):
+        return jax.lax.stop_gradient(identity)
+    known: np.ndarray = jax.device_get(identity)
+    return np.asarray(known)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse everything but True and False."""
+    if not isinstance(value, np.bool_):
+        axes.check_flag(name, value)
+
+
+def as_number(name: str, value: Any) -> float:
+    """A real number as one of Python's."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a Python number, {axes.NOT_TRACED}; "
+            f"got {name}={value!r:.80}"
+        )
+    try:
+        if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+            if value.shape != () or _kind(value.dtype) not in ("integer", "float"):
+                raise TypeError
+            value = value.item()
+        if isinstance(value, bool) or not hasattr(value, "__float__"):
+            raise TypeError
+        number: float = value if isinstance(value, int) else float(value)
+        float(number)  # overflows where no float holds it
+        return number
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(
+            f"{name} must be a real number; got {name}={value!r:.80}"
+        ) from None

@@ -1,0 +1,86 @@
+"""Padding that is data: the input's own cells, repeated around it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxpool.functions.arguments import Call, about
+from jaxpool.functions.entry import enter
+from jaxpool.geometry.sizes import is_below
+from jaxpool.geometry.window import AxisWindow, Window
+
+PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
+
+
+def pooled(
+    pool: Callable[..., jax.Array], call: Call, mode: PaddingMode | None, *options: Any
+) -> jax.Array:
+    """The pool of an input that holds its padding, if there is a mode."""
+    if mode is None:
+        return pool(*call, *options)
+    with about(call.x.shape):
+        check_mode(mode, call.window)
+
+    x, window, mask, *rest = call
+    return enter(_of_extended, (pool, mode, window, *rest, options), window, x, mask)
+
+
+def _of_extended(
+    static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    pool, mode, window, *rest, options = static
+    pooled: jax.Array = pool(*_extended(Call(x, window, mask, *rest), mode), *options)
+    return pooled
+
+
+def _extended(call: Call, mode: PaddingMode) -> Call:
+    """The same windows over an input that holds the padding."""
+    x, window, mask, empty, implementation = call
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        x = _with_sides(x, axis, dim, mode)
+        if mask is not None and mask.shape[axis] != 1:
+            mask = _with_sides(mask, axis, dim, mode)
+    return Call(x, window.filled(), mask, empty, implementation)
+
+
+def _with_sides(
+    array: jax.Array, axis: int, dim: AxisWindow, mode: PaddingMode
+) -> jax.Array:
+    """The array with the padding of one axis around it.
+
+    Some versions of `jnp.pad` refuse symbolic sizes even of axes without padding.
+    """
+    if not (dim.low or dim.high):
+        return array
+    size, low, high = dim.size, dim.low, dim.high
+    cells = partial(lax.slice_in_dim, array, axis=axis)
+    if mode == "reflect":
+        before = lax.rev(cells(1, low + 1), [axis])
+        behind = lax.rev(cells(size - 1 - high, size - 1), [axis])
+    elif mode == "wrap":
+        before, behind = cells(size - low, size), cells(0, high)
+    else:
+        before = jnp.repeat(cells(0, 1), low, axis)
+        behind = jnp.repeat(cells(size - 1, size), high, axis)
+    return lax.concatenate([before, array, behind], axis)
+
+
+def check_mode(mode: str, window: Window) -> None:
+    """Refuse an unknown mode, and padding of cells that the input does not have."""
+    if not isinstance(mode, str) or mode not in get_args(PaddingMode):
+        raise ValueError(
+            f"padding_mode must be None or one of {', '.join(get_args(PaddingMode))}; "
+            f"got padding_mode={mode!r}"
+        )
+    beside = {"reflect": 1}.get(mode, 0)
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        least = max(dim.low, dim.high) + beside
+        if mode != "edge" and is_below(dim.size, least, axis):
+            raise ValueError(
+                f"padding must be at most {dim.size - beside} on axis {axis} with "
+                f"padding_mode={mode!r}; got padding={(dim.low, dim.high)}"
+            )

@@ -1,0 +1,301 @@
+"""From values and indices back to a larger array, and between kinds of indices."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxpool.aggregations import dtypes
+from jaxpool.engines.linear import linear
+from jaxpool.engines.sharding import Sizes
+from jaxpool.engines.symbolic import as_number
+from jaxpool.functions.arguments import about, as_array, as_given, as_indices, as_sizes
+from jaxpool.functions.entry import enter
+from jaxpool.geometry.axes import (
+    Ints,
+    as_ints,
+    check_at_least,
+    pooled_axes,
+    resolve_axes,
+)
+from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.window import check_countable
+
+Convention: TypeAlias = Literal[
+    "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"
+]
+
+
+def max_unpool(
+    values: ArrayLike,
+    indices: ArrayLike,
+    output_shape: Ints,
+    *,
+    axes: Ints | None = None,
+) -> jax.Array:
+    """Put values where indices say, and 0 elsewhere: the inverse of max pooling.
+
+        y[n, indices[n, o, c], c] = values[n, o, c]
+
+    It undoes any pool of jaxpool that returns indices, with any padding, strides,
+    dilation or `ceil_mode`: those are in the indices.
+
+    Args:
+        values: Array of shape `[*batch, *pooled, channels]`, or any shape if `axes` is
+            given; a floating, complex or integer dtype.
+        indices: Integers of the shape of `values`, flat and row-major over the axes of
+            `output_shape`; -1 stands for no cell.
+        output_shape: Sizes of the pooled axes before pooling; its length is the number
+            of spatial axes. With `axes`, an int (for each of them) or one per axis.
+        axes: The axes to unpool, an int or ints. `None`: those before the last one.
+
+    Returns:
+        `[*batch, *output_shape, channels]`, of the dtype of `values`. Where several
+        indices name one cell, it holds the last value in row-major order.
+
+    Raises:
+        ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
+            traced ones, as under `jax.jit`, are not checked: such values are dropped.
+        TypeError: If `values` or `indices` is not an array of such numbers.
+
+    Gradient:
+        Linear in `values`, in both modes, to any order: each value has the cotangent of
+        the cell that holds it; one that was dropped or overwritten has 0. The index
+        checks of `checkify` have no rule for it with several batches or channels.
+
+    References:
+        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU where
+        windows overlap. M. Zeiler, R. Fergus, "Visualizing and Understanding
+        Convolutional Networks", ECCV 2014, https://arxiv.org/abs/1311.2901
+
+    Example:
+        >>> import jax.numpy as jnp, jaxpool
+        >>> x = jnp.asarray([3.0, 1.0, 2.0, 4.0])
+        >>> values, indices = jaxpool.max_pool_with_indices(x, 2, axes=0)
+        >>> print(max_unpool(values, indices, 4, axes=0))
+        [3. 0. 0. 4.]
+    """
+    values = as_array(values, "number", "values")
+    if not dtypes.has_zero(values.dtype):
+        raise TypeError(
+            "values must have a dtype that holds 0, for the cells between them; got "
+            f"values.dtype={values.dtype} for values.shape={values.shape}"
+        )
+    with about(values.shape, "values"):
+        wanted = as_ints("output_shape", output_shape)
+        found = pooled_axes("output_shape", wanted, axes, values.shape)
+        positions, sizes = zip(*sorted(zip(*found, strict=True)), strict=True)
+        check_at_least("output_shape", sizes, 1)
+        check_countable("output_shape", sizes)
+        indices = as_indices(indices, values.shape, math.prod(sizes))
+    geometry = Sizes.of_all(values.shape, positions, sizes)
+    return enter(_unpooled, (positions, sizes), geometry, values, indices)
+
+
+def _unpooled(
+    static: tuple[tuple[int, ...], tuple[int, ...]],
+    values: jax.Array,
+    indices: jax.Array,
+) -> jax.Array:
+    positions, sizes = static
+    last = range(-len(positions), 0)
+    count = math.prod(values.shape[axis] for axis in positions)
+    batch = [n for axis, n in enumerate(values.shape) if axis not in positions]
+
+    def flat(array: jax.Array) -> jax.Array:
+        return jnp.moveaxis(array, positions, last).reshape(*batch, count)
+
+    known = _placement(flat(indices), math.prod(sizes))
+    placed = linear(_placed, _picked, known, flat(values))
+    return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
+
+
+class _Placement(NamedTuple):
+    """Which cell each value is meant for, and which value each cell holds, plus 1.
+
+    Values for no cell have any, which does not hold them: no place is out of bounds.
+    """
+
+    cell: jax.Array
+    holds: jax.Array
+
+
+def _placement(indices: jax.Array, cells: int) -> _Placement:
+    """Who gets each cell: the maximum of the claims, so that no order matters."""
+    is_cell = (indices >= 0) & (indices < cells)
+    numbers = jnp.where(is_cell, _numbers(indices.shape), np.int32(0))
+
+    def claims(cell: jax.Array, numbers: jax.Array) -> jax.Array:
+        nothing = jnp.zeros(cells, np.int32)
+        return nothing.at[cell].max(numbers, mode="promise_in_bounds")
+
+    for _ in indices.shape[:-1]:
+        claims = jax.vmap(claims)
+    cell = jnp.clip(indices, 0, cells - 1)
+    return _Placement(cell, claims(cell, numbers))
+
+
+def _placed(known: _Placement, values: jax.Array) -> jax.Array:
+    found = _take(values, jnp.maximum(known.holds - 1, 0))
+    return jnp.where(known.holds > 0, found, jnp.zeros_like(found))
+
+
+def _picked(known: _Placement, g: jax.Array) -> jax.Array:
+    holds, found = (_take(array, known.cell) for array in (known.holds, g))
+    return jnp.where(holds == _numbers(holds.shape), found, jnp.zeros_like(found))
+
+
+def _numbers(shape: Sequence[int]) -> jax.Array:
+    """From 1 on along the last axis."""
+    return lax.broadcasted_iota(np.int32, shape, len(shape) - 1) + 1
+
+
+def _take(array: jax.Array, places: jax.Array) -> jax.Array:
+    """What the last axis holds at some places."""
+    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
+    return taken
+
+
+def convert_indices(
+    indices: ArrayLike,
+    shape: Sequence[int],
+    source: Convention,
+    target: Convention,
+    *,
+    axes: Ints | None = None,
+) -> jax.Array:
+    """Change what the indices of a pool are counted over.
+
+        index = sum_a coordinate_a * stride_a,  over the axes a that count
+
+    "jaxpool" and "torch" count over the pooled axes; "tf" over all axes but the first,
+    "tf_with_batch" and "onnx" over all axes; each row-major. "onnx_column_major" counts
+    all axes, but the pooled ones column-major (`storage_order=1`).
+
+    Args:
+        indices: Integers, for each window of the pool; -1 stands for no cell and stays.
+            Under `jax.jit` numbers that are no cell become -1 too.
+        shape: Shape of the input of the pool, in the layout it had there: for
+            TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
+        source: The convention of `indices`.
+        target: The convention wanted.
+        axes: The pooled axes, an int or ints. `None`: all but the first and the last.
+
+    Returns:
+        int32 indices of the shape of `indices`.
+
+    Raises:
+        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, if
+            a known index is neither -1 nor a cell, or if `shape` has more cells than
+            int32 can count.
+        TypeError: If `indices` are not integers.
+
+    Gradient:
+        None: these are integers.
+
+    References:
+        `torch.nn.MaxPool2d(return_indices=True)`, `tf.nn.max_pool_with_argmax`
+        (`include_batch_in_index`), ONNX `MaxPool` (`storage_order`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> indices = jnp.asarray([[[[5]], [[7]]]])  # [n, h, w, c]
+        >>> print(convert_indices(indices, (1, 4, 4, 1), "torch", "onnx_column_major"))
+        [[[[ 5]]
+        <BLANKLINE>
+          [[13]]]]
+    """
+    sizes = as_sizes(shape)
+    with about(sizes):
+        for name, convention in (("source", source), ("target", target)):
+            if convention not in get_args(Convention):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(Convention))}; "
+                    f"got {name}={convention!r}"
+                )
+        pooled = resolve_axes(range(1, len(sizes) - 1) if axes is None else axes, sizes)
+        pooled = tuple(sorted(pooled))
+        order = _counted(sizes, pooled, source)
+        if not set(pooled) <= set(order):
+            raise ValueError(
+                'source must not be "tf", which does not count the first axis, where '
+                f"that is pooled; got pooled axes {pooled}"
+            )
+        check_countable("shape", sizes)
+        cells = math.prod(sizes[axis] for axis in order)
+        given = as_given("indices", indices)
+        others = [axis for axis in range(len(sizes)) if axis not in pooled]
+        if given.ndim != len(sizes) or any(
+            given.shape[axis] != sizes[axis] for axis in others
+        ):
+            raise ValueError(
+                "indices must have the shape of x but on the pooled axes; "
+                f"got indices.shape={given.shape} with pooled axes {pooled}"
+            )
+        places = as_indices(given, cells=cells)
+    old, new = (
+        _index_strides(sizes, _counted(sizes, pooled, name))
+        for name in (source, target)
+    )
+    # By their order, as axes of size 1 have the stride of another one.
+    axes_found = tuple(axis for axis in order if axis in pooled)
+    static = _Conversion(old, new, tuple(others), axes_found, cells)
+    if any(is_symbolic(size) for size in sizes):
+        return _converted(static, places)
+    outs = tuple(places.shape[axis] for axis in pooled)
+    geometry = Sizes.of_all(places.shape, pooled, outs)
+    return enter(_converted, static, geometry, places)
+
+
+class _Conversion(NamedTuple):
+    """What is static about a conversion: the strides of all axes, before and after.
+
+    The pooled axes are those with the longest strides first.
+    """
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    others: tuple[int, ...]
+    pooled: tuple[int, ...]
+    cells: int
+
+
+def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
+    _, _, others, pooled, cells = static
+    old, new = ([as_number(n) for n in strides] for strides in static[:2])
+    rest, converted = indices, jnp.zeros_like(indices)
+    for axis in others:
+        own = lax.broadcasted_iota(np.int32, indices.shape, axis)
+        rest, converted = rest - own * old[axis], converted + own * new[axis]
+    for axis in pooled:
+        converted += rest // old[axis] * new[axis]
+        rest %= old[axis]
+    is_cell = (indices >= 0) & (indices < as_number(cells))
+    return jnp.where(is_cell, converted, np.int32(-1))
+
+
+def _counted(
+    sizes: Sequence[int], pooled: Sequence[int], convention: Convention
+) -> Sequence[int]:
+    """The axes that count, those with the longest strides first."""
+    every = range(len(sizes))
+    return {
+        "tf": every[1:],
+        "tf_with_batch": every,
+        "onnx": every,
+        "onnx_column_major": [a for a in every if a not in pooled] + [*pooled][::-1],
+    }.get(convention, pooled)
+
+
+def _index_strides(sizes: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """How far apart neighbours along each axis are; 0 for axes that do not count."""
+    strides, cells = [0] * len(sizes), 1
+    for axis in reversed(order):
+        strides[axis] = cells
+        cells *= sizes[axis]
+    return tuple(strides)

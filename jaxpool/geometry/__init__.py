@@ -1,0 +1,1 @@
+"""Which cells each output reads: Python integers only, without jax."""

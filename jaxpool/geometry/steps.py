@@ -1,0 +1,281 @@
+"""In which steps a window is reduced: static, like the geometry, and without jax.
+
+A box window is a product, so its axes can be reduced one after the other, which costs
+the sum of its sides and not their product. A long window is a chain of short ones
+over the runs of cells that those before it reduced, which costs like its logarithm.
+And axes with short windows are better reduced at once: then nothing but the result is
+written to memory.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from jaxpool.geometry.window import AxisWindow, Window
+
+# The numbers below are measured by `python -m experiments thresholds`.
+# Cells to reduce at once where a long window can be reduced in blocks.
+BLOCK = 8
+# Axes are reduced at once up to so many reads of each cell, cells of a window, and
+# parts of the result that XLA has to pad.
+MOST_READS = 4
+MOST_CELLS = 36
+MOST_PADS = 3
+# The same number of cells where each costs a division.
+MOST_RATIOS = 16
+# Reads of a cell that a further step is worth.
+STEP_COST = 3
+# Runs to send cotangents back to at once: each is a select more.
+MOST_RUNS = 2
+# Where an axis needs more pads than one loop can have, they go to several loops.
+PADS_A_LOOP = 4
+# Cells of a window along an axis that are reduced one after the other, at most: a
+# program has an operation for each of them.
+MOST_AT_ONCE = 256
+# On the way back, up to so many selects for each cell.
+MOST_SELECTS = 9
+
+# (runs to combine, cells from one to the next, single cells to combine with them)
+Link: TypeAlias = tuple[int, int, int]
+Split: TypeAlias = Callable[[AxisWindow], tuple[Link, ...]]
+Dims: TypeAlias = Sequence[AxisWindow]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A reduction along one axis, or along several at once.
+
+    What it combines are runs of cells that earlier steps have reduced; before the first
+    step they are single cells. In the row-major order of the whole window, two
+    neighbouring runs begin `weights` cells apart on each axis. A run is taken to end
+    where the next one begins, and the last one after `last` cells.
+
+    `rest` are single cells to combine with the runs, as a window over what the chain
+    began with, at the step that `begins` it.
+    """
+
+    axes: tuple[int, ...]
+    dims: tuple[AxisWindow, ...]
+    weights: tuple[int, ...]
+    last: int
+    begins: bool = True
+    rest: AxisWindow | None = None
+
+    def start(self, cell: Sequence[int]) -> int:
+        """The position, in the row-major order, where a run begins."""
+        return sum(map(operator.mul, cell, self.weights))
+
+    def length(self, cell: Sequence[int]) -> int:
+        """The positions that a run has."""
+        (dim, *others), (weight, *_) = self.dims, self.weights
+        return self.last if others or cell[0] == dim.window - 1 else weight
+
+
+def forward_steps(
+    window: Window,
+    doubling: bool,
+    *,
+    idempotent: bool = False,
+    ordered: bool = False,
+    alone: int | None = None,
+) -> list[Step]:
+    """The steps that amount to `window`, long ones being split with `doubling`.
+
+    An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
+    cells follow each other in row-major order: the last axis is reduced first, and each
+    alone. Else the first one is, whose cells lie in longer runs of memory. The axis
+    `alone` gets steps of its own.
+    """
+    split = _split(doubling, overlap=idempotent, most=BLOCK)
+    chains = _chains(window, split)
+    chains = chains[::-1] if ordered else _merged(chains, _pays, alone)
+    return [step for chain in chains for step in chain]
+
+
+def norm_steps(window: Window, doubling: bool) -> list[Step]:
+    """The same for an operation that divides by each cell; backward too."""
+
+    def pays(dims: Dims) -> bool:
+        cells = math.prod(dim.window for dim in dims)
+        return cells <= MOST_RATIOS and not is_sparse(dims) and _pays(dims)
+
+    split = _split(doubling, overlap=False, most=BLOCK)
+    chains = _merged(_chains(window, split), pays, None)
+    return [step for chain in chains for step in chain]
+
+
+def is_sparse(dims: Dims) -> bool:
+    """Whether the windows that cover a block of cells do not lie side by side."""
+    return any(dim.dilation > 1 and dim.stride > 1 for dim in dims)
+
+
+def backward_steps(
+    window: Window, doubling: bool, alone: int | None = None
+) -> list[Step]:
+    """The steps to undo, in this order, to get from windows back to cells.
+
+    The axis `alone` gets steps of its own.
+    """
+    return _undoing(window, _split(doubling, overlap=True, most=MOST_RUNS), alone)
+
+
+def spread_steps(window: Window) -> list[Step]:
+    """The same for what goes to all cells: long windows are reduced in blocks alone."""
+    return _undoing(window, lambda dim: _whole(dim.window), None)
+
+
+def _undoing(window: Window, split: Split, alone: int | None) -> list[Step]:
+    """The steps from windows back to cells."""
+
+    def pays(dims: Dims) -> bool:
+        if is_sparse(dims):
+            return False
+        covers = [dim.covering()[0] for dim in dims]
+        partly = any(dim.window % dim.stride for dim in dims)  # a select more for each
+        selects = math.prod(dim.window for dim in covers) * (1 + partly)
+        return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
+
+    chains = _merged(_chains(window, split), pays, alone)
+    return [step for chain in chains for step in reversed(chain)]
+
+
+def pads_of(dims: Dims) -> int:
+    """Parts of the result of reducing by `dims` that do not reach all around it."""
+    regions = [dim.regions() for dim in dims]
+    whole = all(
+        any(len(windows) == dim.out for _, windows in parts)
+        for dim, parts in zip(dims, regions, strict=True)
+    )
+    return math.prod(map(len, regions)) - whole
+
+
+def _chains(window: Window, split: Split) -> list[list[Step]]:
+    """For each axis on which there is something to do, the steps that amount to it."""
+    found, weight = [], window.cells
+    for axis, dim in window.pairs():
+        weight //= dim.window
+        found.append(_chain(axis, dim, weight, split))
+    return found
+
+
+def _merged(
+    chains: list[list[Step]], pays: Callable[[Dims], bool], alone: int | None
+) -> list[list[Step]]:
+    """The same with steps on neighbouring axes at once, where that pays."""
+    merged: list[list[Step]] = []
+    for chain in chains:
+        if merged and len(merged[-1]) == len(chain) == 1:
+            (one,), (other,) = merged[-1], chain
+            both = Step(
+                one.axes + other.axes,
+                one.dims + other.dims,
+                one.weights + other.weights,
+                other.last,
+            )
+            if other.axes != (alone,) and pays(both.dims):
+                merged[-1] = [both]
+                continue
+        merged.append(chain)
+    return merged
+
+
+def _pays(dims: Dims) -> bool:
+    """Whether it is better to reduce these axes at once."""
+    reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
+    cells = math.prod(dim.window for dim in dims)
+    return reads <= MOST_READS and cells <= MOST_CELLS and pads_of(dims) <= MOST_PADS
+
+
+def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
+    """The steps along one axis, whose cells are `weight` apart in the window.
+
+    A window of more than `BLOCK` cells whose neighbours start at a multiple of some
+    block is first reduced in blocks, then over blocks.
+    """
+    steps = []
+    while dim.window > BLOCK and dim.dilation == 1:
+        common = math.gcd(dim.window, dim.stride)
+        if dim.out == 1:
+            block, stride = BLOCK, 1
+        else:
+            block = max(r for r in range(1, BLOCK + 1) if common % r == 0)
+            stride = dim.stride // block
+        if block == 1:
+            break
+        size, blocks = min(dim.size, dim.span - dim.low), -(-dim.span // block)
+        window = blocks - (dim.out - 1) * stride
+        blocks = dim.splitting(blocks)
+        reduced = AxisWindow(size, block, block, 1, dim.low, 0, blocks)
+        steps.append(Step((axis,), (reduced,), (weight,), weight))
+        dim = AxisWindow(blocks, window, stride, 1, 0, 0, dim.out)
+        weight *= block
+    return steps + _linked(axis, dim, weight, split(dim))
+
+
+def _linked(
+    axis: int, dim: AxisWindow, weight: int, links: tuple[Link, ...]
+) -> list[Step]:
+    """One step for each link; all but the last one begin a run at every cell."""
+    steps, run = [], 1
+    size, low, even = dim.size, dim.low, dim.splitting
+    for number, (count, apart, rest) in enumerate(links, 1):
+        longer = (count - 1) * apart + run + rest
+        is_last = number == len(links)
+        stride = dim.stride if is_last else 1
+        out = dim.out if is_last else even(dim.span - (longer - 1) * dim.dilation)
+        runs = AxisWindow(size, count, stride, apart * dim.dilation, low, 0, out)
+        singles = None
+        if rest:
+            before = dim.low - (longer - rest) * dim.dilation
+            singles = AxisWindow(dim.size, rest, stride, dim.dilation, before, 0, out)
+        steps.append(
+            Step(
+                (axis,), (runs,), (apart * weight,), run * weight, number == 1, singles
+            )
+        )
+        size, low, run = out, 0, longer
+    return steps
+
+
+def _split(doubling: bool, overlap: bool, most: int) -> Split:
+    """How the cells of a window along an axis are divided into links."""
+
+    def split(dim: AxisWindow) -> tuple[Link, ...]:
+        pays = doubling and dim.window >= 4 * dim.stride
+        if pays or dim.window > MOST_AT_ONCE:
+            return links_of(dim.window, overlap, most)
+        return _whole(dim.window)
+
+    return split
+
+
+def _whole(window: int) -> tuple[Link, ...]:
+    """A window that is not split."""
+    return ((window, 1, 0),)
+
+
+@lru_cache(maxsize=4096)
+def links_of(window: int, overlap: bool, most: int) -> tuple[Link, ...]:
+    """The cheapest chain that amounts to `window`, of at most `most` runs a link."""
+    best = _whole(window)
+    for count in range(2, most + 1):
+        run = -(-window // count) if overlap else window // count
+        if overlap:
+            while (window - run) % (count - 1):
+                run += 1
+        if not 1 < run < window:
+            continue
+        apart = (window - run) // (count - 1) if overlap else run
+        rest = 0 if overlap else window - count * run
+        chain = (*links_of(run, overlap, most), (count, apart, rest))
+        best = min(best, chain, key=_cost)
+    return best
+
+
+def _cost(links: Sequence[Link]) -> int:
+    """What a chain costs: cells to read, those of the first link from a padded axis."""
+    reads = sum(count + rest for count, _, rest in links)
+    return reads + links[0][0] + STEP_COST * len(links)
