@@ -1,11 +1,15 @@
 """The extreme value of each window, and the first cell that attains it.
 
 The winner of a window is its first NaN, else its first extreme cell in row-major order,
-never a padded or masked one. Nothing here has a derivative: `_reduce_max` adds it.
+never a padded or masked one. Values, positions and gradients agree on it. A gradient
+keeps the position of the winner inside its window, in the smallest unsigned type that
+holds it, and nothing else. The rules call kernels only, never `extremum` itself, so that
+they can be differentiated again.
 """
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,43 +18,106 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import zero_from_primal
 
-from jaxpool.aggregations import dtypes
+from jaxpool.aggregations import dtypes, places
 from jaxpool.aggregations.dtypes import FLOAT32
-from jaxpool.engines import places
-from jaxpool.engines.lowering import (
-    NATIVE,
-    Implementation,
-    Lowerings,
-    dispatch,
-    on_platform,
-    portable,
-    xla_reduce_window,
-)
+from jaxpool.aggregations.forward_mode import is_forward_mode
+from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.engines import symbolic
+from jaxpool.engines.faults import widened
+from jaxpool.engines.kernel import ANY, call, call_linear
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
 from jaxpool.engines.numbers import Numbers, numbers
-from jaxpool.engines.slices import (
-    Cell,
+from jaxpool.engines.passes import (
     Op,
-    Windows,
-    dims_of,
+    Place,
+    first_cell,
     fold,
-    of_windows,
+    fold_back,
     reduce_steps,
-    seen,
     select,
-    widened,
 )
-from jaxpool.engines.stages import Arrays, Deferred, ready, stage
+from jaxpool.engines.plan import Implementation, Needs, Plan, plan
+from jaxpool.engines.symbolic import as_number
+from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.steps import (
-    PADS_A_LOOP,
-    Step,
-    forward_steps,
-    pads_of,
-)
+from jaxpool.geometry.steps import PADS_A_LOOP, Step, pads_of
 from jaxpool.geometry.window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
+
+POSITION = "jaxpool_position"  # the residual's name, for remat policies
+
+
+def extremum(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """Extreme value of each window, over the cells that `mask` keeps, if there is one.
+
+    The mask broadcasts to the shape of `x`. Where it keeps no cell of a window, the
+    value is `empty`, and there is no winner.
+    """
+    window = window.clipped()
+    if len(window.axes) > 1 and not window.is_countable:
+        return _axis_by_axis(kind, x, mask, window, empty, implementation)
+    config = Config(kind, window, empty, implementation)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return _values(config, x, mask)
+    rule = _extremum_both_modes if is_forward_mode() else _extremum
+    return rule(config, x, mask)
+
+
+def _axis_by_axis(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """The same where int32 cannot count the cells.
+
+    The first winner of the winners along the last axis is the first in row-major order.
+    """
+    for axis, dim in reversed(window.pairs()):
+        each = Window((axis,), (dim,))
+        if mask is None:
+            x = extremum(kind, x, None, each, empty, implementation)
+            continue
+        cells = jnp.broadcast_to(mask, x.shape)
+        x = extremum(kind, x, cells, each, empty, implementation)
+        config = Config("max", each, 0, implementation)
+        mask = _values(config, cells.astype(np.uint8), None) > np.uint8(0)
+    return x
+
+
+def indexed_extremum(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    window: Window,
+    empty: float,
+    implementation: Implementation | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The same, and the flat index of each winner over the pooled axes.
+
+    It is -1 where the mask keeps no cell.
+    """
+    window = window.clipped()
+    config = Config(kind, window, empty, implementation)
+    values, position = winners(config, x, mask)
+    indices = places.index_of(position, window)
+    if mask is not None:
+        some = position < as_number(window.cells, position.dtype)
+        indices = jnp.where(some, indices, np.int32(-1))
+    return values, indices
 
 
 class Config(NamedTuple):
@@ -61,157 +128,267 @@ class Config(NamedTuple):
     empty: float
     implementation: Implementation | None
 
-
-def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """The value that every other value beats or ties: the identity of the reduction."""
-    lowest = kind == "max"
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.asarray(-np.inf if lowest else np.inf, dtype)
-    info = jnp.iinfo(dtype)
-    return np.asarray(info.min if lowest else info.max, dtype)
+    @property
+    def is_portable(self) -> bool:
+        """Whether a program is to be of standard operations of jax."""
+        return self.implementation == "reduce_window" or self.window.is_symbolic
 
 
-def _cells(kind: Kind, dtype: np.dtype, x: jax.Array, *masks: jax.Array) -> Arrays:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _extremum(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    return _values(config, x, mask)
+
+
+def _extremum_fwd(
+    config: Config, x: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    values, position = winners(config, x, mask)
+    return values, checkpoint_name(position, POSITION)
+
+
+def _extremum_bwd(
+    config: Config, position: jax.Array, g: jax.Array
+) -> tuple[jax.Array, None]:
+    return call_linear(_shares(config, g).transpose, (position,), g), None
+
+
+_extremum.defvjp(_extremum_fwd, _extremum_bwd)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _extremum_both_modes(
+    config: Config, x: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    return _values(config, x, mask)
+
+
+@_extremum_both_modes.defjvp
+def _extremum_jvp(
+    config: Config,
+    primals: tuple[jax.Array, jax.Array | None],
+    tangents: tuple[jax.Array, Any],
+) -> tuple[jax.Array, jax.Array]:
+    (values, _), (tangent, _) = _winners_jvp(config, primals, tangents)
+    return values, tangent
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def winners(
+    config: Config, x: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The value of each winner, and its position inside the window, row-major.
+
+    Where a mask keeps no cell of a window, the position is beyond the window. The
+    derivative, in both modes, reads the tangents at the winners.
+    """
+    if not config.window.is_countable:
+        raise ValueError(
+            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
+            f"for; got x.shape={x.shape}"
+        )
+    values, position = call(_Winners(config), x, mask)
+    return values, position
+
+
+@winners.defjvp
+def _winners_jvp(
+    config: Config,
+    primals: tuple[jax.Array, jax.Array | None],
+    tangents: tuple[jax.Array, Any],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    values, position = winners(config, *primals)
+    named = checkpoint_name(position, POSITION)
+    tangent = call_linear(_shares(config, values), (named,), tangents[0])
+    no_tangent = zero_from_primal(position)
+    return (values, position), (tangent, no_tangent)
+
+
+def _values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    (values,) = call(_Values(config), x, mask)
+    return values  # type: ignore[no-any-return]
+
+
+def _shares(config: Config, x: Any) -> Shares:
+    """The kernel that reads tangents at the winners; its transpose sends them back."""
+    by = Winner(dtypes.summed(x.dtype), x.ndim - 1)
+    return Shares(by, config.window, config.implementation, x.dtype, x.dtype)
+
+
+@dataclass(frozen=True)
+class Winner(Aggregation):
+    """The share of a winner is 1, that of all other cells 0."""
+
+    # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
+    last_axis: int
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(back="places", alone=self.last_axis, most_pads=PADS_A_LOOP)
+
+    def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
+        wins, _ = place.has(output[0])
+        return select(wins, t, 0)
+
+    def levels(self, chosen: Plan, residual: Arrays) -> Levels:
+        """The position of the winner in each window, and in each of its runs.
+
+        Two windows that pick cells of one run pick the same cell of it.
+        """
+
+        def inner(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+            wins, position = place.has(output[0])
+            return select(wins, position, 0)
+
+        found = [Lifted(residual)]
+        for step in reversed(chosen.back[1:]):
+            position = fold_back(
+                step,
+                lax.max,
+                inner,
+                found[0],
+                outlined=chosen.outlined,
+                most_pads=PADS_A_LOOP,
+            )
+            found.insert(0, Lifted(position))
+        return [NOTHING, *found]
+
+    def anywhere(
+        self, window: Window, residual: Arrays, t: jax.Array, back: bool
+    ) -> jax.Array:
+        move = symbolic.route if back else symbolic.read
+        return move(window, t, *residual)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The kernel of the values of winners, without their positions."""
+
+    config: Config
+
+    @property
+    def portable(self) -> bool:
+        return self.config.is_portable
+
+    def types(self, x: Any, mask: Any) -> Sequence[Any]:
+        return [x.update(shape=self.config.window.output_shape(x.shape))]
+
+    def run(self, platform: str, x: jax.Array, mask: jax.Array | None) -> Arrays:
+        kind, window, empty, implementation = self.config
+        chosen = plan(window, platform, implementation, Needs(overlap=True))
+        arrays = (x,) if mask is None else (x, mask)
+        if chosen.form == "reduce_window":
+            values, *valid = _by_windows(kind, window, platform, arrays)
+        else:
+            values, *valid = _in_steps(kind, chosen, arrays)
+        values = values.astype(x.dtype)
+        return (_or(values, empty, *valid),)
+
+
+def _or(values: jax.Array, empty: float, *valid: jax.Array) -> jax.Array:
+    """The values, and `empty` where no cell is valid."""
+    for some in valid:
+        values = jnp.where(some, values, np.asarray(empty, values.dtype))
+    return values
+
+
+def _cells(
+    kind: Kind, dtype: np.dtype, on_cpu: bool, x: jax.Array, *masks: Any
+) -> Arrays:
     """Cells as they compete, in `dtype`: the worst where masked.
 
     Also which of them are valid, where a mask says so.
     """
-    wide = widened(x, dtype)
+    wide = widened(x, dtype, on_cpu)
     if not masks:
         return (wide,)
     valid = jnp.broadcast_to(masks[0], x.shape)
     return jnp.where(valid, wide, worst(kind, dtype)), valid
 
 
-def _competing(
-    kind: Kind, dtype: np.dtype, steps: Sequence[Step], arrays: Arrays
-) -> Deferred:
+def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     """The cells for a reduction in steps."""
-    cells = Deferred(partial(_cells, kind, dtype), arrays)
+    dtype = dtypes.ordered(arrays[0].dtype)
+    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.outlined))
     # XLA:CPU does not vectorise the reading of a mask behind a pad.
-    slow = len(arrays) > 1 and steps and pads_of(steps[0].dims)
-    return cells.stored() if slow else cells
+    slow = len(arrays) > 1 and chosen.steps and pads_of(chosen.steps[0].dims)
+    return Lifted(cells.now(chosen.outlined)) if slow else cells
 
 
-@portable
-def extreme_values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The value of each winner, without its position."""
-    kind, window, empty, implementation = config
-    extreme = lax.max if kind == "max" else lax.min
+def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
+    """The values, and whether a mask keeps any cell, step by step."""
+    dtype = arrays[0].dtype
+    cells = _competing(kind, chosen, arrays)
+    wide = dtypes.ordered(dtype)
+    reduced = partial(reduce_steps, steps=chosen.steps, outlined=chosen.outlined)
+    narrow = Lifted((), lambda values: (values.astype(dtype),))
+    values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
+    if len(arrays) == 1:
+        return values
+    return *values, *reduced(lax.bitwise_or, cells.pick(1), np.False_)
 
-    def finished(values: jax.Array, *valid: jax.Array) -> Arrays:
-        values = values.astype(x.dtype)
-        return (
-            (jnp.where(valid[0], values, np.asarray(empty, x.dtype)),)
-            if valid
-            else (values,)
-        )
 
-    def passes(doubling: bool, *arrays: jax.Array) -> jax.Array:
-        steps = forward_steps(window, doubling, idempotent=True)
-        dtype = dtypes.ordered(x.dtype)
-        cells = _competing(kind, dtype, steps, arrays)
-        values = reduce_steps(extreme, cells.pick(0), worst(kind, dtype), steps)
-        if len(arrays) > 1:
-            valid = reduce_steps(lax.bitwise_or, cells.pick(1), np.False_, steps)
-            values = values.beside(valid)
-        (result,) = values.then(finished).now()
-        return result  # type: ignore[no-any-return]
-
-    def native(extreme: Op, *arrays: jax.Array) -> jax.Array:
-        dtype = dtypes.infinite(x.dtype)
-        cells, *valid = _cells(kind, dtype, *arrays)
-        fill = worst(kind, dtype)
-        values = xla_reduce_window(cells, fill, extreme, window)
-        some = (
-            xla_reduce_window(ok, np.False_, lax.bitwise_or, window) for ok in valid
-        )
-        result: jax.Array = finished(values, *some)[0]
-        return result
-
-    def select(m: jax.Array, v: jax.Array) -> jax.Array:
-        # XLA:CPU hands some float windows to a library that drops NaN; a computation
-        # that it does not recognise as a maximum stays with XLA.
-        return lax.select(_beats(kind, v, m), v, m)
-
-    def reduce_window(*arrays: jax.Array) -> jax.Array:
-        plain = partial(native, extreme)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            return plain(*arrays)
-        ways: dict[str, Op] = dict.fromkeys(NATIVE, plain)
-        ways |= {"cpu": partial(native, select), "any": repaired}
-        reduced: jax.Array = on_platform(ways, *arrays)
-        return reduced
-
-    def repaired(*arrays: jax.Array) -> jax.Array:
+def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
+    """The same by XLA's own windows."""
+    x, extreme = arrays[0], _extreme(kind)
+    dtype, portable = dtypes.infinite(x.dtype), platform == ANY
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    if is_float and platform == "cpu":
+        extreme = partial(_select, kind)
+    cells, *valid = _cells(kind, dtype, False, *arrays)
+    fill = worst(kind, dtype)
+    values = reduce_windows(cells, fill, extreme, window, portable=portable)
+    some = [
+        reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
+        for ok in valid
+    ]
+    if is_float and portable:
         # The same for every platform: whether a window has a NaN is a maximum too.
-        values, is_nan = native(extreme, *arrays), arrays[0] != arrays[0]
-        is_nan = is_nan & arrays[1] if len(arrays) > 1 else is_nan
-        none, count = worst("max", FLOAT32), is_nan.astype(FLOAT32)
-        some = xla_reduce_window(count, none, lax.max, window) > 0
-        return jnp.where(some, np.asarray(np.nan, x.dtype), values)
-
-    lowerings: Lowerings = {
-        "reduce_window": reduce_window,
-        "slices": partial(passes, False),
-        "doubling": partial(passes, True),
-    }
-    arrays = (x,) if mask is None else (x, mask)
-    values: jax.Array = dispatch(lowerings, window, implementation, *arrays)
-    return values
+        is_nan = reduce(operator.and_, arrays[1:], x != x).astype(FLOAT32)
+        none = worst("max", FLOAT32)
+        has = reduce_windows(is_nan, none, lax.max, window, portable=True) > 0
+        values = jnp.where(has, np.asarray(np.nan, values.dtype), values)
+    return values, *some
 
 
-@portable
-def find_winners(
-    config: Config, x: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    kind, window, empty, implementation = config
-    if not window.is_countable:
-        raise ValueError(
-            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
-            f"for; got x.shape={x.shape}"
-        )
-    dtype = position_dtype(window, mask is not None)
+def _select(kind: Kind, m: jax.Array, v: jax.Array) -> jax.Array:
+    """The extreme one of two, as XLA:CPU hands it to no library that drops NaN."""
+    return lax.select(_beats(kind, v, m), v, m)
 
-    def finished(values: jax.Array, position: jax.Array, *valid: jax.Array) -> Arrays:
-        values = values.astype(x.dtype)
-        if valid:
-            values = jnp.where(valid[0], values, np.asarray(empty, x.dtype))
-            none = np.asarray(np.iinfo(dtype).max, dtype)
-            position = jnp.where(valid[0], position, none)
-        return values, position
 
-    def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
-        # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
-        steps = forward_steps(window, doubling, idempotent=True, alone=x.ndim - 1)
-        wide, masked = dtypes.ordered(x.dtype), len(arrays) > 1
-        cells = _competing(kind, wide, steps, arrays)
-        fill = worst(kind, wide)
-        found = _winners_in_steps(kind, window, steps, cells, fill, masked, dtype)
-        return found.then(finished).now()
+@dataclass(frozen=True)
+class _Winners:
+    """The kernel of the values of winners, and of their positions in their windows."""
 
-    def reduce_window(*arrays: jax.Array) -> Arrays:
-        wide = dtypes.infinite(x.dtype)
-        cells = _cells(kind, wide, *arrays)
-        compete = partial(_beats, kind), worst(kind, wide)
-        if len(arrays) == 1 and places.packs(window, cells[0]):
-            first = partial(places.packed_winners, kind == "max", dtype)
-        elif places.has_places(window):
-            first = partial(places.first_winners, *compete)
+    config: Config
+
+    @property
+    def portable(self) -> bool:
+        return self.config.is_portable
+
+    def types(self, x: Any, mask: Any) -> Sequence[Any]:
+        values = x.update(shape=self.config.window.output_shape(x.shape))
+        dtype = position_dtype(self.config.window, mask is not None)
+        return [values, values.update(dtype=dtype)]
+
+    def run(self, platform: str, x: jax.Array, mask: jax.Array | None) -> Arrays:
+        kind, window, empty, implementation = self.config
+        needs = Needs(overlap=True, alone=x.ndim - 1)
+        chosen = plan(window, platform, implementation, needs)
+        dtype = position_dtype(window, mask is not None)
+        arrays = (x,) if mask is None else (x, mask)
+        if chosen.form == "reduce_window":
+            wide = dtypes.infinite(x.dtype)
+            cells = _cells(kind, wide, False, *arrays)
+            beats = partial(_beats, kind)
+            found = places.first_winners(beats, worst(kind, wide), window, *cells)
         else:
-            first = partial(places.indexed_winners, *compete)
-        values, position, *some = first(window, *cells)
-        return finished(values, position.astype(dtype), *some)
-
-    lowerings: Lowerings = {
-        "reduce_window": reduce_window,
-        "slices": partial(passes, False),
-        "doubling": partial(passes, True),
-    }
-    arrays = (x,) if mask is None else (x, mask)
-    values, position = dispatch(lowerings, window, implementation, *arrays)
-    chex.assert_equal_shape([values, position])
-    return values, position
+            found = _winners_in_steps(kind, window, chosen, arrays, dtype)
+        values, position, *valid = found
+        values, position = values.astype(x.dtype), position.astype(dtype)
+        none = np.iinfo(dtype).max
+        values, position = _or(values, empty, *valid), _or(position, none, *valid)
+        chex.assert_equal_shape([values, position])
+        return values, position
 
 
 def position_dtype(window: Window, masked: bool) -> np.dtype:
@@ -224,6 +401,19 @@ def position_dtype(window: Window, masked: bool) -> np.dtype:
     return np.min_scalar_type(window.cells - 1 + masked)
 
 
+def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
+    """The value that every other value beats or ties: the identity of the reduction."""
+    lowest = kind == "max"
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.asarray(-np.inf if lowest else np.inf, dtype)
+    info = jnp.iinfo(dtype)
+    return np.asarray(info.min if lowest else info.max, dtype)
+
+
+def _extreme(kind: Kind) -> Op:
+    return lax.max if kind == "max" else lax.min
+
+
 def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
     """Whether `v` is more extreme than `m`; NaN beats every number, and no NaN."""
     if not jnp.issubdtype(v.dtype, jnp.floating):
@@ -233,93 +423,85 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
 
 
 def _winners_in_steps(
-    kind: Kind,
-    window: Window,
-    steps: Sequence[Step],
-    cells: Deferred,
-    fill: np.ndarray,
-    masked: bool,
-    dtype: np.dtype,
-) -> Deferred:
+    kind: Kind, window: Window, chosen: Plan, arrays: Arrays, dtype: np.dtype
+) -> Arrays:
     """The value and the position of each winner, and whether a mask keeps any cell.
 
     Step by step the value of each window, then the first run of cells that has it.
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
-
-    def started(values: jax.Array, *valid: jax.Array) -> Arrays:
-        return values, None if steps else jnp.zeros(values.shape, dtype), *valid
-
-    def reduced(step: Step, lift: Callable[..., Arrays], *arrays: Any) -> Arrays:
-        runs = Deferred(lift, arrays)
-        (values,) = _step_values(kind, step, runs, fill).now()
-        first = _step_winners(step, values, runs, dtype)
-        if step is steps[-1]:
-            first = first.then(partial(_never_padding, window))
-        valid = _step_valid(step, runs).now() if masked else ()
-        return (values, *first.now(), *valid)
-
-    # Each step is one stage, or else XLA would compute the values of all of them before
-    # it finds the winners of the first, and hold them all in memory.
-    runs = cells.then(started)
+    outlined, wide = chosen.outlined, dtypes.ordered(arrays[0].dtype)
+    cells, steps = _competing(kind, chosen, arrays), chosen.steps
+    if not steps:
+        values, *valid = cells.now(outlined)
+        return values, jnp.zeros(values.shape, dtype), *valid
+    join = _Join(kind, window, outlined, len(arrays) > 1, wide, dtype)
     for step in steps:
-        runs = ready(*stage(partial(reduced, step, runs.function), *runs.arrays))
-    return runs
+        lift, first, last = cells.lift, step is steps[0], step is steps[-1]
+
+        def joined(
+            *arrays: Any,
+            step: Step = step,
+            lift: Callable[..., Arrays] = lift,
+            first: bool = first,
+            last: bool = last,
+        ) -> Arrays:
+            return join(step, first, last, Lifted(arrays, lift))
+
+        # Each step is one stage, or else XLA would compute the values of all of them
+        # before it finds the winners of the first, and hold them all in memory.
+        cells = Lifted(stage(outlined, joined, *cells.arrays))
+    values, *valid, position = cells.arrays
+    return values, position, *valid
 
 
-def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> Deferred:
-    """The extreme value of each window, from those of its runs."""
-    dims = dims_of(step)
+@dataclass(frozen=True)
+class _Join:
+    """How a step joins runs: their values, whether any is valid, and positions.
 
-    def value(cell: Cell, windows: Windows, values: jax.Array, *_: Any) -> jax.Array:
-        return seen(values, dims, cell, windows)
+    Before the first step, cells have no positions.
+    """
 
-    extreme = lax.max if kind == "max" else lax.min
-    return fold(extreme, value, fill, dims, runs)
+    kind: Kind
+    window: Window
+    outlined: bool
+    masked: bool
+    wide: np.dtype
+    dtype: np.dtype
 
+    def __call__(self, step: Step, first: bool, last: bool, runs: Lifted) -> Arrays:
+        joined = partial(fold, step, outlined=self.outlined)
+        fill = worst(self.kind, self.wide)
+        values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
+        # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
+        none = np.int32(min(np.iinfo(self.dtype).max, np.iinfo(np.int32).max))
 
-def _step_winners(
-    step: Step, found: jax.Array, runs: Deferred, dtype: np.dtype
-) -> Deferred:
-    """The position of the first cell, in row-major order, that has the value found."""
-    dims = dims_of(step)
-    # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
-    none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
+        def earliest(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+            value = cell[0]
+            has = (value == output[0]) | (value != value)
+            if self.masked:
+                has = has & cell[1]
+            start = np.int32(place.start)
+            if first:
+                return select(has, start, none)
+            return select(has, cell[-1].astype(np.int32) + start, none)
 
-    def first(
-        cell: Cell,
-        windows: Windows,
-        found: jax.Array,
-        values: jax.Array,
-        position: jax.Array | None,
-        *valid: jax.Array,
-    ) -> jax.Array:
-        value = seen(values, dims, cell, windows)
-        has = (value == of_windows(found, dims, windows)) | (value != value)
-        for ok in valid:
-            has = has & seen(ok, dims, cell, windows)
-        start = np.int32(step.start(cell))
-        if position is None:
-            return select(has, start, none)
-        inside = seen(position, dims, cell, windows).astype(np.int32)
-        return select(has, inside + start, none)
-
-    return fold(
-        lax.min, first, none, dims, ready(found).beside(runs), PADS_A_LOOP, dtype
-    )
-
-
-def _step_valid(step: Step, runs: Deferred) -> Deferred:
-    """Whether any of the runs has a valid cell."""
-    dims = dims_of(step)
-
-    def ok(
-        cell: Cell, windows: Windows, values: Any, position: Any, valid: jax.Array
-    ) -> jax.Array:
-        return seen(valid, dims, cell, windows)
-
-    return fold(lax.bitwise_or, ok, np.False_, dims, runs)
+        ends = Lifted((), partial(_never_padding, self.window)) if last else NOTHING
+        position = joined(
+            lax.min,
+            earliest,
+            none,
+            [runs],
+            Lifted(values),
+            finish=ends,
+            most_pads=PADS_A_LOOP,
+            dtype=self.dtype,
+        )
+        if not self.masked:
+            return *values, *position
+        valid = joined(lax.bitwise_or, first_cell, np.False_, [runs.pick(1)])
+        return *values, *valid, *position
 
 
 def _never_padding(window: Window, position: jax.Array) -> Arrays:

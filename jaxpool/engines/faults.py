@@ -15,6 +15,7 @@ Along an axis that is split over devices these have wrong values, or do not comp
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxpool.geometry.window import SHARDS, AxisWindow
@@ -48,3 +49,16 @@ def _loose_back_jvp(
 def has_long_shards(dim: AxisWindow) -> bool:
     """Whether a window spans no more than one of `SHARDS` shards of the axis."""
     return dim.size >= SHARDS * dim.extent
+
+
+def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
+    """`array` in a dtype that holds all of its values.
+
+    Of converted float16, LLVM takes the maximum before it converts, which it does not
+    vectorise. Here it does not see that the bits it would lose are all 0.
+    """
+    wide: jax.Array = array.astype(dtype)
+    if array.dtype == jnp.float16 and dtype == np.float32 and on_cpu:
+        bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
+        wide = lax.bitcast_convert_type(bits, np.float32)
+    return wide

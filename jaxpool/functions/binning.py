@@ -26,7 +26,7 @@ from jax.custom_derivatives import zero_from_primal
 
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.dtypes import INT32
-from jaxpool.aggregations.maxima import POSITION, indexed_extremum
+from jaxpool.aggregations.extremes import POSITION, indexed_extremum
 from jaxpool.aggregations.sums import divide
 from jaxpool.engines.linear import linear
 from jaxpool.engines.numbers import Numbers, divided, module_of, numbers

@@ -17,9 +17,8 @@ import numpy as np
 
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.dtypes import INT32
-from jaxpool.aggregations.extremes import Kind
+from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
-from jaxpool.aggregations.maxima import extremum, indexed_extremum
 from jaxpool.aggregations.norms import sizes_of, window_norm
 from jaxpool.aggregations.sums import counts, kept, window_sum
 from jaxpool.engines.lowering import Implementation

@@ -10,7 +10,7 @@ written to memory.
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -63,6 +63,13 @@ class Step:
     last: int
     begins: bool = True
     rest: AxisWindow | None = None
+
+    @property
+    def pieces(self) -> tuple["Step", ...]:
+        """What it combines: the runs, and the single cells beside them."""
+        if self.rest is None:
+            return (self,)
+        return self, replace(self, dims=(self.rest,), rest=None)
 
     def start(self, cell: Sequence[int]) -> int:
         """The position, in the row-major order, where a run begins."""
@@ -122,12 +129,14 @@ def backward_steps(
     return _undoing(window, _split(doubling, overlap=True, most=MOST_RUNS), alone)
 
 
-def spread_steps(window: Window) -> list[Step]:
-    """The same for what goes to all cells: long windows are reduced in blocks alone."""
-    return _undoing(window, lambda dim: _whole(dim.window), None)
+def spread_steps(window: Window, doubling: bool = False) -> list[Step]:
+    """The same for what goes to all cells: an axis with one window in one step."""
+    return _undoing(window, _split(doubling, False, BLOCK), None, copied=True)
 
 
-def _undoing(window: Window, split: Split, alone: int | None) -> list[Step]:
+def _undoing(
+    window: Window, split: Split, alone: int | None, copied: bool = False
+) -> list[Step]:
     """The steps from windows back to cells."""
 
     def pays(dims: Dims) -> bool:
@@ -138,7 +147,7 @@ def _undoing(window: Window, split: Split, alone: int | None) -> list[Step]:
         selects = math.prod(dim.window for dim in covers) * (1 + partly)
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
-    chains = _merged(_chains(window, split), pays, alone)
+    chains = _merged(_chains(window, split, copied), pays, alone)
     return [step for chain in chains for step in reversed(chain)]
 
 
@@ -152,12 +161,18 @@ def pads_of(dims: Dims) -> int:
     return math.prod(map(len, regions)) - whole
 
 
-def _chains(window: Window, split: Split) -> list[list[Step]]:
-    """For each axis on which there is something to do, the steps that amount to it."""
+def _chains(window: Window, split: Split, copied: bool = False) -> list[list[Step]]:
+    """For each axis on which there is something to do, the steps that amount to it.
+
+    With `copied`, an axis with one window has one step.
+    """
     found, weight = [], window.cells
     for axis, dim in window.pairs():
         weight //= dim.window
-        found.append(_chain(axis, dim, weight, split))
+        if copied and dim.out == 1 and dim.dilation == 1:
+            found.append([Step((axis,), (dim,), (weight,), weight)])
+        else:
+            found.append(_chain(axis, dim, weight, split))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Windows in one piece, by XLA's own windowed reduction: winners.
+"""Winners by XLA's own windowed reduction, and the numbers that tell cells apart.
 
 It combines cells in an order of its own, so the earliest of equal cells is told by a
 number that goes with each: its place.
@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.lowering import fills_lanes, pools_beside_tiles, xla_reduce_window
+from jaxpool.engines.loops import Arrays
 from jaxpool.engines.numbers import Numbers, numbers
-from jaxpool.engines.stages import Arrays
-from jaxpool.engines.symbolic import cell_indices, position_of
+from jaxpool.engines.symbolic import as_number, cell_indices, position_of
+from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.window import AxisWindow, Window
 
-_INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
-_LAST = 0x3FFF  # place that fits beside a 16-bit float and one bit more
+_INT32 = np.dtype(np.int32)
 
 
 def first_winners(
@@ -35,6 +34,8 @@ def first_winners(
     which differences of two cells of one window have a sign: most windows need one
     byte. What XLA begins with, and pads with, is at -1: it loses.
     """
+    if not _has_places(window):
+        return _indexed_winners(beats, worst, window, cells, *valid)
 
     def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
         # The highest bit is kept for -1; the next one is the sign of a difference.
@@ -46,52 +47,11 @@ def first_winners(
     combine = _earliest(beats, is_before)
     arrays = cells, places, *valid
     fills = worst, np.full((), -1, places.dtype), *(np.False_ for _ in valid)
-    values, place, *some = xla_reduce_window(arrays, fills, combine, window)
+    values, place, *some = reduce_windows(arrays, fills, combine, window)
     return values, _position(window, place), *some
 
 
-def packed_winners(
-    is_max: bool,
-    dtype: np.dtype,
-    window: Window,
-    cells: jax.Array,
-) -> Arrays:
-    """The same for 16-bit floats by one maximum of integers, where that `packs`.
-
-    Each holds the order of a cell, its place, which counts down, and whether it is -0,
-    which is no less than 0. A TPU's compiler computes the integers where it reduces
-    them, whereas it writes places first that it reduces together with values. There it
-    also unpacks both, if both are conversions, to the types wanted, of one other type.
-    Of a window of padding only, neither means anything.
-    """
-    bits = lax.bitcast_convert_type(cells, np.int16).astype(np.int32)
-    is_negative_zero = bits == -0x8000
-    order = jnp.where(bits < 0, bits ^ 0x7FFF, bits)
-    order = jnp.where(is_negative_zero, 0, order)
-    order = order if is_max else ~order
-    order = jnp.where(cells != cells, 0x7FFF, order) + 0x8000
-    places = _places(window, cells.shape, _INT32, _places_of_cells)
-    packed = order << 15 | (_LAST - places) << 1 | is_negative_zero.astype(np.int32)
-    found = xla_reduce_window(packed, np.int32(0), lax.max, window)
-    order = (found >> 15) - 0x8000
-    order = order if is_max else ~order
-    bits = jnp.where(order < 0, order ^ 0x7FFF, order)
-    bits = jnp.where((found & 1) == 1, -0x8000, bits)
-    values = _from_bits(bits, cells.dtype)
-    starts = _places(window, found.shape, _FLOAT32, _starts_of_windows)
-    offset = (_LAST - (found >> 1 & _LAST)).astype(_FLOAT32) - starts
-    position = _inside(window, offset)
-    return values.astype(cells.dtype), position.astype(dtype)
-
-
-def _from_bits(bits: jax.Array, dtype: np.dtype) -> jax.Array:
-    """16-bit floats from their bits, as float32 if that shares its exponents."""
-    if dtype == jnp.bfloat16:
-        return lax.bitcast_convert_type(bits << 16, np.float32)
-    return lax.bitcast_convert_type(bits.astype(np.int16), dtype)
-
-
-def indexed_winners(
+def _indexed_winners(
     beats: Callable[[jax.Array, jax.Array], jax.Array],
     worst: np.ndarray,
     window: Window,
@@ -103,7 +63,7 @@ def indexed_winners(
     arrays = cells, cell_indices(window, cells.shape), *valid
     fills = worst, last, *(np.False_ for _ in valid)
     combine = _earliest(beats, lax.lt)
-    values, index, *some = xla_reduce_window(arrays, fills, combine, window)
+    values, index, *some = reduce_windows(arrays, fills, combine, window)
     return values, position_of(index, window), *some
 
 
@@ -124,25 +84,7 @@ def _earliest(
     return combine
 
 
-def packs(window: Window, cells: jax.Array) -> bool:
-    """Whether `packed_winners` pays, knows these floats, and has bits for all places.
-
-    It pays if the integers of all windows are half as large as the floats of all cells,
-    or are not written by a TPU.
-    """
-    is_narrow = jnp.issubdtype(cells.dtype, jnp.floating) and cells.dtype.itemsize == 2
-    if window.is_symbolic or not is_narrow or not fills_lanes(window, cells.shape):
-        return False
-    last, pitch = 0, 1
-    for _, dim in reversed(window.pairs()):
-        last += (dim.size + dim.low - 1) * pitch
-        pitch *= dim.extent
-    sizes, outs = zip(*((dim.size, dim.out) for dim in window.dims), strict=True)
-    pays = 4 * math.prod(outs) <= math.prod(sizes)
-    return last <= _LAST and (pays or pools_beside_tiles(window, cells.shape))
-
-
-def has_places(window: Window) -> bool:
+def _has_places(window: Window) -> bool:
     """Whether the places of `first_winners` fit into 32 bits, and are known at all."""
     return not window.is_symbolic and _reach(window) <= 1 << 30
 
@@ -202,3 +144,17 @@ def _inside(window: Window, offset: jax.Array) -> jax.Array:
         rest //= dim.extent
         cells *= dim.window
     return position
+
+
+def index_of(position: jax.Array, window: Window) -> jax.Array:
+    """The index in the input of each winner, from its position inside its window."""
+    rest = position.astype(np.int32)
+    index, cells = jnp.zeros_like(rest), 1
+    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
+        start = lax.broadcasted_iota(np.int32, rest.shape, axis)
+        start = start * as_number(dim.stride) - as_number(dim.low)
+        inside = rest % as_number(dim.window)
+        index += (start + inside * dim.dilation) * as_number(cells)
+        rest //= as_number(dim.window)
+        cells *= dim.size
+    return index
