@@ -23,7 +23,6 @@ from jaxpool.functions.arguments import (
     check_flag,
     known_range,
 )
-from jaxpool.functions.docs import documented
 from jaxpool.functions.entry import enter
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool.geometry.window import Ints, check_countable
@@ -35,7 +34,6 @@ Placing: TypeAlias = tuple[Any, ...]  # a function, and its first arguments
 Result = TypeVar("Result", jax.Array, tuple[jax.Array, jax.Array])
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def fractional_max_pool(
     x: ArrayLike,
     window: Ints | None,
@@ -47,27 +45,43 @@ def fractional_max_pool(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> jax.Array:
-    """Maximum over bins that are drawn at random, evenly spread.
+    """Maximum over bins that are drawn at random.
 
         y[n, o, c] = max_i x[n, i, c],  start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x`.
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
         B. Graham, "Fractional Max-Pooling", 2014, https://arxiv.org/abs/1412.6071.
-        `torch.nn.functional.fractional_max_pool2d`, whose `_random_samples` are in the
-        order (width, height), and `tf.nn.fractional_max_pool`.
+        `torch.nn.functional.fractional_max_pool2d`, whose `_random_samples` have the
+        order (width, height). `tf.nn.fractional_max_pool`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -79,7 +93,6 @@ def fractional_max_pool(
     return _drawn(binning.maxima, call)
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def fractional_max_pool_with_indices(
     x: ArrayLike,
     window: Ints | None,
@@ -91,24 +104,41 @@ def fractional_max_pool_with_indices(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Maximum over bins that are drawn at random, and the index of the cell that is it.
+    """Maximum over bins that are drawn at random, and the index of its cell.
 
         y[n, o, c] = x[n, index[n, o, c], c] = max_i x[n, i, c],
         start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
-        {indices}
+        `(values, indices)`, each of shape `[*batch, *output_shape, channels]`. Values
+        have the dtype of `x`. Indices are int32, flat and row-major over the pooled
+        axes of `x`.
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
         `torch.nn.functional.fractional_max_pool2d` with `return_indices=True`.
@@ -126,10 +156,6 @@ def fractional_max_pool_with_indices(
     return _drawn(binning.winners, call)
 
 
-@documented(
-    dtype="that of `x`, of integers float32",
-    rule="a cell gets the sum of its bins' cotangents, divided as they were",
-)
 def fractional_avg_pool(
     x: ArrayLike,
     window: Ints | None,
@@ -141,22 +167,37 @@ def fractional_avg_pool(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> jax.Array:
-    """Average over bins that are drawn at random, evenly spread.
+    """Average over bins that are drawn at random.
 
         y[n, o, c] = sum_i x[n, i, c] / number of cells i,  start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float, int or complex dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x` (float32 for integers).
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {linear_gradient}
+        Linear: a cell gets the sum over its bins of cotangent / number of cells.
+        Integers have no gradient. Reverse and forward mode work to any order.
 
     References:
         `tf.nn.fractional_avg_pool`.

@@ -27,47 +27,47 @@ def halo_exchange(
     dilation: Ints = 1,
     axes: Ints | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """A shard with the cells around it that the windows of its part of a pool read.
+    """Add to a shard the cells of its neighbours that its windows read.
 
-        padded[i] = x_global[start + i - low],  start: where the shard begins
+        padded[i] = x_global[start + i - low],  start: the first cell of the shard
 
-    To be called in `jax.shard_map`. Pooling what it returns with padding "VALID" gives
-    the shard's part of the pooled global array:
+    Call it inside `jax.shard_map`. Then pool `padded` with padding "VALID"; the result
+    is the shard of the pooled global array:
 
-    - `max_pool`, `min_pool`, `avg_pool`: `where=inside`;
-    - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: no mask;
-    - `pool`: of `jnp.where(inside, padded, init)`;
-    - with a mask of the cells, of the rank of `x`, which needs an exchange too: it, for
-      `where`, and `mask | ~inside` for `count_include_pad=True`.
+    - `max_pool`, `min_pool`, `avg_pool`: pass `where=inside`;
+    - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: pass no mask;
+    - `pool`: pool `jnp.where(inside, padded, init)`;
+    - with a mask of your own: exchange it too, with the rank of `x`. Pass it as
+      `where`, or `where=mask | ~inside` with `count_include_pad=True`.
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        x: This device's shard, `[*batch, *spatial, channels]`, or any shape if `axes`
-            is given; of any dtype, booleans included.
-        window: Cells of the window that will be pooled, as every pool takes them.
-        strides: Cells from one window to the next; `None` means the window itself.
-        padding: Padding of the global array, by a name or by numbers.
-        axis_names: For each pooled axis, in the order of `axes`, the axis of the mesh
-            that splits it (a tuple, if several do), or `None`. A single pooled axis
-            needs no sequence.
-        dilation: Distance between the cells of a window.
-        axes: The pooled axes. `None`: the `len(window)` axes before the last one.
+        x: Shard of this device, shape `[*batch, *spatial, channels]`; any dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        axis_names: For each pooled axis, the mesh axis that splits it (a tuple if
+            several do), or `None`. For one pooled axis, the name alone.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        `(padded, inside)`. `padded` is `x` with the cells of its neighbours, and with
-        zeros where the padding is, also along axes that are not split. `inside` is a
-        boolean array that broadcasts to it, and False at the padding; or `None`, if no
-        cells were added.
+        `(padded, inside)`. `padded` is `x` with the cells of its neighbours, and zeros
+        for padding; axes that are not split are padded too. `inside` is a boolean mask
+        that broadcasts to it, False at the padding. It is `None` if no cells were
+        added.
 
     Raises:
-        ValueError: As the pool of the global array would; if `strides` does not divide
-            a shard; if the padding does not give as many windows to each shard; if a
-            window reaches beyond the next shard; or if a mesh axis is not there.
-        TypeError: If `x` is not an array, if `axis_names` does not hold names, or if a
-            static argument is traced.
+        ValueError: If the pool of the global array raises it; if `strides` does not
+            divide a shard; if shards get different numbers of windows; if a window
+            reaches beyond the next shard; if a mesh axis does not exist.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        Linear, in both modes, to any order: the cotangents of cells that came from a
-        neighbour go back to it, and are added there.
+        Linear: the cotangent of a neighbour's cell is sent back and added there.
+        Reverse and forward mode work to any order.
 
     References:
         `lax.ppermute`, one for each side of a split axis from which windows read. N.

@@ -38,38 +38,40 @@ def max_unpool(
     *,
     axes: Ints | None = None,
 ) -> jax.Array:
-    """Put values where indices say, and 0 elsewhere: the inverse of max pooling.
+    """Write each value to the cell at its index, and 0 elsewhere: the inverse of max pooling.
 
         y[n, indices[n, o, c], c] = values[n, o, c]
 
-    It undoes any pool of jaxpool that returns indices, with any padding, strides,
-    dilation or `ceil_mode`: those are in the indices.
+    It inverts every pool that returns indices. Padding, strides, dilation and
+    `ceil_mode` do not matter: the indices contain them.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        values: Array of shape `[*batch, *pooled, channels]`, or any shape if `axes` is
-            given; a floating, complex or integer dtype.
-        indices: Integers of the shape of `values`, flat and row-major over the axes of
-            `output_shape`; -1 stands for no cell.
-        output_shape: Sizes of the pooled axes before pooling; its length is the number
-            of spatial axes. With `axes`, an int (for each of them) or one per axis.
-        axes: The axes to unpool, an int or ints. `None`: those before the last one.
+        values: Values, shape `[*batch, *pooled, channels]`; float, int or complex
+            dtype.
+        indices: Integers with the shape of `values`, flat and row-major over the axes
+            of `output_shape`; -1 means no cell.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        `[*batch, *output_shape, channels]`, of the dtype of `values`. Where several
-        indices name one cell, it holds the last value in row-major order.
+        Shape `[*batch, *output_shape, channels]`, dtype of `values`. If several indices
+        name one cell, it holds the last of their values in row-major order.
 
     Raises:
-        ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
-            traced ones, as under `jax.jit`, are not checked: such values are dropped.
-        TypeError: If `values` or `indices` is not an array of such numbers.
+        ValueError: If an argument does not fit `values.shape`, or an index is not -1 or
+            a cell. Traced indices are not checked: values with a wrong index are
+            dropped.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        Linear in `values`, in both modes, to any order: each value has the cotangent of
-        the cell that holds it; one that was dropped or overwritten has 0. The index
-        checks of `checkify` have no rule for it with several batches or channels.
+        Linear in `values`: a value gets the cotangent of the cell that holds it, or 0
+        if it was dropped or overwritten. Reverse and forward mode work to any order.
+        The index checks of `checkify` do not support it with several batches or
+        channels.
 
     References:
-        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU where
+        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU if
         windows overlap. M. Zeiler, R. Fergus, "Visualizing and Understanding
         Convolutional Networks", ECCV 2014, https://arxiv.org/abs/1311.2901
 
@@ -169,34 +171,35 @@ def convert_indices(
     *,
     axes: Ints | None = None,
 ) -> jax.Array:
-    """Change what the indices of a pool are counted over.
+    """Convert the indices of a pool from one library's convention to another.
 
         index = sum_a coordinate_a * stride_a,  over the axes a that count
 
-    "jaxpool" and "torch" count over the pooled axes; "tf" over all axes but the first,
-    "tf_with_batch" and "onnx" over all axes; each row-major. "onnx_column_major" counts
-    all axes, but the pooled ones column-major (`storage_order=1`).
+    "jaxpool" and "torch" count over the pooled axes, "tf" over all axes except the
+    first, "tf_with_batch" and "onnx" over all axes; each is row-major.
+    "onnx_column_major" counts over all axes, with the pooled ones column-major
+    (`storage_order=1`).
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        indices: Integers, for each window of the pool; -1 stands for no cell and stays.
-            Under `jax.jit` numbers that are no cell become -1 too.
-        shape: Shape of the input of the pool, in the layout it had there: for
-            TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
-        source: The convention of `indices`.
-        target: The convention wanted.
-        axes: The pooled axes, an int or ints. `None`: all but the first and the last.
+        indices: Integers, one per window of the pool; -1 means no cell and stays -1.
+        shape: Shape of the input of the pool: for TensorFlow `[batch, *spatial,
+            channels]`, for ONNX `[batch, channels, *spatial]` with `axes`.
+        source: Convention of `indices`.
+        target: Convention of the result.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        int32 indices of the shape of `indices`.
+        int32 indices with the shape of `indices`. A traced index that is not a cell
+        becomes -1.
 
     Raises:
-        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, if
-            a known index is neither -1 nor a cell, or if `shape` has more cells than
-            int32 can count.
-        TypeError: If `indices` are not integers.
+        ValueError: If a convention does not exist, `indices` does not fit `shape`, an
+            index is not -1 or a cell, or int32 cannot count the cells.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        None: these are integers.
+        None: indices are integers.
 
     References:
         `torch.nn.MaxPool2d(return_indices=True)`, `tf.nn.max_pool_with_argmax`
