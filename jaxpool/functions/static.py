@@ -70,8 +70,8 @@ def implementation_for(
 ) -> Implementation:
     """Form that `implementation=None` selects for a windowed pool.
 
-        "reduce_window" on GPU and TPU; on CPU "doubling" if max(window // strides) >= 9,
-        else "slices"
+        "reduce_window" on GPU and TPU; on CPU "doubling" if
+        max(window // strides) >= 9, else "slices"
 
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 

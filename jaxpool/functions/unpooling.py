@@ -38,17 +38,16 @@ def max_unpool(
     *,
     axes: Ints | None = None,
 ) -> jax.Array:
-    """Write each value to the cell at its index, and 0 elsewhere: the inverse of max pooling.
+    """Write each value to the cell at its index, and 0 to all other cells.
 
         y[n, indices[n, o, c], c] = values[n, o, c]
 
-    It inverts every pool that returns indices. Padding, strides, dilation and
-    `ceil_mode` do not matter: the indices contain them.
+    This inverts max pooling, for every pool that returns indices. Padding, strides,
+    dilation and `ceil_mode` are not needed: the indices contain them.
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        values: Values, shape `[*batch, *pooled, channels]`; float, int or complex
-            dtype.
+        values: Values, shape `[*batch, *out, channels]`; float, int or complex dtype.
         indices: Integers with the shape of `values`, flat and row-major over the axes
             of `output_shape`; -1 means no cell.
         output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
@@ -56,12 +55,12 @@ def max_unpool(
 
     Returns:
         Shape `[*batch, *output_shape, channels]`, dtype of `values`. If several indices
-        name one cell, it holds the last of their values in row-major order.
+        name one cell, it holds the last of their values in row-major order. Indices are
+        not checked under `jax.jit`: a value whose index is not a cell is dropped.
 
     Raises:
-        ValueError: If an argument does not fit `values.shape`, or an index is not -1 or
-            a cell. Traced indices are not checked: values with a wrong index are
-            dropped.
+        ValueError: If an argument does not fit `values.shape`, or an index is neither
+            -1 nor a cell.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:

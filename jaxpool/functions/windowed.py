@@ -63,7 +63,7 @@ def max_pool(
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        Shape `[*batch, *out, channels]`, dtype of `x`, with on each pooled axis
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
         `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
@@ -127,7 +127,7 @@ def min_pool(
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        Shape `[*batch, *out, channels]`, dtype of `x`, with on each pooled axis
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
         `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
@@ -191,7 +191,7 @@ def sum_pool(
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        Shape `[*batch, *out, channels]`, dtype of `x`, with on each pooled axis
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
         `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
@@ -414,7 +414,7 @@ def pool(
             every platform; "reduce_window", "slices" or "doubling" forces one.
 
     Returns:
-        Shape `[*batch, *out, channels]`, dtype of `x`, with on each pooled axis
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
         `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
