@@ -1,6 +1,6 @@
-"""Adaptive pools: as many bins on each axis as the result is to have places.
+"""Adaptive pools: the output size is given, and one bin of cells makes each output.
 
-Each checks its arguments, resolves its bins, and says what to compute.
+Each function checks its arguments, resolves its bins, and calls an aggregation.
 """
 
 from typing import Any
@@ -149,7 +149,7 @@ def adaptive_avg_pool(
 def _check(
     x: Any, output_shape: OptionalInts, axes: Ints | None, kinds: Kinds = "real"
 ) -> tuple[jax.Array, Bins]:
-    """Check what the adaptive pools have in common."""
+    """Check the arguments that adaptive pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
         bins = adaptive_bins(x.shape, output_shape, axes)

@@ -1,4 +1,8 @@
-"""The edges of neighbouring shards, for pools inside `jax.shard_map`."""
+"""`halo_exchange`: the edge cells of neighbouring shards, for `jax.shard_map`.
+
+One permute for each side of a split axis from which windows read. Cases that need cells
+of a shard further away raise an error.
+"""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -14,7 +18,7 @@ from jaxpool.functions.arguments import about, as_array
 from jaxpool.geometry.axes import Ints, as_ints, pooled_axes
 from jaxpool.geometry.window import AxisWindow, Padding, resolve
 
-MeshAxis: TypeAlias = str | tuple[str, ...]  # one that splits an axis, or several
+MeshAxis: TypeAlias = str | tuple[str, ...]  # one mesh axis, or several
 
 
 def halo_exchange(
@@ -120,11 +124,11 @@ def _positions(rank: int, window: Ints, axes: Ints | None) -> tuple[int, ...]:
 def _by_axis(
     axis_names: str | Sequence[MeshAxis | None], positions: tuple[int, ...]
 ) -> dict[int, MeshAxis]:
-    """What splits each pooled axis that is split."""
+    """The mesh axis of each pooled axis that is split."""
     if not isinstance(axis_names, (str, tuple, list)):
         raise TypeError(
-            "axis_names must be a name, or a sequence with one entry for each pooled "
-            f"axis; got axis_names={axis_names!r}"
+            "axis_names must be a name, or a sequence with one entry per pooled axis; "
+            f"got axis_names={axis_names!r}"
         )
     names = (axis_names,) if isinstance(axis_names, str) else axis_names
     if len(names) != len(positions):
@@ -137,39 +141,39 @@ def _by_axis(
 
 
 def _shards(name: MeshAxis | None) -> int:
-    """How many shards there are along mesh axes."""
+    """The number of shards along a mesh axis."""
     try:
         return 1 if name is None else lax.axis_size(name)
     except NameError:
         raise ValueError(
-            "axis_names must name axes of the mesh of the jax.shard_map around this "
-            f"call; got {name!r}"
+            "axis_names must name axes of the mesh of the enclosing jax.shard_map; "
+            f"got {name!r}"
         ) from None
 
 
 def _around(dim: AxisWindow) -> tuple[int, int]:
-    """The cells before a shard, and after it, that its windows read."""
+    """The number of cells before and after a shard that its windows read."""
     return dim.low, max(0, dim.span - dim.low - dim.size)
 
 
 def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
-    """Refuse what no exchange between neighbours can provide."""
+    """Raise for what an exchange between neighbours cannot provide."""
     if size % dim.stride:
         raise ValueError(
-            f"strides must divide the cells of a shard, {size} on axis {axis}; "
+            f"strides must divide the size of a shard, {size} on axis {axis}; "
             f"got strides={dim.stride}"
         )
     if dim.out * dim.stride != dim.size:
         raise ValueError(
-            "padding must give size / strides windows, as many to each shard, as "
+            "padding must give size / strides windows, the same number per shard, as "
             f'"SAME" does; got {dim.out} windows for {dim.size} cells with '
             f"strides={dim.stride} on axis {axis}"
         )
     halo = max(_around(dim))
     if halo > size:
         raise ValueError(
-            f"window must not reach beyond the next shard, {halo} cells away where a "
-            f"shard has {size}; got window={dim.window} with "
+            f"window must not reach beyond the next shard: it reads {halo} cells, "
+            f"and a shard has {size}; got window={dim.window} with "
             f"dilation={dim.dilation} on axis {axis}"
         )
 
@@ -177,7 +181,7 @@ def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
 def _with_neighbours(
     x: jax.Array, axis: int, around: tuple[int, int], name: MeshAxis
 ) -> jax.Array:
-    """With the last cells of the shard before and the first of the one after."""
+    """The shard with the last cells of the previous and the first of the next."""
     low, high = around
     size, shards = x.shape[axis], lax.axis_size(name)
     up = [(i, i + 1) for i in range(shards - 1)]

@@ -1,4 +1,7 @@
-"""Maxima and minima together with the places they were found at."""
+"""Maxima and minima with the indices of their cells.
+
+An index is int32, so the pooled axes must have fewer than 2**31 cells.
+"""
 
 from typing import Any
 
@@ -234,7 +237,7 @@ def global_min_pool_with_indices(
 
 
 def _check(*arguments: Any, keepdims: bool = True) -> Call:
-    """The arguments of any pool, of which int32 can count the cells."""
+    """Check the arguments, and that int32 can count the cells."""
     call = as_call(*arguments)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
@@ -245,7 +248,7 @@ def _check(*arguments: Any, keepdims: bool = True) -> Call:
 def _finish(
     pooled: tuple[jax.Array, jax.Array], call: Call, keepdims: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Drop the pooled axes, which have size 1 by now, unless they are to be kept."""
+    """Remove the pooled axes, which have size 1, unless `keepdims`."""
     values, indices = pooled
     if keepdims:
         return values, indices

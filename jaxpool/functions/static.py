@@ -1,4 +1,4 @@
-"""What is known of a windowed pool without an array: its shape and its lowering."""
+"""Properties of a windowed pool without an array: its output shape and its form."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""From values and indices back to a larger array, and between kinds of indices."""
+"""`max_unpool`: from values and indices back to the input. `convert_indices`.
+
+Indices are checked if they are concrete. Traced indices that are not cells are dropped.
+"""
 
 import math
 from collections.abc import Sequence
@@ -84,7 +87,7 @@ def max_unpool(
     values = as_array(values, "number", "values")
     if not dtypes.has_zero(values.dtype):
         raise TypeError(
-            "values must have a dtype that holds 0, for the cells between them; got "
+            "values must have a dtype that can represent 0, for the other cells; got "
             f"values.dtype={values.dtype} for values.shape={values.shape}"
         )
     with about(values.shape, "values"):
@@ -117,9 +120,10 @@ def _unpooled(
 
 
 class _Placement(NamedTuple):
-    """Which cell each value is meant for, and which value each cell holds, plus 1.
+    """The cell of each value, and for each cell 1 + the number of its value.
 
-    Values for no cell have any, which does not hold them: no place is out of bounds.
+    A value without a cell points to any cell, which has another value. So no index is
+    out of bounds.
     """
 
     cell: jax.Array
@@ -127,7 +131,7 @@ class _Placement(NamedTuple):
 
 
 def _placement(indices: jax.Array, cells: int) -> _Placement:
-    """Who gets each cell: the maximum of the claims, so that no order matters."""
+    """The last value wins a cell, by a maximum, so no order of writes matters."""
     is_cell = (indices >= 0) & (indices < cells)
     numbers = jnp.where(is_cell, _numbers(indices.shape), np.int32(0))
 
@@ -152,12 +156,12 @@ def _picked(known: _Placement, g: jax.Array) -> jax.Array:
 
 
 def _numbers(shape: Sequence[int]) -> jax.Array:
-    """From 1 on along the last axis."""
+    """1, 2, 3, ... along the last axis."""
     return lax.broadcasted_iota(np.int32, shape, len(shape) - 1) + 1
 
 
 def _take(array: jax.Array, places: jax.Array) -> jax.Array:
-    """What the last axis holds at some places."""
+    """The elements of the last axis at the given positions."""
     taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
     return taken
 
@@ -225,8 +229,8 @@ def convert_indices(
         order = _counted(sizes, pooled, source)
         if not set(pooled) <= set(order):
             raise ValueError(
-                'source must not be "tf", which does not count the first axis, where '
-                f"that is pooled; got pooled axes {pooled}"
+                'source must not be "tf" if the first axis is pooled: "tf" does not '
+                f"count that axis; got pooled axes {pooled}"
             )
         check_countable("shape", sizes)
         cells = math.prod(sizes[axis] for axis in order)
@@ -236,7 +240,7 @@ def convert_indices(
             given.shape[axis] != sizes[axis] for axis in others
         ):
             raise ValueError(
-                "indices must have the shape of x but on the pooled axes; "
+                "indices must have the shape of x except on the pooled axes; "
                 f"got indices.shape={given.shape} with pooled axes {pooled}"
             )
         places = as_indices(given, cells=cells)
@@ -244,7 +248,7 @@ def convert_indices(
         _index_strides(sizes, _counted(sizes, pooled, name))
         for name in (source, target)
     )
-    # By their order, as axes of size 1 have the stride of another one.
+    # In this order: an axis of size 1 has the same stride as another axis.
     axes_found = tuple(axis for axis in order if axis in pooled)
     static = _Conversion(old, new, tuple(others), axes_found, cells)
     if any(is_symbolic(size) for size in sizes):
@@ -255,9 +259,9 @@ def convert_indices(
 
 
 class _Conversion(NamedTuple):
-    """What is static about a conversion: the strides of all axes, before and after.
+    """The static data of a conversion: the strides of all axes, before and after.
 
-    The pooled axes are those with the longest strides first.
+    The pooled axes are in descending order of their strides.
     """
 
     old: tuple[int, ...]
@@ -284,7 +288,7 @@ def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
 def _counted(
     sizes: Sequence[int], pooled: Sequence[int], convention: Convention
 ) -> Sequence[int]:
-    """The axes that count, those with the longest strides first."""
+    """The axes that count, in descending order of their strides."""
     every = range(len(sizes))
     return {
         "tf": every[1:],
@@ -295,7 +299,7 @@ def _counted(
 
 
 def _index_strides(sizes: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """How far apart neighbours along each axis are; 0 for axes that do not count."""
+    """The step of the index along each axis; 0 for an axis that does not count."""
     strides, cells = [0] * len(sizes), 1
     for axis in reversed(order):
         strides[axis] = cells

@@ -1,4 +1,7 @@
-"""Pools over whole axes: one result for everything that `axes` cover."""
+"""Global pools: one output for all cells of the pooled axes.
+
+Each function checks its arguments and calls an aggregation.
+"""
 
 from typing import Any
 
@@ -259,7 +262,7 @@ def _check(
     empty_value: Any,
     **options: Any,
 ) -> Call:
-    """Check what the global pools have in common."""
+    """Check the arguments that global pools share."""
     call = as_call(x, whole, (axes,), where, empty_value, **options)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
@@ -267,5 +270,5 @@ def _check(
 
 
 def _finish(pooled: jax.Array, call: Call, keepdims: bool) -> jax.Array:
-    """Drop the pooled axes, which have size 1 by now, unless they are to be kept."""
+    """Remove the pooled axes, which have size 1, unless `keepdims`."""
     return pooled if keepdims else jnp.squeeze(pooled, call.window.axes)

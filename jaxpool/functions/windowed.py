@@ -1,6 +1,7 @@
 """Pools over sliding windows: `max_pool`, `min_pool`, `sum_pool`, `avg_pool`, ...
 
-Each checks its arguments, resolves its window, and says what to compute.
+Each function checks its arguments, resolves its window, and calls an aggregation.
+Rules that all pools share are in docs/conventions.md.
 """
 
 from collections.abc import Callable
