@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -43,18 +44,107 @@ def parameters(function):
     return list(inspect.signature(function).parameters.values())
 
 
+def sections(name):
+    """The text of each section of a docstring, in order; "" is what stands first."""
+    titles = "|".join(SECTIONS)
+    pieces = re.split(rf"^({titles}):\n", inspect.getdoc(PUBLIC[name]), flags=re.M)
+    return {"": pieces[0], **dict(zip(pieces[1::2], pieces[2::2], strict=True))}
+
+
+def arguments(name):
+    """The text of each argument in a docstring, without its line breaks."""
+    text = textwrap.dedent(sections(name).get("Args", ""))
+    entries = re.split(r"^(\w+): ", text, flags=re.M)
+    texts = (" ".join(entry.split()) for entry in entries[2::2])
+    return dict(zip(entries[1::2], texts, strict=True))
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_docstring_has_every_section(name):
-    doc = inspect.getdoc(PUBLIC[name])
+    """In order, with a line for each argument, written out in the source."""
     takes_any = bool(parameters(PUBLIC[name]))
-    sections = SECTIONS if takes_any else set(SECTIONS) - {"Args", "Raises"}
-    places = [doc.find(f"\n{s}:\n") for s in SECTIONS if s in sections]
-    assert places == sorted(places)
-    assert -1 not in places
-    assert "{" not in doc, "a shared part was not filled in"
-    for parameter in parameters(PUBLIC[name]):
-        assert re.search(rf"^\s+{parameter.name}: ", doc, re.M), parameter.name
-    assert ">>> " in doc
+    wanted = [s for s in SECTIONS if takes_any or s not in ("Args", "Raises")]
+    assert list(sections(name)) == ["", *wanted]
+    assert list(arguments(name)) == [p.name for p in parameters(PUBLIC[name])]
+    assert "\n\n    " in sections(name)[""], "a formula"
+    assert ">>> " in sections(name)["Example"]
+    source = ast.parse(inspect.getsource(PUBLIC[name])).body[0]
+    assert ast.get_docstring(source) == inspect.getdoc(PUBLIC[name])
+    assert "{" not in inspect.getdoc(PUBLIC[name]), "a placeholder"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring_names_the_shared_rules(name):
+    line = "Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md."
+    found = re.search(r'"([^"]+)" in docs/conventions\.md', sections(name)[""])
+    if found:
+        assert f"\n## {found[1]}\n" in (ROOT / "docs/conventions.md").read_text()
+    else:
+        assert line in sections(name)[""].splitlines()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_arguments_are_short(name):
+    for argument, text in arguments(name).items():
+        assert len(f"{argument}: {text}") <= 2 * 76, argument
+
+
+# Functions that describe a shared argument in other words than the rest, and why.
+OTHER_WORDS = {
+    "x": [
+        (r"((adaptive|fractional)_avg|sum|avg)_pool$", "complex dtypes too"),
+        (r"global_(sum|avg)_pool$", "complex dtypes too, and one batch axis"),
+        (r"global_", "one batch axis"),
+        (r"pool$", "any dtype"),
+        (r"halo_exchange$", "a shard"),
+    ],
+    "window": [(r"fractional_", "the size of a bin, which may be None")],
+    "output_shape": [(r"adaptive_", "may be None on an axis")],
+    "implementation": [(r"pool$", "its default does not depend on the platform")],
+    "shape": [(r"convert_indices$", "in the layout of another library")],
+    "indices": [(r"convert_indices$", "of any convention")],
+}
+
+
+def reason(argument, name):
+    """Why a function has other words for an argument, if it may."""
+    rules = OTHER_WORDS.get(argument, ())
+    return next((why for rule, why in rules if re.match(rule, name)), None)
+
+
+@pytest.mark.parametrize("argument", sorted({a for f in PUBLIC for a in arguments(f)}))
+def test_shared_arguments_have_the_same_words(argument):
+    texts = {}
+    for name in PUBLIC:
+        if argument in arguments(name):
+            same = texts.setdefault(reason(argument, name), set())
+            same.add(arguments(name)[argument])
+    assert all(len(same) == 1 for same in texts.values()), texts
+    reasons = {why for _, why in OTHER_WORDS.get(argument, ())}
+    assert texts.keys() - {None} == reasons, "a reason that nothing needs"
+    assert len(set.union(*texts.values())) == len(texts), "other words that are equal"
+
+
+FAMILIES = {
+    "windowed": WINDOWED,
+    "global": GLOBAL,
+    "adaptive": ADAPTIVE,
+    "fractional": FRACTIONAL,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("section", ["Raises", "Returns"])
+def test_shared_sections_have_the_same_words(family, section):
+    """Errors begin alike. Results are equal, except for the dtype and for indices."""
+    texts = [" ".join(sections(name)[section].split()) for name in FAMILIES[family]]
+    if section == "Raises":
+        shortest = min(texts, key=len)
+        assert all(text.startswith(shortest) for text in texts), texts
+    else:
+        plain = {text.replace(" (float32 for integers)", "") for text in texts}
+        assert len({text for text in plain if "indices" not in text}) == 1, plain
+        assert len({text for text in plain if "indices" in text}) <= 1, plain
 
 
 @pytest.mark.parametrize("name", WINDOWED)

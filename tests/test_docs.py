@@ -1,8 +1,10 @@
-"""What docstrings say of pools is so."""
+"""What docstrings and docs/conventions.md say of pools is so."""
 
+import doctest
 import functools
 import inspect
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 import jaxpool
 from tests import every
 
+CONVENTIONS = Path(__file__).parent.parent / "docs" / "conventions.md"
 REFUSING = {
     "max_pool": jaxpool.max_pool,
     "min_pool": jaxpool.min_pool,
@@ -84,8 +87,14 @@ def test_C12_pool_takes_the_name_for_a_cpu(window, strides, platform):
 
 def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     doc = " ".join(inspect.getdoc(jaxpool.max_unpool).split())
-    assert "as under `jax.jit`, are not checked: such values are dropped" in doc
+    assert "Indices are not checked under `jax.jit`: a value whose index" in doc
     got = jax.jit(lambda i: jaxpool.max_unpool(np.ones(2), i, 4, axes=0))(
         np.array([9, 1])
     )
     np.testing.assert_array_equal(got, [0, 1, 0, 0])
+
+
+def test_examples_of_the_conventions_run():
+    failed, attempted = doctest.testfile(str(CONVENTIONS), module_relative=False)
+    assert not failed
+    assert attempted > 10

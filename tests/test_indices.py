@@ -333,9 +333,9 @@ def test_indices_of_no_cell_stay_and_others_convert_under_jit():
     ("shape", "source", "words"),
     [
         ((1, 4, 4, 1), "pytorch", "source must be one of"),
-        ((1, 4, 4, 2), "tf", "indices must have the shape of x but on"),
-        ((1, 4, 4), "tf", "indices must have the shape of x but on"),
-        ((1, 2**16, 2**16, 1), "tf", r"below 2\*\*31"),
+        ((1, 4, 4, 2), "tf", "indices must have the shape of x except on"),
+        ((1, 4, 4), "tf", "indices must have the shape of x except on"),
+        ((1, 2**16, 2**16, 1), "tf", r"at most 2\*\*31 - 1"),
     ],
 )
 def test_what_the_converter_refuses(shape, source, words):

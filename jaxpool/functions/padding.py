@@ -1,4 +1,7 @@
-"""Padding that is data: the input's own cells, repeated around it."""
+"""`padding_mode`: padding that is data, with cells of the input.
+
+The input and the mask are extended first; then the pool has no padding.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +22,7 @@ PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
 def pooled(
     pool: Callable[..., jax.Array], call: Call, mode: PaddingMode | None, *options: Any
 ) -> jax.Array:
-    """The pool of an input that holds its padding, if there is a mode."""
+    """The pool of the input, extended by its padding if there is a mode."""
     if mode is None:
         return pool(*call, *options)
     with about(call.x.shape):
@@ -38,7 +41,7 @@ def _of_extended(
 
 
 def _extended(call: Call, mode: PaddingMode) -> Call:
-    """The same windows over an input that holds the padding."""
+    """The same windows over the input with its padding."""
     x, window, mask, empty, implementation = call
     for axis, dim in zip(window.axes, window.dims, strict=True):
         x = _with_sides(x, axis, dim, mode)
@@ -50,9 +53,9 @@ def _extended(call: Call, mode: PaddingMode) -> Call:
 def _with_sides(
     array: jax.Array, axis: int, dim: AxisWindow, mode: PaddingMode
 ) -> jax.Array:
-    """The array with the padding of one axis around it.
+    """The array with padding on both sides of one axis.
 
-    Some versions of `jnp.pad` refuse symbolic sizes even of axes without padding.
+    Not `jnp.pad`: some versions refuse symbolic sizes, even on axes without padding.
     """
     if not (dim.low or dim.high):
         return array
@@ -70,7 +73,7 @@ def _with_sides(
 
 
 def check_mode(mode: str, window: Window) -> None:
-    """Refuse an unknown mode, and padding of cells that the input does not have."""
+    """Raise for another mode, or if the input has too few cells for the padding."""
     if not isinstance(mode, str) or mode not in get_args(PaddingMode):
         raise ValueError(
             f"padding_mode must be None or one of {', '.join(get_args(PaddingMode))}; "
