@@ -34,6 +34,7 @@ WINDOWED = {
     for name, f in POOLS.items()
     if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
 }
+WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
 MODULES = sorted(jaxpool.nnx.__all__)
 NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
@@ -82,19 +83,20 @@ def test_everything_after_padding_is_keyword_only(name):
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL])
+@pytest.mark.parametrize("name", WITH_MODULE)
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, "".join(part.title() for part in name.split("_")))
-    expected = {p.name: p.default for p in parameters(POOLS[name])}
-    for of_the_call in ("x", "where", "key", "samples"):
+    expected = {p.name: (p.default, p.annotation) for p in parameters(PUBLIC[name])}
+    for of_the_call in ("x", "where", "key", "samples", "values", "indices"):
         expected.pop(of_the_call, None)
-    given = {p.name: p.default for p in parameters(module.__init__)}
+    init = parameters(module.__init__)
+    given = {p.name: (p.default, p.annotation) for p in init}
     drawing = ("deterministic", "rng_collection", "rngs")
     for not_ours in ("self", "parent", "name", *drawing):
         given.pop(not_ours, None)
     assert given == expected
     assert f"jaxpool.{name}" in module.__doc__
-    assert module._function is POOLS[name]
+    assert module._function is PUBLIC[name]
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])

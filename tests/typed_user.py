@@ -45,6 +45,8 @@ def wrong(x: jax.Array) -> None:
     xp.MinPool((2, 2), 2, "SAME", 1)  # error: call-arg
     lp.MaxPool((2, 2), stride=2)  # error: call-arg
     xp.MaxPool((2, 2), stride=2)  # error: call-arg
+    lp.MaxPool((2, 2), padding=None)  # error: arg-type
+    xp.MaxPool((2, 2), padding=((0, 1, 2),))  # error: arg-type
     lp.SumPool("22")  # error: arg-type
     xp.SumPool((2.5, 2))  # error: arg-type
     lp.AvgPool((2, 2), count_include_pad="no")  # error: arg-type
