@@ -35,6 +35,9 @@ WINDOWED = {
     for name, f in POOLS.items()
     if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
 }
+WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
+MODULES = sorted(jaxpool.nnx.__all__)
+NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 # One folder for each layer, lowest first: imports go down, and around no circle.
 LAYERS = ("geometry", "engines", "aggregations", "functions")
@@ -170,18 +173,43 @@ def test_everything_after_padding_is_keyword_only(name):
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL])
+@pytest.mark.parametrize("name", WITH_MODULE)
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, "".join(part.title() for part in name.split("_")))
-    expected = {p.name: p.default for p in parameters(POOLS[name])}
-    for of_the_call in ("x", "where", "key", "samples"):
+    expected = {p.name: (p.default, p.annotation) for p in parameters(PUBLIC[name])}
+    for of_the_call in ("x", "where", "key", "samples", "values", "indices"):
         expected.pop(of_the_call, None)
-    given = {p.name: p.default for p in parameters(module.__init__)}
+    init = parameters(module.__init__)
+    given = {p.name: (p.default, p.annotation) for p in init}
     drawing = ("deterministic", "rng_collection", "rngs")
     for not_ours in ("self", "parent", "name", *drawing):
         given.pop(not_ours, None)
     assert given == expected
     assert f"jaxpool.{name}" in module.__doc__
+    assert module._function is PUBLIC[name]
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+def test_modules_are_all_exported(flavour):
+    classes = {
+        name
+        for name, kind in vars(flavour).items()
+        if getattr(kind, "__module__", None) == flavour.__name__ and name[0] != "_"
+    }
+    assert set(flavour.__all__) == classes == set(MODULES)
+    assert len(flavour.__all__) == len(classes)
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+@pytest.mark.parametrize("name", MODULES)
+def test_docs_of_modules_show_fields_and_a_call(name, flavour):
+    module = getattr(flavour, name)
+    listed = re.search(r"Fields: `(.+?)`", " ".join(module.__doc__.split()))[1]
+    given = [p for p in parameters(module.__init__) if p.name not in NOT_LISTED]
+    want = [p.replace(annotation=p.empty) for p in given]
+    shown = parameters(eval(f"lambda {listed}: None"))
+    assert shown == want
+    assert re.search(rf">>> .*\b{name}\(", module.__doc__)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -223,7 +251,7 @@ def test_compat_does_not_import_what_it_stands_for(name):
 
 
 def imports():
-    """The modules of the package that each one imports."""
+    """The modules of the package that each one imports, the package itself too."""
     found = {}
     for path in (ROOT / "jaxpool").rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -234,7 +262,7 @@ def imports():
                 names.add(node.module)
             elif isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-    return {name: names & (found.keys() - {"jaxpool"}) for name, names in found.items()}
+    return {name: names & found.keys() for name, names in found.items()}
 
 
 def layer(module):
@@ -247,7 +275,10 @@ def test_imports_go_one_way():
     assert len(graph) > 40
     del graph["jaxpool"]
     for module, names in graph.items():
+        is_below = layer(module) < len(LAYERS)
+        assert not (is_below and "jaxpool" in names), f"{module} imports the package"
         names -= {f"jaxpool.{folder}" for folder in (*LAYERS, "compat")}  # no names
+        names.discard("jaxpool")
         assert all(layer(name) <= layer(module) for name in names), (module, names)
     graphlib.TopologicalSorter(graph).prepare()  # raises if there is a circle
 

@@ -1,17 +1,25 @@
-"""What the Flax modules are, without Flax: the options of a pool, and its function."""
+"""The options of the Flax modules, without Flax: fields, how they are kept and checked.
+
+`jaxpool.linen` and `jaxpool.nnx` have one class for each pool. What both share is here:
+each class of this file holds the fields that one kind of pool has in common. A module
+class adds the fields that it alone has, and names its function as `_function`.
+
+Options are frozen when they are set: lists and arrays become tuples and Python numbers,
+so that Flax can hash them. They are checked when the module is made, as far as this is
+possible without an array. Only fields that are parameters of `_function` are options.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-import jaxpool
 from jaxpool.engines.lowering import Implementation, check_implementation
 from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
 from jaxpool.functions.fractional import Rule, check_options
@@ -27,8 +35,20 @@ from jaxpool.geometry.window import (
     whole,
 )
 
+Indexed = tuple[jax.Array, jax.Array]
+Result = TypeVar("Result", jax.Array, Indexed)
+
 # More than arrays have; so that a wrong one does not take all memory.
 MOST_AXES = 1000
+
+# Checks of one option alone, for every module that has it.
+CHECKS: dict[str, Callable[[Any], object]] = {
+    "empty_value": partial(as_number, "empty_value"),
+    "keepdims": partial(check_flag, "keepdims"),
+    "count_include_pad": partial(check_flag, "count_include_pad"),
+    "divisor": partial(as_divisor, dtype=np.dtype(np.float64)),
+    "p": as_order,
+}
 
 
 # Names of methods begin with an underscore: `nnx.tabulate` calls the others.
@@ -36,30 +56,37 @@ MOST_AXES = 1000
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """Options of a function as fields, which are checked when they are set."""
+    """Options of a function as fields, which are frozen and checked."""
 
+    # A `staticmethod`: Linen wraps every other function of a class.
     _function: ClassVar[Callable[..., Any]]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Make options hashable: Flax keeps them as static data."""
+        """Freeze options: Flax keeps them as static data, which must be hashable."""
         value = _frozen(name, value) if name in self._names() else value
         super().__setattr__(name, value)
 
     def __post_init__(self) -> None:
-        """Check the options, as far as one can without an array."""
+        """Check the options."""
         self._check()
         getattr(super(), "__post_init__", lambda: None)()  # Linen has one
 
     def _check(self) -> None:
-        """Refuse options that no array goes with."""
+        """Refuse options that are wrong for every array."""
+        names = self._names()
+        for name, check in CHECKS.items():
+            if name in names:
+                check(getattr(self, name))
 
     @classmethod
     def _names(cls) -> set[str]:
         """The fields that the function takes: Flax, and subclasses, have others."""
         return {field.name for field in fields(cls)} & _parameters(cls._function)
 
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in sorted(self._names())}
+    def _call(self, *arrays: ArrayLike, **arguments: Any) -> Any:
+        """Call the function with the options; `arguments` replace some of them."""
+        options = {name: getattr(self, name) for name in sorted(self._names())}
+        return self._function(*arrays, **options | arguments)
 
 
 @cache
@@ -67,16 +94,9 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
-class Pool(Options):
-    """A pool; the arrays come with the call."""
-
-    def _pool(self, x: ArrayLike, **arguments: Any) -> Any:
-        return type(self)._function(x, **self._options() | arguments)
-
-
 @dataclass(eq=False, repr=False)
-class WindowedPool(Pool):
-    """The options that windowed pools share."""
+class WindowedPool(Options):
+    """The options that all windowed pools have."""
 
     window: Ints
     strides: Ints | None = None
@@ -90,7 +110,6 @@ class WindowedPool(Pool):
 
     def _check(self) -> None:
         super()._check()
-        as_number("empty_value", self.empty_value)
         check_implementation(self.implementation, self._window())
 
     def _window(self) -> Window:
@@ -101,8 +120,21 @@ class WindowedPool(Pool):
 
 
 @dataclass(eq=False, repr=False)
-class GlobalPool(Pool):
-    """The options that global pools share."""
+class PaddedPool(WindowedPool):
+    """The options of windowed pools whose padding can be data."""
+
+    _: KW_ONLY
+    padding_mode: PaddingMode | None = None
+
+    def _check(self) -> None:
+        super()._check()
+        if self.padding_mode is not None:
+            check_mode(self.padding_mode, self._window())
+
+
+@dataclass(eq=False, repr=False)
+class GlobalPool(Options):
+    """The options that all global pools have."""
 
     _: KW_ONLY
     axes: Ints | None = None
@@ -110,15 +142,13 @@ class GlobalPool(Pool):
     empty_value: float = 0
 
     def _check(self) -> None:
-        super()._check()
         whole(_shape("axes", None, self.axes), self.axes)
-        check_flag("keepdims", self.keepdims)
-        as_number("empty_value", self.empty_value)
+        super()._check()
 
 
 @dataclass(eq=False, repr=False)
-class AdaptivePool(Pool):
-    """The options that adaptive pools share."""
+class AdaptivePool(Options):
+    """The options that all adaptive pools have."""
 
     output_shape: OptionalInts
     _: KW_ONLY
@@ -133,11 +163,12 @@ class AdaptivePool(Pool):
 
 
 @dataclass(eq=False, repr=False)
-class FractionalPool(Pool):
-    """The options that fractional pools share, and how they draw.
+class FractionalPool(Options):
+    """The options that all fractional pools have, and how they draw.
 
-    With `deterministic`, in the object or the call, every sample is 1/2, and
-    "pseudorandom" stands for "random". Else a key of the stream `rng_collection` draws.
+    A key of the random stream `rng_collection` draws the bins. With `deterministic`, in
+    the module or the call, no key is used: every sample is 1/2, and the rule "random"
+    becomes "pseudorandom".
     """
 
     window: Ints | None
@@ -167,93 +198,23 @@ class FractionalPool(Pool):
     def _draw(
         self, x: ArrayLike, deterministic: bool | None, key: Callable[[], jax.Array]
     ) -> Any:
-        """Pool by `key()`, unless it is to be deterministic."""
+        """Pool by `key()`, or by samples of 1/2 if `deterministic`."""
         chosen = self.deterministic if deterministic is None else deterministic
         check_flag("deterministic", chosen)
         if not chosen:
-            return self._pool(x, key=key())
+            return self._call(x, key=key())
         count = np.size(self.output_shape if self.axes is None else self.axes)
         rule = "window" if self.rule == "window" else "pseudorandom"
-        return self._pool(x, samples=_halves(count), rule=rule)
-
-
-@partial(jax.jit, static_argnums=0)
-def _halves(count: int) -> jax.Array:
-    """Samples of 1/2, made where they are used."""
-    return jnp.full(count, 0.5, np.float32)
-
-
-class MaxPool(WindowedPool):
-    _function = jaxpool.max_pool
-
-
-class MinPool(WindowedPool):
-    _function = jaxpool.min_pool
+        return self._call(x, samples=_halves(count), rule=rule)
 
 
 @dataclass(eq=False, repr=False)
-class ExtendedPool(WindowedPool):
-    """The options of windowed pools whose padding may be data."""
+class Unpool(Options):
+    """The options of `max_unpool`."""
 
-    _: KW_ONLY
-    padding_mode: PaddingMode | None = None
-
-    def _check(self) -> None:
-        super()._check()
-        if self.padding_mode is not None:
-            check_mode(self.padding_mode, self._window())
-
-
-class SumPool(ExtendedPool):
-    _function = jaxpool.sum_pool
-
-
-@dataclass(eq=False, repr=False)
-class AvgPool(ExtendedPool):
-    _: KW_ONLY
-    count_include_pad: bool = False
-    divisor: float | None = None
-    _function = jaxpool.avg_pool
-
-    def _check(self) -> None:
-        super()._check()
-        check_flag("count_include_pad", self.count_include_pad)
-        as_divisor(self.divisor, np.dtype(np.float64))
-
-
-@dataclass(eq=False, repr=False)
-class LpPool(ExtendedPool):
-    _: KW_ONLY
-    p: float = 2.0
-    _function = jaxpool.lp_pool
-
-    def _check(self) -> None:
-        super()._check()
-        as_order(self.p)
-
-
-class MaxPoolWithIndices(WindowedPool):
-    _function = jaxpool.max_pool_with_indices
-
-
-class MinPoolWithIndices(WindowedPool):
-    _function = jaxpool.min_pool_with_indices
-
-
-class GlobalMaxPoolWithIndices(GlobalPool):
-    _function = jaxpool.global_max_pool_with_indices
-
-
-class GlobalMinPoolWithIndices(GlobalPool):
-    _function = jaxpool.global_min_pool_with_indices
-
-
-@dataclass(eq=False, repr=False)
-class MaxUnpool(Options):
     output_shape: Ints
     _: KW_ONLY
     axes: Ints | None = None
-    _function = jaxpool.max_unpool
 
     def _check(self) -> None:
         super()._check()
@@ -263,60 +224,11 @@ class MaxUnpool(Options):
         _check_sizes(sizes)
         check_countable("output_shape", sizes)
 
-    def _unpool(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
-        unpooled: jax.Array = jaxpool.max_unpool(values, indices, **self._options())
-        return unpooled
 
-
-class GlobalMaxPool(GlobalPool):
-    _function = jaxpool.global_max_pool
-
-
-class GlobalMinPool(GlobalPool):
-    _function = jaxpool.global_min_pool
-
-
-class GlobalSumPool(GlobalPool):
-    _function = jaxpool.global_sum_pool
-
-
-class GlobalAvgPool(GlobalPool):
-    _function = jaxpool.global_avg_pool
-
-
-@dataclass(eq=False, repr=False)
-class GlobalLpPool(GlobalPool):
-    _: KW_ONLY
-    p: float = 2.0
-    _function = jaxpool.global_lp_pool
-
-    def _check(self) -> None:
-        super()._check()
-        as_order(self.p)
-
-
-class AdaptiveMaxPool(AdaptivePool):
-    _function = jaxpool.adaptive_max_pool
-
-
-class AdaptiveMaxPoolWithIndices(AdaptivePool):
-    _function = jaxpool.adaptive_max_pool_with_indices
-
-
-class AdaptiveAvgPool(AdaptivePool):
-    _function = jaxpool.adaptive_avg_pool
-
-
-class FractionalMaxPool(FractionalPool):
-    _function = jaxpool.fractional_max_pool
-
-
-class FractionalMaxPoolWithIndices(FractionalPool):
-    _function = jaxpool.fractional_max_pool_with_indices
-
-
-class FractionalAvgPool(FractionalPool):
-    _function = jaxpool.fractional_avg_pool
+@partial(jax.jit, static_argnums=0)
+def _halves(count: int) -> jax.Array:
+    """Samples of 1/2, made where they are used."""
+    return jnp.full(count, 0.5, np.float32)
 
 
 def _check_sizes(sizes: Sequence[int | None]) -> None:
