@@ -9,7 +9,7 @@ they can be differentiated again.
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -27,10 +27,7 @@ from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
 from jaxpool.engines.faults import widened
-from jaxpool.engines.kernel import ANY, call, call_linear
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
-from jaxpool.engines.numbers import Numbers, numbers
-from jaxpool.engines.passes import (
+from jaxpool.engines.fold import (
     Op,
     Place,
     first_cell,
@@ -39,12 +36,16 @@ from jaxpool.engines.passes import (
     reduce_steps,
     select,
 )
-from jaxpool.engines.plan import Implementation, Needs, Plan, plan
+from jaxpool.engines.kernel import ANY, call, call_linear
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.numbers import Numbers, numbers
+from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.steps import PADS_A_LOOP, Step, pads_of
-from jaxpool.geometry.window import Window
+from jaxpool.geometry.window import AxisWindow, Window
 
 Kind: TypeAlias = Literal["max", "min"]
 
@@ -55,46 +56,57 @@ def extremum(
     kind: Kind,
     x: jax.Array,
     mask: jax.Array | None,
-    window: Window,
+    over: Domain,
+    tables: Any,
     empty: float,
     implementation: Implementation | None,
+    both_modes: bool = False,
 ) -> jax.Array:
-    """Extreme value of each window, over the cells that `mask` keeps, if there is one.
+    """Extreme value of each output, over the cells that `mask` keeps, if there is one.
 
-    The mask broadcasts to the shape of `x`. Where it keeps no cell of a window, the
+    The mask broadcasts to the shape of `x`. Where it keeps no cell of an output, the
     value is `empty`, and there is no winner.
     """
-    window = window.clipped()
-    if len(window.axes) > 1 and not window.is_countable:
-        return _axis_by_axis(kind, x, mask, window, empty, implementation)
-    config = Config(kind, window, empty, implementation)
+    over = over.clipped()
+    if len(over.axes) > 1 and not over.is_countable:
+        return _axis_by_axis(
+            kind, x, mask, over, tables, empty, implementation, both_modes
+        )
+    config = Config(kind, over, empty, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        return _values(config, x, mask)
-    rule = _extremum_both_modes if is_forward_mode() else _extremum
-    return rule(config, x, mask)
+        return _values(config, x, mask, tables)
+    both_modes = both_modes or is_forward_mode()
+    rule = _extremum_both_modes if both_modes else _extremum
+    return rule(config, x, mask, tables)
 
 
 def _axis_by_axis(
     kind: Kind,
     x: jax.Array,
     mask: jax.Array | None,
-    window: Window,
+    over: Domain,
+    tables: Any,
     empty: float,
     implementation: Implementation | None,
+    both_modes: bool,
 ) -> jax.Array:
     """The same where int32 cannot count the cells.
 
     The first winner of the winners along the last axis is the first in row-major order.
     """
-    for axis, dim in reversed(window.pairs()):
-        each = Window((axis,), (dim,))
+    for number, (axis, dim) in reversed(
+        [*enumerate(zip(over.axes, over.dims, strict=True))]
+    ):
+        each: Any = replace(over, axes=(axis,), dims=(dim,))
+        rest = (each, tables[number : number + 1], empty, implementation, both_modes)
         if mask is None:
-            x = extremum(kind, x, None, each, empty, implementation)
+            x = extremum(kind, x, None, *rest)
             continue
         cells = jnp.broadcast_to(mask, x.shape)
-        x = extremum(kind, x, cells, each, empty, implementation)
+        x = extremum(kind, x, cells, *rest)
         config = Config("max", each, 0, implementation)
-        mask = _values(config, cells.astype(np.uint8), None) > np.uint8(0)
+        counts = _values(config, cells.astype(np.uint8), None, rest[1])
+        mask = counts > np.uint8(0)
     return x
 
 
@@ -102,7 +114,8 @@ def indexed_extremum(
     kind: Kind,
     x: jax.Array,
     mask: jax.Array | None,
-    window: Window,
+    over: Domain,
+    tables: Any,
     empty: float,
     implementation: Implementation | None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -110,12 +123,12 @@ def indexed_extremum(
 
     It is -1 where the mask keeps no cell.
     """
-    window = window.clipped()
-    config = Config(kind, window, empty, implementation)
-    values, position = winners(config, x, mask)
-    indices = places.index_of(position, window)
+    over = over.clipped()
+    config = Config(kind, over, empty, implementation)
+    values, position = winners(config, x, mask, tables)
+    indices = places.index_of(position, over, tables)
     if mask is not None:
-        some = position < as_number(window.cells, position.dtype)
+        some = position < as_number(over.cells, position.dtype)
         indices = jnp.where(some, indices, np.int32(-1))
     return values, indices
 
@@ -124,32 +137,36 @@ class Config(NamedTuple):
     """What is static about a call."""
 
     kind: Kind
-    window: Window
+    over: Domain
     empty: float
     implementation: Implementation | None
 
     @property
     def is_portable(self) -> bool:
         """Whether a program is to be of standard operations of jax."""
-        return self.implementation == "reduce_window" or self.window.is_symbolic
+        return self.implementation == "reduce_window" or self.over.is_symbolic
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _extremum(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    return _values(config, x, mask)
+def _extremum(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> jax.Array:
+    return _values(config, x, mask, tables)
 
 
 def _extremum_fwd(
-    config: Config, x: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    values, position = winners(config, x, mask)
-    return values, checkpoint_name(position, POSITION)
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> tuple[jax.Array, Any]:
+    values, position = winners(config, x, mask, tables)
+    return values, (checkpoint_name(position, POSITION), tables)
 
 
 def _extremum_bwd(
-    config: Config, position: jax.Array, g: jax.Array
-) -> tuple[jax.Array, None]:
-    return call_linear(_shares(config, g).transpose, (position,), g), None
+    config: Config, residual: tuple[jax.Array, Any], g: jax.Array
+) -> tuple[jax.Array, None, None]:
+    position, tables = residual
+    shares = _shares(config, g).transpose
+    return call_linear(shares, (position,), tables, g), None, None
 
 
 _extremum.defvjp(_extremum_fwd, _extremum_bwd)
@@ -157,16 +174,16 @@ _extremum.defvjp(_extremum_fwd, _extremum_bwd)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _extremum_both_modes(
-    config: Config, x: jax.Array, mask: jax.Array | None
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    return _values(config, x, mask)
+    return _values(config, x, mask, tables)
 
 
 @_extremum_both_modes.defjvp
 def _extremum_jvp(
     config: Config,
-    primals: tuple[jax.Array, jax.Array | None],
-    tangents: tuple[jax.Array, Any],
+    primals: tuple[jax.Array, jax.Array | None, Any],
+    tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[jax.Array, jax.Array]:
     (values, _), (tangent, _) = _winners_jvp(config, primals, tangents)
     return values, tangent
@@ -174,44 +191,46 @@ def _extremum_jvp(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def winners(
-    config: Config, x: jax.Array, mask: jax.Array | None
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
     Where a mask keeps no cell of a window, the position is beyond the window. The
     derivative, in both modes, reads the tangents at the winners.
     """
-    if not config.window.is_countable:
+    if not config.over.is_countable:
         raise ValueError(
             "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
             f"for; got x.shape={x.shape}"
         )
-    values, position = call(_Winners(config), x, mask)
+    values, position = call(_Winners(config), x, mask, tables)
     return values, position
 
 
 @winners.defjvp
 def _winners_jvp(
     config: Config,
-    primals: tuple[jax.Array, jax.Array | None],
-    tangents: tuple[jax.Array, Any],
+    primals: tuple[jax.Array, jax.Array | None, Any],
+    tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
     values, position = winners(config, *primals)
     named = checkpoint_name(position, POSITION)
-    tangent = call_linear(_shares(config, values), (named,), tangents[0])
+    tangent = call_linear(_shares(config, values), (named,), primals[2], tangents[0])
     no_tangent = zero_from_primal(position)
     return (values, position), (tangent, no_tangent)
 
 
-def _values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    (values,) = call(_Values(config), x, mask)
+def _values(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> jax.Array:
+    (values,) = call(_Values(config), x, mask, tables)
     return values  # type: ignore[no-any-return]
 
 
 def _shares(config: Config, x: Any) -> Shares:
     """The kernel that reads tangents at the winners; its transpose sends them back."""
     by = Winner(dtypes.summed(x.dtype), x.ndim - 1)
-    return Shares(by, config.window, config.implementation, x.dtype, x.dtype)
+    return Shares(by, config.over, config.implementation, x.dtype, x.dtype)
 
 
 @dataclass(frozen=True)
@@ -269,15 +288,17 @@ class _Values:
     def portable(self) -> bool:
         return self.config.is_portable
 
-    def types(self, x: Any, mask: Any) -> Sequence[Any]:
-        return [x.update(shape=self.config.window.output_shape(x.shape))]
+    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
+        return [x.update(shape=self.config.over.output_shape(x.shape))]
 
-    def run(self, platform: str, x: jax.Array, mask: jax.Array | None) -> Arrays:
-        kind, window, empty, implementation = self.config
-        chosen = plan(window, platform, implementation, Needs(overlap=True))
+    def run(
+        self, platform: str, x: jax.Array, mask: jax.Array | None, tables: Any
+    ) -> Arrays:
+        kind, over, empty, implementation = self.config
+        chosen = planned(over, platform, implementation, Needs(overlap=True), tables)
         arrays = (x,) if mask is None else (x, mask)
-        if chosen.form == "reduce_window":
-            values, *valid = _by_windows(kind, window, platform, arrays)
+        if chosen.form == "reduce_window" and isinstance(over, Window):
+            values, *valid = _by_windows(kind, over, platform, arrays)
         else:
             values, *valid = _in_steps(kind, chosen, arrays)
         values = values.astype(x.dtype)
@@ -365,24 +386,24 @@ class _Winners:
     def portable(self) -> bool:
         return self.config.is_portable
 
-    def types(self, x: Any, mask: Any) -> Sequence[Any]:
-        values = x.update(shape=self.config.window.output_shape(x.shape))
-        dtype = position_dtype(self.config.window, mask is not None)
+    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
+        values = x.update(shape=self.config.over.output_shape(x.shape))
+        dtype = position_dtype(self.config.over, mask is not None)
         return [values, values.update(dtype=dtype)]
 
-    def run(self, platform: str, x: jax.Array, mask: jax.Array | None) -> Arrays:
-        kind, window, empty, implementation = self.config
+    def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
+        kind, over, empty, implementation = self.config
         needs = Needs(overlap=True, alone=x.ndim - 1)
-        chosen = plan(window, platform, implementation, needs)
-        dtype = position_dtype(window, mask is not None)
+        chosen = planned(over, platform, implementation, needs, tables)
+        dtype = position_dtype(over, mask is not None)
         arrays = (x,) if mask is None else (x, mask)
-        if chosen.form == "reduce_window":
+        if chosen.form == "reduce_window" and isinstance(over, Window):
             wide = dtypes.infinite(x.dtype)
             cells = _cells(kind, wide, False, *arrays)
             beats = partial(_beats, kind)
-            found = places.first_winners(beats, worst(kind, wide), window, *cells)
+            found = places.first_winners(beats, worst(kind, wide), over, *cells)
         else:
-            found = _winners_in_steps(kind, window, chosen, arrays, dtype)
+            found = _winners_in_steps(kind, over, chosen, arrays, dtype)
         values, position, *valid = found
         values, position = values.astype(x.dtype), position.astype(dtype)
         none = np.iinfo(dtype).max
@@ -391,14 +412,14 @@ class _Winners:
         return values, position
 
 
-def position_dtype(window: Window, masked: bool) -> np.dtype:
+def position_dtype(over: Domain, masked: bool) -> np.dtype:
     """The smallest unsigned type that holds a position inside the window.
 
     And, where a mask may keep no cell of it, one more number that is beyond it.
     """
-    if is_symbolic(window.cells):
+    if is_symbolic(over.cells):
         return np.dtype(np.uint32)
-    return np.min_scalar_type(window.cells - 1 + masked)
+    return np.min_scalar_type(over.cells - 1 + masked)
 
 
 def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
@@ -423,7 +444,7 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
 
 
 def _winners_in_steps(
-    kind: Kind, window: Window, chosen: Plan, arrays: Arrays, dtype: np.dtype
+    kind: Kind, over: Domain, chosen: Plan, arrays: Arrays, dtype: np.dtype
 ) -> Arrays:
     """The value and the position of each winner, and whether a mask keeps any cell.
 
@@ -436,7 +457,7 @@ def _winners_in_steps(
     if not steps:
         values, *valid = cells.now(outlined)
         return values, jnp.zeros(values.shape, dtype), *valid
-    join = _Join(kind, window, outlined, len(arrays) > 1, wide, dtype)
+    join = _Join(kind, over, outlined, len(arrays) > 1, wide, dtype)
     for step in steps:
         lift, first, last = cells.lift, step is steps[0], step is steps[-1]
 
@@ -464,7 +485,7 @@ class _Join:
     """
 
     kind: Kind
-    window: Window
+    over: Domain
     outlined: bool
     masked: bool
     wide: np.dtype
@@ -482,12 +503,13 @@ class _Join:
             has = (value == output[0]) | (value != value)
             if self.masked:
                 has = has & cell[1]
-            start = np.int32(place.start)
+            start = place.start
+            start = np.int32(start) if isinstance(start, int) else start
             if first:
                 return select(has, start, none)
             return select(has, cell[-1].astype(np.int32) + start, none)
 
-        ends = Lifted((), partial(_never_padding, self.window)) if last else NOTHING
+        ends = Lifted((), partial(_never_padding, self.over)) if last else NOTHING
         position = joined(
             lax.min,
             earliest,
@@ -504,19 +526,19 @@ class _Join:
         return *values, *valid, *position
 
 
-def _never_padding(window: Window, position: jax.Array) -> Arrays:
+def _never_padding(over: Domain, position: jax.Array) -> Arrays:
     """Move winners off the padding, where nothing in the window beats it.
 
     Then the first cell won, at position 0, and the first cell of the input is meant;
     no other winner comes before that one.
     """
     firsts, cells = list[Numbers](), 1
-    for axis, dim in reversed(window.pairs()):
-        if dim.low:  # else 0 is one
+    for axis, dim in reversed(over.pairs()):
+        if isinstance(dim, AxisWindow) and dim.low:  # else 0 is one
             first = dim.first_valid(numbers(dim.out)) * cells
             shape = [-1 if a == axis else 1 for a in range(position.ndim)]
             firsts.append(first.astype(position.dtype).reshape(shape))
-        cells *= dim.window
+            cells *= dim.window
     if not firsts:
         return (position,)
     return (jnp.maximum(position, reduce(operator.add, firsts)),)

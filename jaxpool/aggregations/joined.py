@@ -22,9 +22,10 @@ from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
 from jaxpool.engines.fold import Place, Step, first_cell, fold
 from jaxpool.engines.kernel import ANY, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import Implementation, Needs, Plan, plan
+from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
@@ -105,17 +106,19 @@ class Joined(Aggregation):
 def joined(
     by: Joined,
     x: jax.Array,
-    window: Window,
+    over: Domain,
     implementation: Implementation | None,
     tables: Any = (),
 ) -> jax.Array:
     """The cells of each window joined, in the dtype of `x`."""
-    if window.is_symbolic and not is_symbolic(window.cells):
+    if over.is_symbolic and not is_symbolic(over.cells):
         # Of the cells are kept the lifted ones, not each step.
         combine = partial(_open_combine, by)
-        cells = jax.checkpoint(partial(reduce_cells, combine, window=window), prevent_cse=False)
+        cells = jax.checkpoint(
+            partial(reduce_cells, combine, window=over), prevent_cse=False
+        )
         return cells(by.lift(x), init=by.none).astype(x.dtype)
-    pooled: jax.Array = _joined(_Joins(by, window, implementation), x, tables)
+    pooled: jax.Array = _joined(_Joins(by, over.clipped(), implementation), x, tables)
     return pooled.astype(x.dtype)
 
 
@@ -124,22 +127,22 @@ class _Joins:
     """The kernel of the values, in the wide dtype."""
 
     by: Joined
-    window: Window
+    over: Domain
     implementation: Implementation | None
 
     @property
     def portable(self) -> bool:
-        return self.implementation == "reduce_window" or self.window.is_symbolic
+        return self.implementation == "reduce_window" or self.over.is_symbolic
 
     def types(self, x: Any, tables: Any) -> Sequence[Any]:
-        shape = self.window.output_shape(x.shape)
+        shape = self.over.output_shape(x.shape)
         return [x.update(shape=shape, dtype=self.by.wide)]
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
         by, name = self.by, self.implementation
-        chosen = plan(self.window, platform, name, by.needs, tables)
-        if chosen.form == "reduce_window":
-            return (reduce_windows(by.lift(x), by.none, by.combine, self.window),)
+        chosen = planned(self.over, platform, name, by.needs, tables)
+        if chosen.form == "reduce_window" and isinstance(self.over, Window):
+            return (reduce_windows(by.lift(x), by.none, by.combine, self.over),)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
         return outputs.now(chosen.outlined)
 
@@ -156,8 +159,7 @@ def _joined_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (x, tables), (t, _) = primals, tangents
     y = _joined(kernel, x, tables)
-    by, window, implementation = kernel.by, kernel.window, kernel.implementation
-    shares = Shares(by, window, implementation, x.dtype, y.dtype)
+    shares = Shares(kernel.by, kernel.over, kernel.implementation, x.dtype, y.dtype)
     return y, call_linear(shares, (x, y), tables, t)
 
 

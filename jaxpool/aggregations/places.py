@@ -6,16 +6,19 @@ number that goes with each: its place.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines import gathers
 from jaxpool.engines.loops import Arrays
 from jaxpool.engines.numbers import Numbers, numbers
 from jaxpool.engines.symbolic import as_number, cell_indices, position_of
 from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry.bins import Bins, Domain
 from jaxpool.geometry.window import AxisWindow, Window
 
 _INT32 = np.dtype(np.int32)
@@ -146,15 +149,30 @@ def _inside(window: Window, offset: jax.Array) -> jax.Array:
     return position
 
 
-def index_of(position: jax.Array, window: Window) -> jax.Array:
+def index_of(position: jax.Array, over: Domain, tables: Any) -> jax.Array:
     """The index in the input of each winner, from its position inside its window."""
     rest = position.astype(np.int32)
     index, cells = jnp.zeros_like(rest), 1
-    for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        start = lax.broadcasted_iota(np.int32, rest.shape, axis)
-        start = start * as_number(dim.stride) - as_number(dim.low)
-        inside = rest % as_number(dim.window)
-        index += (start + inside * dim.dilation) * as_number(cells)
-        rest //= as_number(dim.window)
+    starts = _first_cells(over, tables, rest.shape)
+    for start, dim in zip(reversed(starts), reversed(over.dims), strict=True):
+        length, apart = (
+            (dim.window, dim.dilation)
+            if isinstance(dim, AxisWindow)
+            else (dim.cells[1], 1)
+        )
+        inside = rest % as_number(length)
+        index += (start + inside * apart) * as_number(cells)
+        rest //= as_number(length)
         cells *= dim.size
     return index
+
+
+def _first_cells(over: Domain, tables: Any, shape: Sequence[int]) -> list[Any]:
+    """Where each window or bin begins along each pooled axis."""
+    if isinstance(over, Bins):
+        return gathers.starts(over, tables, len(shape))
+    return [
+        lax.broadcasted_iota(np.int32, shape, axis) * as_number(dim.stride)
+        - as_number(dim.low)
+        for axis, dim in zip(over.axes, over.dims, strict=True)
+    ]

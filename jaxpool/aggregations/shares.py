@@ -19,11 +19,12 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.faults import widened
+from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
-from jaxpool.engines.passes import Place, fold, fold_back, pad
-from jaxpool.engines.plan import Implementation, Needs, Plan, plan
-from jaxpool.geometry.steps import Step
+from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.slices import pad
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.window import Window
 
 Levels: TypeAlias = list[Lifted]
@@ -80,7 +81,7 @@ class Shares:
     """The rule as a kernel: from a tangent of cells to that of outputs, or `back`."""
 
     by: Aggregation
-    window: Window
+    over: Domain
     implementation: Implementation | None
     cells: np.dtype  # of tangents and cotangents of the cells
     outputs: np.dtype
@@ -88,15 +89,15 @@ class Shares:
 
     @property
     def portable(self) -> bool:
-        return self.implementation == "reduce_window" or self.window.is_symbolic
+        return self.implementation == "reduce_window" or self.over.is_symbolic
 
     @property
     def transpose(self) -> "Shares":
         return replace(self, back=not self.back)
 
-    def types(self, residual: Arrays, t: Any) -> Sequence[Any]:
+    def types(self, residual: Arrays, tables: Any, t: Any) -> Sequence[Any]:
         shape = list(t.shape)
-        for axis, dim in zip(self.window.axes, self.window.dims, strict=True):
+        for axis, dim in zip(self.over.axes, self.over.dims, strict=True):
             shape[axis] = dim.size if self.back else dim.out
         return [t.update(shape=tuple(shape), dtype=self._dtype)]
 
@@ -104,10 +105,12 @@ class Shares:
     def _dtype(self) -> np.dtype:
         return self.cells if self.back else self.outputs
 
-    def run(self, platform: str, residual: Arrays, t: jax.Array) -> Arrays:
-        for axis, dim in zip(self.window.axes, self.window.dims, strict=True):
+    def run(self, platform: str, residual: Arrays, tables: Any, t: jax.Array) -> Arrays:
+        for axis, dim in zip(self.over.axes, self.over.dims, strict=True):
             chex.assert_axis_dimension(t, axis, dim.out if self.back else dim.size)
-        chosen = plan(self.window, platform, self.implementation, self.by.needs)
+        chosen = planned(
+            self.over, platform, self.implementation, self.by.needs, tables
+        )
         first, last = self.by.at_cells(residual), self.by.at_outputs(residual)
         first, last = (last, first) if self.back else (first, last)
 
@@ -120,12 +123,12 @@ class Shares:
         start, end = Lifted((t, *first.arrays), begin), Lifted(last.arrays, finish)
         form = chosen.back_form if self.back else chosen.form
         by_windows = form == "reduce_window" and self.by.needs.back == "copies"
-        if self.window.is_symbolic or by_windows:
+        if isinstance(self.over, Window) and (self.over.is_symbolic or by_windows):
             (t,) = start.now(False)
-            if self.window.is_symbolic:
-                t = self.by.anywhere(self.window, residual, t, self.back)
+            if self.over.is_symbolic:
+                t = self.by.anywhere(self.over, residual, t, self.back)
             else:
-                t = self.by.by_windows(self.window, t, self.back, platform == ANY)
+                t = self.by.by_windows(self.over, t, self.back, platform == ANY)
             return end.lift(t, *end.arrays)
         if self.back and t.dtype.itemsize < 4 and self.by.needs.back == "copies":
             start = Lifted(start.now(chosen.outlined))
@@ -210,7 +213,7 @@ class Shares:
     def _uncropped(self, cells: jax.Array) -> Arrays:
         """With zeros where the input ends beyond the last window."""
         beyond = {
-            axis: (0, dim.size - cells.shape[axis]) for axis, dim in self.window.pairs()
+            axis: (0, dim.size - cells.shape[axis]) for axis, dim in self.over.pairs()
         }
         return (pad(cells, _ZERO, beyond),)
 

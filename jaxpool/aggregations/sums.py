@@ -15,13 +15,14 @@ import numpy as np
 from jax import lax
 
 from jaxpool.aggregations.shares import Aggregation, Shares
-from jaxpool.engines import symbolic
+from jaxpool.engines import gathers, symbolic
+from jaxpool.engines.fold import Place
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
-from jaxpool.engines.passes import Place
 from jaxpool.engines.plan import Implementation, Needs
 from jaxpool.engines.xla import add_windows_back, reduce_windows
+from jaxpool.geometry.bins import Bins, Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
@@ -31,21 +32,22 @@ _ZERO = np.zeros(())
 def window_sum(
     x: jax.Array,
     mask: jax.Array | None,
+    over: Domain,
+    tables: Any,
     divisors: Arrays,
-    window: Window,
-    accumulator: np.dtype,
+    by: "Sum",
     result: np.dtype,
     implementation: Implementation | None,
 ) -> jax.Array:
-    """Sum of each window, divided by the product of `divisors`, which broadcast.
+    """Sum of each output, divided by the product of `divisors`, which broadcast.
 
-    It is accumulated in one dtype and returned in another. Padded cells count as 0, as
-    do those that are not in `mask`, which broadcasts to the shape of `x`.
+    It is returned in the dtype `result`. Padded cells count as 0, as do those that are
+    not in `mask`, which broadcasts to the shape of `x`.
     """
-    kernel = Shares(Sum(accumulator), window.clipped(), implementation, x.dtype, result)
+    kernel = Shares(by, over.clipped(), implementation, x.dtype, result)
     if jnp.issubdtype(x.dtype, jnp.inexact):
-        return call_linear(kernel, (mask, divisors), x)
-    (sums,) = call(kernel, (mask, divisors), x)
+        return call_linear(kernel, (mask, divisors), tables, x)
+    (sums,) = call(kernel, (mask, divisors), tables, x)
     return sums  # type: ignore[no-any-return]
 
 
@@ -88,7 +90,7 @@ class Sum(Aggregation):
         if portable and any(dim.may_miss for dim in window.dims):
             # XLA of jax 0.10 takes the cotangent of a window of padding only for that
             # of the one cell of its axis.
-            some = math.prod(counts(window, t.ndim, False)) > 0
+            some = math.prod(counts(window, (), t.ndim, False)) > 0
             sums = jnp.where(some, sums, np.zeros((), t.dtype))
         return sums
 
@@ -106,7 +108,7 @@ def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
 
-def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
+def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]:
     """Cells in each window as one factor per pooled axis, of a shape that broadcasts.
 
     So no constant in a program is as large as its arrays, or as a long axis.
@@ -114,8 +116,10 @@ def counts(window: Window, rank: int, include_pad: bool) -> list[Any]:
     With `include_pad`, the padding that was asked for counts too. An axis on which
     all windows hold the same number of cells has a factor of size 1.
     """
+    if isinstance(over, Bins):
+        return gathers.counts(over, tables, rank)
     factors: list[Any] = []
-    for axis, dim in zip(window.axes, window.dims, strict=True):
+    for axis, dim in zip(over.axes, over.dims, strict=True):
         if is_symbolic(dim.size):
             factors.append(symbolic.counts(axis, dim, rank, include_pad))
             continue

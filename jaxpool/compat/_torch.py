@@ -13,7 +13,7 @@ from jax import lax
 import jaxpool
 from jaxpool.aggregations.sums import counts, window_sum
 from jaxpool.compat._spelling import spelled
-from jaxpool.engines.linear import linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.sharding import Sizes
 from jaxpool.engines.symbolic import as_number
 from jaxpool.functions import pooling

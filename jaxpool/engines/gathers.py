@@ -76,7 +76,7 @@ def fold(
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
-    outlined: bool,
+    outlined: bool | None,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
@@ -102,7 +102,7 @@ def fold_back(
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
-    outlined: bool,
+    outlined: bool | None,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
@@ -175,7 +175,7 @@ def _reduced(
     reads: Sequence[_Read],
     arrays: tuple[Arrays, Arrays],
     finish: Lifted,
-    outlined: bool,
+    outlined: bool | None,
 ) -> Arrays:
     """Reduce what is `told` of the first array's items, and of who reads them."""
     (first, *further), (read_from, own) = reads, arrays
@@ -184,11 +184,11 @@ def _reduced(
     def start(*arrays: Any) -> Arrays:
         around, own = arrays[:count], arrays[count:]
         if not first.is_item:
-            own = tuple(_take(array, axis, first.item) for array in own)
+            own = _take_each(own, axis, first.item)
         rank = arrays[0].ndim
 
         def value(j: int) -> jax.Array:
-            read = tuple(_take(array, axis, first.place(j)) for array in around)
+            read = _take_each(around, axis, first.place(j))
             return _having(first, j, told(first, j, rank, read, own))
 
         return (reduce(op, map(value, range(first.most))),)
@@ -253,10 +253,17 @@ def _covering(dim: AxisBins, table: Table) -> Table:
     return first.astype(np.int32), end.astype(np.int32)
 
 
+def _take_each(arrays: Arrays, axis: int, places: Numbers) -> Arrays:
+    """The cells at some places of an axis; where others have more, one broadcasts."""
+    most = max((array.shape[axis] for array in arrays), default=1)
+    return tuple(
+        _take(array, axis, places) if array.shape[axis] == most else array
+        for array in arrays
+    )
+
+
 def _take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
-    """The cells at some places of an axis; an axis of one cell broadcasts."""
-    if array.shape[axis] == 1:
-        return array
+    """The cells at some places of an axis."""
     sizes = [*array.shape[:axis], 1, *array.shape[axis + 1 :]]
     dimensions = lax.GatherDimensionNumbers(
         offset_dims=tuple(other for other in range(array.ndim) if other != axis),

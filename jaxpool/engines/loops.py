@@ -6,10 +6,13 @@ elementwise ends in memory.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
+
+from jaxpool.engines.faults import loose_back
 
 Arrays: TypeAlias = tuple[Any, ...]
 
@@ -56,12 +59,18 @@ class Lifted(NamedTuple):
 NOTHING = Lifted()
 
 
-def stage(outlined: bool, function: Callable[..., Any], *arrays: Any) -> Any:
+def stage(outlined: bool | None, function: Callable[..., Any], *arrays: Any) -> Any:
     """`function(*arrays)`; if `outlined`, XLA does not fuse it into what uses that.
 
     XLA:CPU drops `lax.optimization_barrier` before it fuses. A call that it may not
-    inline is a boundary that holds. Elsewhere XLA knows better what to fuse.
+    inline is a boundary that holds. Elsewhere XLA knows better what to fuse. None
+    leaves the choice to the lowering, for what jax differentiates.
     """
+    if outlined is None:
+        parted = jax.lax.platform_dependent(
+            *arrays, cpu=partial(stage, True, function), default=function
+        )
+        return jax.tree.map(loose_back, parted)
     if not outlined:
         return function(*arrays)
 

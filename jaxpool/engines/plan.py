@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
+from jaxpool.engines.gathers import BinStep, Tables, steps_of
 from jaxpool.engines.kernel import ANY
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.steps import (
     Step,
     backward_steps,
@@ -47,8 +49,8 @@ class Needs:
     It may meet cells twice (`overlap`), or needs them in row-major order (`ordered`);
     the axis `alone` gets steps of its own. Each cell may cost a division (`divides`).
     The way `back` goes by the place of a winner, by copies, or by the steps that lead
-    forward. XLA's compilers may not know the `cost` of what combines two cells. On the way
-    back, more pads than `most_pads` go to further loops.
+    forward. XLA's compilers may not know the `cost` of what combines two cells. More
+    pads on the way back than `most_pads` go to further loops.
     """
 
     overlap: bool = False
@@ -64,20 +66,24 @@ class Needs:
 class Plan:
     """How windows are reduced on a platform, and the steps that lead back to cells.
 
-    The steps `back` are in the order that leads forward. With `outlined`, each loop is
-    a function that XLA does not fuse into another one.
+    The steps `back` are in the order that leads forward.
     """
 
     form: Implementation
-    steps: tuple[Step, ...]
-    back: tuple[Step, ...]
+    steps: tuple[Step | BinStep, ...]
+    back: tuple[Step | BinStep, ...]
     back_form: Implementation
-    outlined: bool
+    platform: str
     copies: bool
 
     @property
-    def up(self) -> tuple[Step, ...]:
-        """The steps of tangents: those of values, where all cells have the same share."""
+    def outlined(self) -> bool:
+        """Whether each loop is a function that XLA does not fuse into another one."""
+        return self.platform == "cpu"
+
+    @property
+    def up(self) -> tuple[Step | BinStep, ...]:
+        """The steps of tangents: those of values, where all shares are alike."""
         return self.steps if self.copies else self.back
 
 
@@ -88,6 +94,20 @@ def choose(platform: str, window: Window) -> Implementation:
     if platform in GPUS and reads(window) < GPU_STEPS_FROM:
         return "reduce_window"
     return "doubling" if any(map(doubles, window.clipped().dims)) else "slices"
+
+
+def planned(
+    over: Domain,
+    platform: str,
+    implementation: Implementation | None,
+    needs: Needs,
+    tables: Tables = (),
+) -> Plan:
+    """The plan for windows or bins; `tables` are the places of bins that are drawn."""
+    if isinstance(over, Window):
+        return plan(over, platform, implementation, needs)
+    steps = steps_of(over, tables)
+    return Plan("slices", steps, steps, "slices", platform, needs.back == "copies")
 
 
 @lru_cache(maxsize=1024)
@@ -106,7 +126,7 @@ def plan(
     ):
         back_form = "reduce_window"
     copies = needs.back == "copies"
-    return Plan(form, steps, back, back_form, platform == "cpu", copies)
+    return Plan(form, steps, back, back_form, platform, copies)
 
 
 def _steps(window: Window, doubling: bool, needs: Needs) -> tuple[Step, ...]:
@@ -161,14 +181,14 @@ def _is_at_once(
 
 def _merged(window: Window) -> tuple[Step, ...]:
     """All axes in one step."""
-    pairs, weights = window.pairs(), []
-    for _, dim in reversed(pairs):
-        weights.append(weights[-1] * below if weights else 1)
-        below = dim.window
+    pairs, weight, weights = window.pairs(), window.cells, list[int]()
     if not pairs:
         return ()
+    for _, dim in pairs:
+        weight //= dim.window
+        weights.append(weight)
     axes, dims = zip(*pairs, strict=True)
-    return (Step(axes, dims, tuple(reversed(weights)), 1),)
+    return (Step(axes, dims, tuple(weights), 1),)
 
 
 def doubles(dim: AxisWindow) -> bool:

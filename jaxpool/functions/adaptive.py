@@ -8,10 +8,10 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool.functions import binning
+from jaxpool.functions import pooling
 from jaxpool.functions.arguments import Kinds, about, as_array
-from jaxpool.functions.entry import enter
-from jaxpool.geometry.bins import Bins, OptionalInts, adaptive_bins
+from jaxpool.functions.entry import Call
+from jaxpool.geometry.bins import OptionalInts, adaptive_bins
 from jaxpool.geometry.window import Ints, check_countable
 
 
@@ -53,8 +53,7 @@ def adaptive_max_pool(
         >>> print(adaptive_max_pool(jnp.arange(10.0), 4, axes=0))
         [2. 4. 7. 9.]
     """
-    x, bins = _check(x, output_shape, axes)
-    return enter(binning.maxima, bins, bins, x)
+    return pooling.maxima(_check(x, output_shape, axes))
 
 
 def adaptive_max_pool_with_indices(
@@ -98,10 +97,10 @@ def adaptive_max_pool_with_indices(
         >>> print(y, index)
         [3. 4.] [0 3]
     """
-    x, bins = _check(x, output_shape, axes)
-    with about(x.shape):
-        check_countable("x", (dim.size for dim in bins.dims))
-    return enter(binning.winners, bins, bins, x)
+    call = _check(x, output_shape, axes)
+    with about(call.x.shape):
+        check_countable("x", (dim.size for dim in call.over.dims))
+    return pooling.indexed_maxima(call)
 
 
 def adaptive_avg_pool(
@@ -142,15 +141,14 @@ def adaptive_avg_pool(
         >>> print(adaptive_avg_pool(jnp.arange(10.0), 4, axes=0))
         [1. 3. 6. 8.]
     """
-    x, bins = _check(x, output_shape, axes, "number")
-    return enter(binning.averages, bins, bins, x)
+    return pooling.mean(_check(x, output_shape, axes, "number"))
 
 
 def _check(
     x: Any, output_shape: OptionalInts, axes: Ints | None, kinds: Kinds = "real"
-) -> tuple[jax.Array, Bins]:
+) -> Call:
     """Check the arguments that adaptive pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
         bins = adaptive_bins(x.shape, output_shape, axes)
-    return x, bins
+    return Call(x, bins.window or bins)

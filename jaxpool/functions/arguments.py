@@ -10,7 +10,7 @@ A message has the form `<argument> must <rule>; got <argument>=<value> ...`.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from jax.export import is_symbolic_dim
 
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.dtypes import FLOAT32
-from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.engines.plan import check_implementation
+from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window, as_shape
@@ -29,16 +30,6 @@ Kinds: TypeAlias = Literal["real", "number", "any"]
 INT32 = np.iinfo(np.int32)
 # By jaxlib 0.10, which treats 1-bit integers as booleans.
 UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
-
-
-class Call(NamedTuple):
-    """The checked arguments that all pools share."""
-
-    x: jax.Array
-    window: Window
-    mask: jax.Array | None
-    empty: np.ndarray
-    implementation: Implementation | None
 
 
 def as_call(

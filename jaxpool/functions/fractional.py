@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxpool.engines.numbers import divided, numbers
 from jaxpool.engines.sharding import Sizes
-from jaxpool.functions import binning
+from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
     about,
@@ -24,7 +24,7 @@ from jaxpool.functions.arguments import (
     check_flag,
     known_range,
 )
-from jaxpool.functions.entry import enter
+from jaxpool.functions.entry import Call, enter
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool.geometry.window import Ints, check_countable
 
@@ -91,7 +91,7 @@ def fractional_max_pool(
         [1. 3. 5. 6.]
     """
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
-    return _drawn(binning.maxima, call)
+    return _drawn(pooling.maxima, call)
 
 
 def fractional_max_pool_with_indices(
@@ -154,7 +154,7 @@ def fractional_max_pool_with_indices(
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
     with about(call.x.shape):
         check_countable("x", (dim.size for dim in call.bins.dims))
-    return _drawn(binning.winners, call)
+    return _drawn(pooling.indexed_maxima, call)
 
 
 def fractional_avg_pool(
@@ -213,7 +213,7 @@ def fractional_avg_pool(
     call = _check(
         x, window, output_shape, key, samples, axes, rule, overlapping, "number"
     )
-    return _drawn(binning.averages, call)
+    return _drawn(pooling.mean, call)
 
 
 class _Call(NamedTuple):
@@ -383,8 +383,8 @@ def _reaching(
     return starts, jnp.minimum(ends + np.int32(overlapping), np.int32(dim.size))
 
 
-def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:
-    """Call a function of `binning` with drawn bins."""
+def _drawn(function: Callable[[Call], Result], call: _Call) -> Result:
+    """Call a function of `pooling` with drawn bins."""
     x, bins, given, place, is_drawn, source = call
     geometry = Sizes.of_all(x.shape, bins.axes, bins.outs)
     static = function, bins, given, place, is_drawn
@@ -412,7 +412,7 @@ def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
             place(*options, dim, draws[given.index(axis)])
             for axis, dim in zip(bins.axes, bins.dims, strict=True)
         )
-        return function(inner, x, tables)
+        return function(Call(x, inner, tables=tables))
 
     front = range(len(mapped))
     for _ in mapped:

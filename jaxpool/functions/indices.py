@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxpool.engines.lowering import Implementation
+from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import Call, about, as_call, check_flag
+from jaxpool.functions.arguments import about, as_call, check_flag
+from jaxpool.functions.entry import Call
 from jaxpool.geometry.window import Ints, Padding, check_countable, resolve, whole
 
 
@@ -77,7 +78,7 @@ def max_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme_with_indices(*call, "max")
+    return pooling.extreme_with_indices(call, "max")
 
 
 def min_pool_with_indices(
@@ -139,7 +140,7 @@ def min_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme_with_indices(*call, "min")
+    return pooling.extreme_with_indices(call, "min")
 
 
 def global_max_pool_with_indices(
@@ -186,7 +187,7 @@ def global_max_pool_with_indices(
         (Array([[9.]], dtype=float32), Array([[1]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(pooling.extreme_with_indices(*call, "max"), call, keepdims)
+    return _finish(pooling.extreme_with_indices(call, "max"), call, keepdims)
 
 
 def global_min_pool_with_indices(
@@ -233,7 +234,7 @@ def global_min_pool_with_indices(
         (Array([[1.]], dtype=float32), Array([[0]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(pooling.extreme_with_indices(*call, "min"), call, keepdims)
+    return _finish(pooling.extreme_with_indices(call, "min"), call, keepdims)
 
 
 def _check(*arguments: Any, keepdims: bool = True) -> Call:
@@ -241,7 +242,7 @@ def _check(*arguments: Any, keepdims: bool = True) -> Call:
     call = as_call(*arguments)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
-        check_countable("x", (dim.size for dim in call.window.dims))
+        check_countable("x", (dim.size for dim in call.over.dims))
     return call
 
 
@@ -252,5 +253,5 @@ def _finish(
     values, indices = pooled
     if keepdims:
         return values, indices
-    axes = call.window.axes
+    axes = call.over.axes
     return jnp.squeeze(values, axes), jnp.squeeze(indices, axes)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.engines.plan import Implementation, check_implementation
 from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
 from jaxpool.functions.fractional import Rule, check_options
 from jaxpool.functions.padding import PaddingMode, check_mode

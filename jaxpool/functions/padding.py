@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxpool.functions.arguments import Call, about
-from jaxpool.functions.entry import enter
+from jaxpool.functions.arguments import about
+from jaxpool.functions.entry import Call, enter
 from jaxpool.geometry.sizes import is_below
 from jaxpool.geometry.window import AxisWindow, Window
 
@@ -24,30 +24,30 @@ def pooled(
 ) -> jax.Array:
     """The pool of the input, extended by its padding if there is a mode."""
     if mode is None:
-        return pool(*call, *options)
+        return pool(call, *options)
     with about(call.x.shape):
-        check_mode(mode, call.window)
-
-    x, window, mask, *rest = call
-    return enter(_of_extended, (pool, mode, window, *rest, options), window, x, mask)
+        check_mode(mode, call.over)
+    static = (pool, mode, call.over, call.empty, call.implementation, options)
+    return enter(_of_extended, static, call.over, call.x, call.mask)
 
 
 def _of_extended(
     static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
-    pool, mode, window, *rest, options = static
-    pooled: jax.Array = pool(*_extended(Call(x, window, mask, *rest), mode), *options)
+    pool, mode, window, empty, implementation, options = static
+    extended = _extended(Call(x, window, mask, empty, implementation), mode)
+    pooled: jax.Array = pool(extended, *options)
     return pooled
 
 
 def _extended(call: Call, mode: PaddingMode) -> Call:
-    """The same windows over the input with its padding."""
-    x, window, mask, empty, implementation = call
+    """The same windows over an input that contains the padding."""
+    x, window, mask = call.x, call.over, call.mask
     for axis, dim in zip(window.axes, window.dims, strict=True):
         x = _with_sides(x, axis, dim, mode)
         if mask is not None and mask.shape[axis] != 1:
             mask = _with_sides(mask, axis, dim, mode)
-    return Call(x, window.filled(), mask, empty, implementation)
+    return call._replace(x=x, over=window.filled(), mask=mask)
 
 
 def _with_sides(

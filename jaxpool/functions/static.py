@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from jaxpool.engines.lowering import PLATFORMS, Implementation, choose
+from jaxpool.engines.kernel import PLATFORMS
+from jaxpool.engines.plan import Implementation, choose
 from jaxpool.functions.arguments import about, as_sizes
 from jaxpool.geometry.window import Ints, Padding, resolve
 
@@ -98,7 +99,7 @@ def implementation_for(
         None: the result is a string.
 
     References:
-        `jaxpool.engines.lowering` has the rule and its thresholds.
+        `jaxpool.engines.plan` has the rule and its thresholds.
 
     Example:
         >>> implementation_for("cpu", (8, 112, 112, 64), (3, 3), 2, "SAME")

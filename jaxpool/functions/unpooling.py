@@ -5,7 +5,8 @@ Indices are checked if they are concrete. Traced indices that are not cells are 
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool.aggregations import dtypes
-from jaxpool.engines.linear import linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.sharding import Sizes
 from jaxpool.engines.symbolic import as_number
 from jaxpool.functions.arguments import about, as_array, as_given, as_indices, as_sizes
@@ -115,7 +116,7 @@ def _unpooled(
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
     known = _placement(flat(indices), math.prod(sizes))
-    placed = linear(_placed, _picked, known, flat(values))
+    placed = call_linear(_Placing(math.prod(sizes)), known, flat(values))
     return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
 
 
@@ -145,14 +146,32 @@ def _placement(indices: jax.Array, cells: int) -> _Placement:
     return _Placement(cell, claims(cell, numbers))
 
 
-def _placed(known: _Placement, values: jax.Array) -> jax.Array:
-    found = _take(values, jnp.maximum(known.holds - 1, 0))
-    return jnp.where(known.holds > 0, found, jnp.zeros_like(found))
+@dataclass(frozen=True)
+class _Placing:
+    """The kernel that puts values in cells, or `back`: that picks them up."""
 
+    size: int
+    back: bool = False
 
-def _picked(known: _Placement, g: jax.Array) -> jax.Array:
-    holds, found = (_take(array, known.cell) for array in (known.holds, g))
-    return jnp.where(holds == _numbers(holds.shape), found, jnp.zeros_like(found))
+    portable: ClassVar[bool] = False
+
+    @property
+    def transpose(self) -> "_Placing":
+        return replace(self, back=not self.back)
+
+    def types(self, known: _Placement, values: Any) -> list[Any]:
+        size = known.cell.shape[-1] if self.back else self.size
+        return [values.update(shape=(*values.shape[:-1], size))]
+
+    def run(
+        self, platform: str, known: _Placement, values: jax.Array
+    ) -> tuple[jax.Array]:
+        if self.back:
+            holds, found = (_take(array, known.cell) for array in (known.holds, values))
+            has = holds == _numbers(holds.shape)
+        else:
+            found, has = _take(values, jnp.maximum(known.holds - 1, 0)), known.holds > 0
+        return (jnp.where(has, found, jnp.zeros_like(found)),)
 
 
 def _numbers(shape: Sequence[int]) -> jax.Array:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import Call, about, as_call, as_order, check_flag
+from jaxpool.functions.arguments import about, as_call, as_order, check_flag
+from jaxpool.functions.entry import Call
 from jaxpool.geometry.window import Ints, whole
 
 
@@ -59,7 +60,7 @@ def global_max_pool(
         [[5.]]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(*call, "max")
+    pooled = pooling.extreme(call, "max")
     return _finish(pooled, call, keepdims)
 
 
@@ -106,7 +107,7 @@ def global_min_pool(
         [1. 2.]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(*call, "min")
+    pooled = pooling.extreme(call, "min")
     return _finish(pooled, call, keepdims)
 
 
@@ -151,7 +152,7 @@ def global_sum_pool(
         [4. 6.]
     """
     call = _check(x, axes, keepdims, where, empty_value, kinds="number")
-    pooled = pooling.total(*call)
+    pooled = pooling.total(call)
     return _finish(pooled, call, keepdims)
 
 
@@ -199,7 +200,7 @@ def global_avg_pool(
         [[3.]]
     """
     call = _check(x, axes, keepdims, where, empty_value, kinds="number", averaged=True)
-    pooled = pooling.mean(*call)
+    pooled = pooling.mean(call)
     return _finish(pooled, call, keepdims)
 
 
@@ -250,7 +251,7 @@ def global_lp_pool(
     call = _check(x, axes, keepdims, where, empty_value, averaged=True)
     with about(call.x.shape):
         order = as_order(p)
-    pooled = pooling.norm(*call, order)
+    pooled = pooling.norm(call, order)
     return _finish(pooled, call, keepdims)
 
 
@@ -271,4 +272,4 @@ def _check(
 
 def _finish(pooled: jax.Array, call: Call, keepdims: bool) -> jax.Array:
     """Remove the pooled axes, which have size 1, unless `keepdims`."""
-    return pooled if keepdims else jnp.squeeze(pooled, call.window.axes)
+    return pooled if keepdims else jnp.squeeze(pooled, call.over.axes)

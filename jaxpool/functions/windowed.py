@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.monoid import Reduction
 from jaxpool.aggregations.operation import traced
-from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.engines.plan import Implementation, check_implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     about,
@@ -91,7 +91,7 @@ def max_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme(*call, "max")
+    return pooling.extreme(call, "max")
 
 
 def min_pool(
@@ -153,7 +153,7 @@ def min_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme(*call, "min")
+    return pooling.extreme(call, "min")
 
 
 def sum_pool(

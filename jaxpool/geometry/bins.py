@@ -68,6 +68,37 @@ class Bins:
         return math.prod(dim.cells[1] for dim in self.dims)
 
     @property
+    def cells(self) -> int:
+        """The same, as of a window."""
+        return self.most_cells
+
+    @property
+    def is_symbolic(self) -> bool:
+        """No: symbolic sizes are only cut in bins that are windows."""
+        return False
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether int32 can count the cells of the input."""
+        return math.prod(dim.size for dim in self.dims) <= MOST
+
+    def pairs(self) -> tuple[tuple[int, AxisBins], ...]:
+        """`(axis, geometry)` of the axes on which there is something to do."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    def clipped(self) -> "Bins":
+        """The same: bins hold cells of the input only."""
+        return self
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the pooled array."""
+        out = list(shape)
+        for axis, dim in zip(self.axes, self.dims, strict=True):
+            out[axis] = dim.out
+        return tuple(out)
+
+    @property
     def outs(self) -> tuple[int, ...]:
         """The size of the result on each pooled axis."""
         return tuple(dim.out for dim in self.dims)
@@ -88,6 +119,9 @@ class Bins:
                 return None
             dims.append(AxisWindow(dim.size, length, length, 1, 0, 0, dim.out))
         return Window(self.axes, tuple(dims))
+
+
+Domain: TypeAlias = Window | Bins
 
 
 def adaptive_bins(
