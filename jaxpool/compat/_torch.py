@@ -12,7 +12,6 @@ from jax import lax
 
 import jaxpool
 from jaxpool.aggregations.sums import counts, window_sum
-from jaxpool.compat._spelling import spelled
 from jaxpool.engines.linear import linear
 from jaxpool.engines.sharding import Sizes
 from jaxpool.engines.symbolic import as_number
@@ -27,6 +26,7 @@ from jaxpool.functions.arguments import (
 )
 from jaxpool.functions.entry import enter
 from jaxpool.geometry.axes import as_int
+from jaxpool.geometry.spelling import renamed
 from jaxpool.geometry.window import Window, resolve
 
 IntOrInts: TypeAlias = int | Sequence[int]
@@ -36,7 +36,7 @@ _Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 _MayBeEmpty: TypeAlias = Literal["N", "first", "N and C"]
 
 
-_named = spelled(
+_named = renamed(
     x="input",
     values="input",
     window="kernel_size",

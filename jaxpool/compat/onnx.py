@@ -19,10 +19,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool.compat._spelling import spelled
 from jaxpool.functions.arguments import as_array, known_range
 from jaxpool.functions.unpooling import Convention
 from jaxpool.geometry.axes import as_ints
+from jaxpool.geometry.spelling import renamed
 
 AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 Flag: TypeAlias = Literal[0, 1]
@@ -30,7 +30,7 @@ Flag: TypeAlias = Literal[0, 1]
 _PADDINGS = {"SAME_UPPER": "SAME", "SAME_LOWER": "SAME_LOWER", "VALID": "VALID"}
 
 
-_named = spelled(
+_named = renamed(
     x="X", values="X", window="kernel_shape", padding="pads", dilation="dilations"
 )
 

@@ -19,6 +19,7 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.lowering import Implementation, check_implementation
 from jaxpool.geometry import axes
 from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Window, as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
@@ -69,7 +70,8 @@ def about(shape: Any, name: str = "x") -> Iterator[None]:
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise  # one of jax's own, about an array that was traced
-        raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
+        got = f"{spelled(name)}.shape={tuple(shape)}"
+        raise type(error)(f"{error} for {got}") from None
 
 
 def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -84,7 +86,7 @@ def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
 
 def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
     """`x` as a jax array of a dtype that can be pooled."""
-    x = as_given(name, x)
+    x, name = as_given(name, x), spelled(name)
     got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
     is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x.dtype == np.bool_:
@@ -136,6 +138,7 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
     """An argument as an array of jax's or NumPy's, of a dtype that jax may take."""
     if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
         value = value.__jax_array__()
+    name = spelled(name)
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
         raise TypeError(
             f"{name} must be {what}; got {type(value).__name__}: {value!r:.80}"
@@ -178,7 +181,8 @@ def as_indices(
         raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
     if shape is not None and indices.shape != shape:
         raise ValueError(
-            f"indices must have the shape of values; got indices.shape={indices.shape}"
+            f"indices must have the shape of {spelled('values')}; "
+            f"got indices.shape={indices.shape}"
         )
     bounds = known_range(indices)
     if bounds is not None:
@@ -326,8 +330,9 @@ def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
         raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
     if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
         raise TypeError(
-            f"{name} must be a number of x.dtype={np.dtype(dtype)}, to which no other "
-            f"kind is converted; got {name}={value!r:.40} of {given.dtype}"
+            f"{name} must be a number of {spelled('x')}.dtype={np.dtype(dtype)}, to "
+            f"which no other kind is converted; got {name}={value!r:.40} of "
+            f"{given.dtype}"
         )
     if isinstance(given, jax.Array):
         return given.astype(dtype)

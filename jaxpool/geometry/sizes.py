@@ -5,6 +5,8 @@ comparison raises where it hangs on what a symbol stands for, and there is no `r
 Like the geometry that is made of sizes, this module imports no jax.
 """
 
+from jaxpool.geometry.spelling import spelled
+
 
 def is_symbolic(size: int) -> bool:
     """Whether a size is a symbol, or an expression of some."""
@@ -19,9 +21,9 @@ def is_below(size: int, least: int, axis: int) -> bool:
         return bool(size < least)
     except Exception:  # of a class of jax's own
         raise ValueError(
-            f"x must have at least {least} cells on axis {axis}, whatever its symbolic "
-            f"size {size} stands for: add the constraint '{size} >= {least}' to "
-            "jax.export.symbolic_shape"
+            f"{spelled('x')} must have at least {least} cells on axis {axis}, whatever "
+            f"its symbolic size {size} stands for: add the constraint "
+            f"'{size} >= {least}' to jax.export.symbolic_shape"
         ) from None
 
 
@@ -57,7 +59,7 @@ def check_known(size: int, axis: int) -> None:
     """Refuse a symbolic size of an axis that is cut into bins."""
     if is_symbolic(size):
         raise ValueError(
-            "x must have sizes that are known when tracing on axes that are cut into "
-            f"bins; got the symbolic size {size} of axis {axis}, which a global pool "
-            "or a window takes"
+            f"{spelled('x')} must have sizes that are known when tracing on axes that "
+            f"are cut into bins; got the symbolic size {size} of axis {axis}, which a "
+            "global pool or a window takes"
         )
