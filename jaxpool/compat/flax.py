@@ -21,6 +21,8 @@ from jaxpool.geometry.axes import Ints, as_ints
 from jaxpool.geometry.spelling import renamed
 from jaxpool.geometry.window import Padding
 
+__all__ = ["avg_pool", "max_pool", "min_pool", "pool"]
+
 _PADDINGS = ("VALID", "SAME", "SAME_LOWER")
 _named = renamed(x="inputs", window="window_shape", op="reduce_fn")
 

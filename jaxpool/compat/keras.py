@@ -23,6 +23,16 @@ from jaxpool.functions.arguments import as_array, as_given
 from jaxpool.geometry.axes import Ints, as_ints
 from jaxpool.geometry.spelling import renamed
 
+__all__ = [
+    "DataFormat",
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "average_pool",
+    "global_average_pooling",
+    "global_max_pooling",
+    "max_pool",
+]
+
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
 
 

@@ -295,8 +295,8 @@ def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
     info = jnp.finfo(dtype)
     if not float(info.tiny) <= abs(number) <= float(info.max):
         raise ValueError(
-            f"divisor must be a finite number other than 0 that {info.dtype} holds; "
-            f"got divisor={divisor}"
+            f"{spelled('divisor')} must be a finite number other than 0 that "
+            f"{info.dtype} holds; got {spelled('divisor')}={divisor}"
         )
     return number
 
