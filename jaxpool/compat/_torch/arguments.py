@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpool.functions.arguments import about, as_array
-from jaxpool.geometry.axes import as_int, check_flag
+from jaxpool.geometry.axes import as_int, check_at_least, check_flag
 
 # `None` keeps a size, in 2-D and 3-D.
 OutputSize: TypeAlias = int | Sequence[int | None]
@@ -46,6 +46,7 @@ def as_windows(
     strides = window if is_unset else as_ints("stride", stride, rank)
     pads = as_ints("padding", padding, rank)
     with about(x.shape, "input"):
+        check_at_least("kernel_size", window, 1)
         if any(pad > length // 2 for pad, length in zip(pads, window, strict=True)):
             raise ValueError(
                 f"padding must be at most half of kernel_size; got padding={padding} "

@@ -72,7 +72,10 @@ def _as_sizes(output_size: Any, x: jax.Array, rank: int) -> tuple[int, ...]:
             f"got output_size={output_size!r}"
         )
     if any(size is not None and size < 0 for size in sizes):
-        raise ValueError(f"output_size must not be negative; got {output_size}")
+        raise ValueError(
+            f"output_size must not be negative; got output_size={output_size} for "
+            f"input.shape={x.shape}"
+        )
     pairs = zip(sizes, x.shape[-rank:], strict=True)
     return tuple(n if size is None else size for size, n in pairs)
 

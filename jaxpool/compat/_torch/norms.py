@@ -41,8 +41,7 @@ def lp_pool(
     windows = as_windows(x, window, stride, 0, rank=rank, ceil_mode=ceil_mode)
     if math.isinf(order):
         check_dtype(x, integers=rank > 1)
-        extremes: jax.Array = _largest(windows, order > 0, x)
-        return extremes
+        return _largest(windows, order > 0, x)
     if rank == 1 and not isinstance(kernel_size, int | np.integer):
         raise TypeError(f"kernel_size must be an int; got kernel_size={kernel_size!r}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -54,8 +53,7 @@ def lp_pool(
         x = x.astype(np.float32)
     if rank == 3:
         check_fits(x, windows)
-    norms: jax.Array = _norm(windows, order, x)
-    return norms
+    return _norm(windows, order, x)
 
 
 def _as_order(norm_type: Any) -> float:
@@ -88,7 +86,6 @@ def _integer_powers(input: Any, x: jax.Array, exponent: int) -> Any:
     return lax.integer_pow(x, exponent)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _largest(windows: Windows, is_max: bool, x: jax.Array) -> jax.Array:
     """The largest absolute value, or the smallest: what PyTorch computes for it."""
     sizes = _absolute(x)
@@ -98,15 +95,23 @@ def _largest(windows: Windows, is_max: bool, x: jax.Array) -> jax.Array:
     return -jaxpool.max_pool(_gathering(-sizes), **vars(windows))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _norm(windows: Windows, order: float, x: jax.Array) -> jax.Array:
     """What PyTorch computes, step by step, with the derivative that each step has."""
-    powers = _gathering(_power(order, x))
-    means = jaxpool.avg_pool(powers, **vars(windows), count_include_pad=True)
+    means = jaxpool.avg_pool(_powers(order, x), **vars(windows), count_include_pad=True)
+    norms: jax.Array = _roots(order, math.prod(windows.window), means)
+    return norms
+
+
+@partial(jax.jit, static_argnums=0)
+def _powers(order: float, x: jax.Array) -> jax.Array:
+    return _gathering(_power(order, x))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _roots(order: float, cells: int, means: jax.Array) -> jax.Array:
     sizes = _absolute(means)
     positive = jnp.where(sizes <= 0, jnp.zeros_like(sizes), sizes)  # slope of NaN: 1
-    cells = np.asarray(math.prod(windows.window), x.dtype)
-    return _power(1 / order, _sign(means) * positive * cells)
+    return _power(1 / order, _sign(means) * positive * np.asarray(cells, means.dtype))
 
 
 def _gathering(x: jax.Array) -> jax.Array:
