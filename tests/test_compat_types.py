@@ -54,16 +54,8 @@ def test_types_of_a_client(tmp_path):
     path = tmp_path / "client.py"
     path.write_text(CLIENT)
     # A cache of its own that stays: to read the types of jax takes a while.
-    cache = str(ROOT / ".mypy_cache" / "client")
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--cache-dir",
-        cache,
-        str(path),
-    ]
+    cache = f"--cache-dir={ROOT / '.mypy_cache' / 'client'}"
+    command = [sys.executable, "-m", "mypy", "--strict", cache, str(path)]
     options = {"capture_output": True, "text": True, "check": False}
     done = subprocess.run(command, cwd=ROOT, **options)
     lines = {int(n) for n in re.findall(r"client\.py:(\d+): error", done.stdout)}

@@ -107,7 +107,8 @@ def _picked(
 ) -> tuple[jax.Array, None]:
     """For each value the cotangent of its cell, also if it was overwritten there."""
     batch, cells = g.shape[: -len(sizes)], math.prod(sizes)
-    places = jnp.where(indices < 0, cells, indices).reshape(*batch, -1)
+    count = math.prod(indices.shape[-len(sizes) :])
+    places = jnp.where(indices < 0, cells, indices).reshape(*batch, count)
     g = g.reshape(*batch, cells)
     picked = jnp.take_along_axis(g, places, -1, mode="fill", fill_value=0)
     return picked.reshape(indices.shape), None
