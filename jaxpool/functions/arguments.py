@@ -23,6 +23,7 @@ from jaxpool.engines.plan import check_implementation
 from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
 from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Window, as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
@@ -63,7 +64,8 @@ def about(shape: Any, name: str = "x") -> Iterator[None]:
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise  # a class of jax, for a traced array
-        raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
+        got = f"{spelled(name)}.shape={tuple(shape)}"
+        raise type(error)(f"{error} for {got}") from None
 
 
 def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -78,7 +80,7 @@ def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
 
 def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
     """`x` as a jax array with a dtype that the pool supports."""
-    x = as_given(name, x)
+    x, name = as_given(name, x), spelled(name)
     got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
     is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x.dtype == np.bool_:
@@ -130,6 +132,7 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
     """An argument as a jax or NumPy array, with a dtype that jax supports."""
     if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
         value = value.__jax_array__()
+    name = spelled(name)
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
         raise TypeError(
             f"{name} must be {what}; got {type(value).__name__}: {value!r:.80}"
@@ -172,7 +175,8 @@ def as_indices(
         raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
     if shape is not None and indices.shape != shape:
         raise ValueError(
-            f"indices must have the shape of values; got indices.shape={indices.shape}"
+            f"indices must have the shape of {spelled('values')}; "
+            f"got indices.shape={indices.shape}"
         )
     bounds = known_range(indices)
     if bounds is not None:
@@ -288,8 +292,8 @@ def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
     info = jnp.finfo(dtype)
     if not float(info.tiny) <= abs(number) <= float(info.max):
         raise ValueError(
-            f"divisor must be a finite number other than 0 that {info.dtype} can "
-            f"represent; got divisor={divisor}"
+            f"{spelled('divisor')} must be a finite number other than 0 that "
+            f"{info.dtype} can represent; got {spelled('divisor')}={divisor}"
         )
     return number
 
@@ -323,8 +327,8 @@ def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
         raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
     if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
         raise TypeError(
-            f"{name} must be a number that converts to x.dtype={np.dtype(dtype)}; "
-            f"got {name}={value!r:.40} of dtype {given.dtype}"
+            f"{name} must be a number that converts to {spelled('x')}.dtype="
+            f"{np.dtype(dtype)}; got {name}={value!r:.40} of dtype {given.dtype}"
         )
     if isinstance(given, jax.Array):
         return given.astype(dtype)

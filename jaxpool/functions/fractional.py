@@ -26,6 +26,7 @@ from jaxpool.functions.arguments import (
 )
 from jaxpool.functions.entry import Call, enter
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
@@ -300,7 +301,8 @@ def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
     samples = as_given("samples", samples)
     if not jnp.issubdtype(samples.dtype, np.floating) or samples.dtype.itemsize < 4:
         raise TypeError(
-            f"samples must be float32 or float64; got samples.dtype={samples.dtype}"
+            f"{spelled('samples')} must be float32 or float64; "
+            f"got {spelled('samples')}.dtype={samples.dtype}"
         )
     full = (1,) * (len(shape) - samples.ndim) + samples.shape
     fits = len(full) == len(shape) and full[-1] == shape[-1]
@@ -312,8 +314,8 @@ def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
     bounds = known_range(samples)
     if bounds is not None and not 0 <= bounds[0] <= bounds[1] < 1:
         raise ValueError(
-            "samples must be at least 0 and less than 1; "
-            f"got samples from {bounds[0]} to {bounds[1]}"
+            f"{spelled('samples')} must be at least 0 and less than 1; "
+            f"got {spelled('samples')} from {bounds[0]} to {bounds[1]}"
         )
     return jnp.asarray(samples).reshape(full)
 

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from jaxpool.geometry.spelling import spelled
+
 Ints: TypeAlias = int | Sequence[int]
 Entry = TypeVar("Entry", int, int | None)
 
@@ -30,6 +32,7 @@ def pooled_axes(
     if axes is not None:
         positions = resolve_axes(axes, shape)
         return positions, _for_each(name, entries, len(positions))
+    name = spelled(name)
     if not isinstance(entries, tuple):
         usual = tuple(range(1, len(shape) - 1)) or (0,)
         raise ValueError(
@@ -87,7 +90,7 @@ def _entries(
 
 def no_ints(name: str, value: Any, error: TypeError) -> TypeError:
     """The error for a value with an item that is not an integer, or is traced."""
-    rule = "an int or a sequence of ints"
+    name, rule = spelled(name), "an int or a sequence of ints"
     if type(error) is not TypeError:  # a class of jax, for a traced value
         rule = f"a Python int or a sequence of them, {NOT_TRACED}"
     return TypeError(f"{name} must be {rule}; got {name}={value!r:.80}")
@@ -125,6 +128,7 @@ def _for_each(
     if not isinstance(entries, tuple):
         return (entries,) * rank
     if len(entries) != rank:
+        name = spelled(name)
         raise ValueError(
             f"{name} must be an int or have one entry for each of the {rank} pooled "
             f"axes; got {name}={entries}"
@@ -143,6 +147,7 @@ def check_flag(name: str, value: Any) -> None:
 def check_at_least(name: str, values: Sequence[int], least: int) -> None:
     """Raise if an integer is smaller."""
     if any(value < least for value in values):
+        name = spelled(name)
         raise ValueError(
             f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
@@ -151,6 +156,7 @@ def check_at_least(name: str, values: Sequence[int], least: int) -> None:
 def check_at_most(name: str, values: Sequence[int], most: int) -> None:
     """Raise if an integer is larger. Symbolic sizes pass."""
     if any(isinstance(value, int) and value > most for value in values):
+        name = spelled(name)
         raise ValueError(
             f"{name} must be at most {most} on each axis; got {name}={tuple(values)}"
         )

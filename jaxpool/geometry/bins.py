@@ -18,6 +18,7 @@ from jaxpool.geometry.axes import (
     pooled_axes,
 )
 from jaxpool.geometry.sizes import check_known, is_symbolic
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import (
     MOST,
     AxisWindow,
@@ -136,9 +137,9 @@ def adaptive_bins(
     given = [out for out in outs if out is not None]
     check_at_least("output_shape", given, 1)
     if math.prod(given) > MOST:
+        name = spelled("output_shape")
         raise ValueError(
-            "output_shape must have at most 2**31 - 1 outputs; "
-            f"got output_shape={output_shape}"
+            f"{name} must have at most 2**31 - 1 outputs; got {name}={output_shape}"
         )
     dims = {}
     cut = _split
@@ -217,9 +218,10 @@ def _check_tiles(sizes: Sequence[int], outs: Sequence[int | None]) -> None:
         for size, out in pairs
     )
     if not all(out == 1 for out in outs) and not all(tiles):
+        name = spelled("output_shape")
         raise ValueError(
-            "output_shape must be 1 on each axis if sizes are symbolic, or None on "
-            f"those axes and divide the others; got output_shape={tuple(outs)}"
+            f"{name} must be 1 on each axis if sizes are symbolic, or None on "
+            f"those axes and divide the others; got {name}={tuple(outs)}"
         )
 
 

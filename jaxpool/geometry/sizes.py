@@ -5,6 +5,8 @@ has no `range`. A comparison raises if the answer depends on the value of the sy
 Like all of `geometry`, this module imports no jax.
 """
 
+from jaxpool.geometry.spelling import spelled
+
 
 def is_symbolic(size: int) -> bool:
     """Whether a size is a symbol or an expression of symbols."""
@@ -19,8 +21,8 @@ def is_below(size: int, least: int, axis: int) -> bool:
         return bool(size < least)
     except Exception:  # its class is in jax
         raise ValueError(
-            f"x must have at least {least} cells on axis {axis}; got the symbolic size "
-            f"{size}: add the constraint '{size} >= {least}' to "
+            f"{spelled('x')} must have at least {least} cells on axis {axis}; got the "
+            f"symbolic size {size}: add the constraint '{size} >= {least}' to "
             "jax.export.symbolic_shape"
         ) from None
 
@@ -57,7 +59,7 @@ def check_known(size: int, axis: int) -> None:
     """Raise for a symbolic size of an axis that is divided into bins."""
     if is_symbolic(size):
         raise ValueError(
-            "x must have constant sizes on axes that are divided into bins; got the "
-            f"symbolic size {size} of axis {axis} (global and windowed pools accept "
-            "it)"
+            f"{spelled('x')} must have constant sizes on axes that are divided into "
+            f"bins; got the symbolic size {size} of axis {axis} (global and windowed "
+            "pools accept it)"
         )

@@ -31,6 +31,7 @@ from jaxpool.geometry.axes import (
     resolve_axes,
 )
 from jaxpool.geometry.sizes import check_no_rest, is_below, is_symbolic, same_pads
+from jaxpool.geometry.spelling import spelled
 
 Numbers: TypeAlias = Any  # a NumPy or jax array of integers
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
@@ -292,8 +293,9 @@ def resolve(
     for length, distance in zip(lengths, dilations, strict=True):
         if not is_symbolic(length) and (length - 1) * distance >= MOST:
             raise ValueError(
-                "window must span at most 2**31 - 1 cells on each axis; got "
-                f"window={length} with dilation={distance}"
+                f"{spelled('window')} must span at most 2**31 - 1 cells on each axis; "
+                f"got {spelled('window')}={length} with "
+                f"{spelled('dilation')}={distance}"
             )
     pads = _pads(padding, rank)
     check_flag("ceil_mode", ceil_mode)
@@ -336,7 +338,8 @@ def check_filled(shape: Sequence[int], axis: int) -> None:
     """Raise if a pooled axis has size 0."""
     if is_below(shape[axis], 1, axis):
         raise ValueError(
-            f"x must have at least one cell on each pooled axis; axis {axis} is empty"
+            f"{spelled('x')} must have at least one cell on each pooled axis; "
+            f"axis {axis} is empty"
         )
 
 
@@ -345,7 +348,8 @@ def check_countable(name: str, sizes: Iterable[int]) -> None:
     cells = math.prod(sizes)
     if not is_symbolic(cells) and cells > MOST:
         raise ValueError(
-            f"{name} must have at most 2**31 - 1 cells, so that int32 can count them; "
+            f"{spelled(name)} must have at most 2**31 - 1 cells, so that int32 can "
+            "count them; "
             f"got {cells}"
         )
 
@@ -371,7 +375,8 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
             f"pooled axes; got padding={padding}"
         )
     if any(n < 0 for pair in pairs for n in pair):
-        raise ValueError(f"padding must not be negative; got padding={padding}")
+        name = spelled("padding")
+        raise ValueError(f"{name} must not be negative; got {name}={padding}")
     return tuple((low, high) for low, high in pairs)
 
 
@@ -395,8 +400,9 @@ def _axis_window(
     by_size = is_symbolic(low) or is_symbolic(high)
     if not by_size and max(low, high) >= extent:
         raise ValueError(
-            f"padding must be smaller than the {extent} cells that a window spans; "
-            f"got padding={(low, high)} with window={window} and dilation={dilation} "
+            f"{spelled('padding')} must be smaller than the {extent} cells that a "
+            f"window spans; got {spelled('padding')}={(low, high)} with "
+            f"{spelled('window')}={window} and {spelled('dilation')}={dilation} "
             f"on axis {axis}"
         )
     slack = size + low + high - extent
@@ -417,8 +423,9 @@ def _axis_window(
         fits = out >= 1
     if not fits:
         raise ValueError(
-            f"window must not be larger than the padded input; got window={window} "
-            f"with dilation={dilation} and padding={(low, high)} on axis {axis}"
+            f"{spelled('window')} must not be larger than the padded input; "
+            f"got {spelled('window')}={window} with {spelled('dilation')}={dilation} "
+            f"and {spelled('padding')}={(low, high)} on axis {axis}"
         )
     if window == 1:
         dilation = 1
