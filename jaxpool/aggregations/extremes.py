@@ -9,7 +9,7 @@ they can be differentiated again.
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -30,6 +30,7 @@ from jaxpool.engines.faults import widened
 from jaxpool.engines.fold import (
     Op,
     Place,
+    Step,
     first_cell,
     fold,
     fold_back,
@@ -42,9 +43,10 @@ from jaxpool.engines.numbers import Numbers, numbers
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry import steps
 from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.steps import PADS_A_LOOP, Step, pads_of
+from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
 from jaxpool.geometry.window import AxisWindow, Window
 
 Kind: TypeAlias = Literal["max", "min"]
@@ -94,10 +96,7 @@ def _axis_by_axis(
 
     The first winner of the winners along the last axis is the first in row-major order.
     """
-    for number, (axis, dim) in reversed(
-        [*enumerate(zip(over.axes, over.dims, strict=True))]
-    ):
-        each: Any = replace(over, axes=(axis,), dims=(dim,))
+    for number, each in reversed([*enumerate(over.axis_by_axis())]):
         rest = (each, tables[number : number + 1], empty, implementation, both_modes)
         if mask is None:
             x = extremum(kind, x, None, *rest)
@@ -331,7 +330,8 @@ def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     dtype = dtypes.ordered(arrays[0].dtype)
     cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.outlined))
     # XLA:CPU does not vectorise the reading of a mask behind a pad.
-    slow = len(arrays) > 1 and chosen.steps and pads_of(chosen.steps[0].dims)
+    first = chosen.steps[0] if chosen.steps else None
+    slow = len(arrays) > 1 and isinstance(first, steps.Step) and pads_of(first.dims)
     return Lifted(cells.now(chosen.outlined)) if slow else cells
 
 
@@ -453,13 +453,13 @@ def _winners_in_steps(
     values twice, once for each of the two.
     """
     outlined, wide = chosen.outlined, dtypes.ordered(arrays[0].dtype)
-    cells, steps = _competing(kind, chosen, arrays), chosen.steps
-    if not steps:
+    cells, each = _competing(kind, chosen, arrays), chosen.steps
+    if not each:
         values, *valid = cells.now(outlined)
         return values, jnp.zeros(values.shape, dtype), *valid
     join = _Join(kind, over, outlined, len(arrays) > 1, wide, dtype)
-    for step in steps:
-        lift, first, last = cells.lift, step is steps[0], step is steps[-1]
+    for step in each:
+        lift, first, last = cells.lift, step is each[0], step is each[-1]
 
         def joined(
             *arrays: Any,

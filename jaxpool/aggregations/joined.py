@@ -61,14 +61,10 @@ class Joined(Aggregation):
         raise NotImplementedError
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        """The derivative times `t`; 0 where either is 0, even if the other is NaN.
-
-        A cotangent inside a chain may be 0 and have a derivative: others cancel.
-        """
+        """The derivative times `t`; 0 where the derivative is, whatever `t` is."""
         derivative = self.derivative(cell[0], output[0])
-        part = derivative * t
-        is_zero = (derivative == 0) | (t == 0) & (part != part)
-        return place.only(jnp.where(is_zero, jnp.zeros_like(part), part))
+        zero = jnp.zeros_like(t)
+        return place.only(jnp.where(derivative == 0, zero, derivative * t))
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""

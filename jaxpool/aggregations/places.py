@@ -154,16 +154,12 @@ def index_of(position: jax.Array, over: Domain, tables: Any) -> jax.Array:
     rest = position.astype(np.int32)
     index, cells = jnp.zeros_like(rest), 1
     starts = _first_cells(over, tables, rest.shape)
-    for start, dim in zip(reversed(starts), reversed(over.dims), strict=True):
-        length, apart = (
-            (dim.window, dim.dilation)
-            if isinstance(dim, AxisWindow)
-            else (dim.cells[1], 1)
-        )
+    each = zip(starts, over.lengths, over.dilations, over.sizes, strict=True)
+    for start, length, dilation, size in reversed([*each]):
         inside = rest % as_number(length)
-        index += (start + inside * apart) * as_number(cells)
+        index += (start + inside * dilation) * as_number(cells)
         rest //= as_number(length)
-        cells *= dim.size
+        cells *= size
     return index
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -96,9 +97,9 @@ class Shares:
         return replace(self, back=not self.back)
 
     def types(self, residual: Arrays, tables: Any, t: Any) -> Sequence[Any]:
-        shape = list(t.shape)
-        for axis, dim in zip(self.over.axes, self.over.dims, strict=True):
-            shape[axis] = dim.size if self.back else dim.out
+        shape, sizes = list(t.shape), self.over.sizes if self.back else self.over.outs
+        for axis, size in zip(self.over.axes, sizes, strict=True):
+            shape[axis] = size
         return [t.update(shape=tuple(shape), dtype=self._dtype)]
 
     @property
@@ -106,8 +107,9 @@ class Shares:
         return self.cells if self.back else self.outputs
 
     def run(self, platform: str, residual: Arrays, tables: Any, t: jax.Array) -> Arrays:
-        for axis, dim in zip(self.over.axes, self.over.dims, strict=True):
-            chex.assert_axis_dimension(t, axis, dim.out if self.back else dim.size)
+        sizes = self.over.outs if self.back else self.over.sizes
+        for axis, size in zip(self.over.axes, sizes, strict=True):
+            chex.assert_axis_dimension(t, axis, size)
         chosen = planned(
             self.over, platform, self.implementation, self.by.needs, tables
         )
@@ -165,8 +167,14 @@ class Shares:
         """From the outputs back through all steps to the cells."""
         by, outlined = self.by, chosen.outlined
 
-        def told(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-            return by.share(cell, output[:-1], place, output[-1])
+        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
+            *known, g = output
+            part = by.share(cell, tuple(known), place, g)
+            if not known or by.needs.back == "places":
+                return part
+            # 0 of 0, even if the output is NaN. A cotangent inside a chain may be 0 and
+            # have a derivative: others cancel.
+            return jnp.where((g == 0) & (part != part), jnp.zeros_like(part), part)
 
         steps = sources_of(chosen.back)
         if not steps:

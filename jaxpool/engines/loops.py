@@ -50,7 +50,7 @@ class Lifted(NamedTuple):
             lambda *arrays: (*one(*arrays[:count]), *another(*arrays[count:])),
         )
 
-    def now(self, outlined: bool) -> Arrays:
+    def now(self, outlined: bool | None) -> Arrays:
         """That, in memory."""
         arrays: Arrays = stage(outlined, self.lift, *self.arrays)
         return arrays

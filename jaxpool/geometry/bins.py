@@ -83,6 +83,11 @@ class Bins:
         """Whether int32 can count the cells of the input."""
         return math.prod(dim.size for dim in self.dims) <= MOST
 
+    def axis_by_axis(self) -> tuple["Bins", ...]:
+        """The same as bins along one axis each."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple(Bins((axis,), (dim,)) for axis, dim in pairs)
+
     def pairs(self) -> tuple[tuple[int, AxisBins], ...]:
         """`(axis, geometry)` of the axes on which there is something to do."""
         pairs = zip(self.axes, self.dims, strict=True)
@@ -98,6 +103,21 @@ class Bins:
         for axis, dim in zip(self.axes, self.dims, strict=True):
             out[axis] = dim.out
         return tuple(out)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the input on each pooled axis."""
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The most cells of an output along each pooled axis."""
+        return tuple(dim.cells[1] for dim in self.dims)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The distance between these cells."""
+        return tuple(1 for _ in self.dims)
 
     @property
     def outs(self) -> tuple[int, ...]:

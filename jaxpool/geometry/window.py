@@ -225,9 +225,29 @@ class Window:
         return math.prod(dim.window for dim in self.dims)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the input on each pooled axis."""
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The most cells of an output along each pooled axis."""
+        return tuple(dim.window for dim in self.dims)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The distance between these cells."""
+        return tuple(dim.dilation for dim in self.dims)
+
+    @property
     def outs(self) -> tuple[int, ...]:
         """The output size on each pooled axis."""
         return tuple(dim.out for dim in self.dims)
+
+    def axis_by_axis(self) -> tuple["Window", ...]:
+        """The same as windows along one axis each."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple(Window((axis,), (dim,)) for axis, dim in pairs)
 
     def pairs(self) -> tuple[tuple[int, AxisWindow], ...]:
         """`(axis, geometry)` of each axis that is not an identity."""

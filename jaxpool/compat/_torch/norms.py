@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jaxpool.compat._torch.arguments import (
     check_fits,
 )
 from jaxpool.compat._torch.windows import avg_pool
-from jaxpool.engines.linear import linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.geometry.axes import Ints
 
 
@@ -116,15 +117,26 @@ def _roots(order: float, cells: int, means: jax.Array) -> jax.Array:
 
 def _gathering(x: jax.Array) -> jax.Array:
     """`x`; cotangents of 0 are not -0, as PyTorch gathers them by adding to 0."""
-    return linear(_same, _plain, (), x)
+    return call_linear(_Gathering(), x)
 
 
-def _same(_: Any, x: jax.Array) -> jax.Array:
-    return x
+@dataclass(frozen=True)
+class _Gathering:
+    """The kernel of that: the identity, or `back`, without -0."""
 
+    back: bool = False
 
-def _plain(_: Any, g: jax.Array) -> jax.Array:
-    return jnp.where(g == 0, jnp.zeros_like(g), g)
+    portable: ClassVar[bool] = False
+
+    @property
+    def transpose(self) -> "_Gathering":
+        return _Gathering(not self.back)
+
+    def types(self, x: Any) -> list[Any]:
+        return [x]
+
+    def run(self, platform: str, x: jax.Array) -> tuple[jax.Array]:
+        return (jnp.where(x == 0, jnp.zeros_like(x), x) if self.back else x,)
 
 
 @jax.custom_jvp
