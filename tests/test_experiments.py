@@ -9,7 +9,7 @@ import jaxpool
 
 pytest.importorskip("matplotlib", reason="the extra `experiments` is not installed")
 
-from experiments.accelerator import calls, right
+from experiments.speed.accelerator import calls, right
 
 # They say something of a pool, and compute nothing.
 STATIC = {"output_shape", "implementation_for", "forward_mode"}

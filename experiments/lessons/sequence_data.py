@@ -7,7 +7,7 @@ Every loader returns `training.Data` with inputs `(x, lengths)`: `x` is
 import numpy as np
 from sktime.datasets import load_japanese_vowels
 
-from experiments.training import Data
+from experiments.shared.training import Data
 
 MOTIF = "abc"
 LETTERS = "abcdef"

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, peers, report
-from experiments.peers import PASSES, Pass, Problem
-from experiments.timing import interleaved, keep_memory
+from experiments.shared import figures, report
+from experiments.speed import peers
+from experiments.speed.peers import PASSES, Pass, Problem
+from experiments.speed.timing import interleaved, keep_memory
 
 KINDS = ("max", "avg")
 SAME_KERNELS = ("min", "sum")  # on fewer geometries

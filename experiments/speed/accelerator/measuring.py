@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import report
-from experiments.accelerator.cases import Case, Key, Pool, types
-from experiments.peers import Pass, both
+from experiments.shared import report
+from experiments.speed.accelerator.cases import Case, Key, Pool, types
+from experiments.speed.peers import Pass, both
 
 LOOPS, LOOP_SECONDS, MOST_CALLS = 7, 0.02, 200
 SLOW = 0.2  # seconds from which on one call is enough

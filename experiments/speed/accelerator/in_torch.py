@@ -5,8 +5,8 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from experiments.accelerator.cases import Case, Key, cases, of_torch
-from experiments.accelerator.measuring import INPUTS, seconds
+from experiments.speed.accelerator.cases import Case, Key, cases, of_torch
+from experiments.speed.accelerator.measuring import INPUTS, seconds
 
 
 def every_case(quick: bool, cpu: bool, limit: float) -> dict[Key, float]:

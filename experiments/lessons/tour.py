@@ -16,7 +16,7 @@ from rich.table import Table
 from sklearn.datasets import load_digits
 
 import jaxpool
-from experiments import figures, report
+from experiments.shared import figures, report
 
 MATRIX = np.array(
     [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]], np.float32

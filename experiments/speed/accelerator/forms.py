@@ -9,11 +9,11 @@ import time
 from functools import partial
 from typing import Any
 
-from experiments import report
-from experiments.accelerator import measuring
-from experiments.accelerator.cases import Key, ours, windowed_cases
-from experiments.accelerator.measuring import Row
-from experiments.peers import PASSES
+from experiments.shared import report
+from experiments.speed.accelerator import measuring
+from experiments.speed.accelerator.cases import Key, ours, windowed_cases
+from experiments.speed.accelerator.measuring import Row
+from experiments.speed.peers import PASSES
 
 FORMS = ("reduce_window", "slices", "doubling")
 SIDES: measuring.SIDES = {

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 import jaxpool
-from experiments.peers import Pass
+from experiments.speed.peers import Pass
 
 DTYPES = ("float32", "bfloat16")
 Shape = tuple[int, ...]

@@ -19,9 +19,9 @@ from flax import nnx
 
 import jaxpool
 import jaxpool.compat.flax
-from experiments import report, training
-from experiments.peers import PASSES, Pass, Pool, both, prepare_jax
-from experiments.timing import interleaved, keep_memory
+from experiments.shared import report, training
+from experiments.speed.peers import PASSES, Pass, Pool, both, prepare_jax
+from experiments.speed.timing import interleaved, keep_memory
 
 IMAGE, PLANES, MAPS = (8, 112, 112, 64), (16, 56, 56, 64), (8, 56, 56, 64)
 WIDE, STEPS, VOLUME = (4, 128, 128, 32), (32, 2048, 64), (2, 16, 56, 56, 32)

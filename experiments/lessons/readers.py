@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxpool.nnx
-from experiments.training import Build
+from experiments.shared.training import Build
 
 
 def last_state(states: jax.Array, *, where: jax.Array) -> jax.Array:

@@ -21,8 +21,7 @@ from jax import lax
 from rich.table import Table
 
 import jaxpool
-from experiments import report
-from experiments.compiling import (
+from experiments.compilers.compiling import (
     H100,
     V5E,
     V6E,
@@ -32,6 +31,7 @@ from experiments.compiling import (
     missing,
     prepare,
 )
+from experiments.shared import report
 
 TARGETS, QUICK_TARGETS = (V5E, V6E, H100), (V5E, H100)
 DTYPES = ("float32", "bfloat16")

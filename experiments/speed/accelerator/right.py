@@ -17,9 +17,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 import jax
 import numpy as np
 
-from experiments import report
-from experiments.accelerator import calls
-from experiments.accelerator.calls import FUNCTIONS, Check
+from experiments.shared import report
+from experiments.speed.accelerator import calls
+from experiments.speed.accelerator.calls import FUNCTIONS, Check
 
 PROCESSES = 12  # at most; each holds a context of the device
 SECONDS = 150  # after which no new check begins

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import optax
 
-from experiments import sequence_data
-from experiments.report import Job
-from experiments.training import Data, Loss
+from experiments.lessons import sequence_data
+from experiments.shared.report import Job
+from experiments.shared.training import Data, Loss
 
 PADDED, PADDED_MORE = 72, 144  # steps; the longest vowel has 29
 SHORT, LONG = (5, 10), (40, 50)  # blocks of 4 steps in a text with motifs

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from experiments import figures, readers, report, sequence_tasks, training
-from experiments.sequence_tasks import Task
+from experiments.lessons import readers, sequence_tasks
+from experiments.lessons.sequence_tasks import Task
+from experiments.shared import figures, report, training
 
 Scores = dict[str, dict[str, list[float]]]  # readout, test, one value per seed
 Results = list[tuple[Task, Scores]]

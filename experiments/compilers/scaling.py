@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxpool
-from experiments import figures, report
+from experiments.shared import figures, report
 
 SHAPE = (2, 256, 32, 8)
 DEVICES = (1, 2, 4, 8)

@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 
 import jaxpool
-from experiments import report
-from experiments.peers import both
+from experiments.shared import report
+from experiments.speed.peers import both
 
 RUNS = 3
 SHAPE, QUICK_SHAPE = (8, 56, 56, 64), (2, 12, 12, 4)

@@ -41,6 +41,7 @@ class Job:
     bar: Progress
     task: TaskID
     fresh_memory: bool = False
+    baseline: Path | None = None
     gpu_target: Path | None = None
     cpu: bool = False
     only: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report import Job
+from experiments.shared.report import Job
 
 Series = Mapping[str, Mapping[str, Sequence[float]]]
 

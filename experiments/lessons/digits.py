@@ -16,8 +16,8 @@ from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from experiments import figures, report, training
-from experiments.networks import FLAX, NETWORKS, STRIDED_END
+from experiments.lessons.networks import FLAX, NETWORKS, STRIDED_END
+from experiments.shared import figures, report, training
 
 Scores = dict[str, dict[str, list[float]]]  # network, test or shifted, per seed
 Seconds = dict[tuple[str, str], list[float]]  # (network, library), per step

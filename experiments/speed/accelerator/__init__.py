@@ -20,8 +20,8 @@ from typing import Any
 
 import jax
 
-from experiments import report
-from experiments.accelerator import forms, repeatable, right, speed
+from experiments.shared import report
+from experiments.speed.accelerator import forms, repeatable, right, speed
 
 SECTIONS = {"right": right, "repeatable": repeatable, "speed": speed, "forms": forms}
 DEFAULT = ("right", "repeatable", "speed")

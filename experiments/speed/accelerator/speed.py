@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 
-from experiments import figures, report
-from experiments.accelerator import in_torch, measuring
-from experiments.accelerator.cases import Key, cases, of_lax, ours
-from experiments.accelerator.measuring import Row
-from experiments.peers import PASSES
+from experiments.shared import figures, report
+from experiments.speed.accelerator import in_torch, measuring
+from experiments.speed.accelerator.cases import Key, cases, of_lax, ours
+from experiments.speed.accelerator.measuring import Row
+from experiments.speed.peers import PASSES
 
 WORST = 12  # cases listed last
 TORCH_SECONDS = 120

@@ -11,10 +11,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import report
-from experiments.peers import PASSES, Pass, prepare_jax
-from experiments.targets import COMMON, IMAGE, MAPS, PLANES, STEPS, VOLUME, WIDE, ours
-from experiments.timing import interleaved, keep_memory
+from experiments.shared import report
+from experiments.speed.peers import PASSES, Pass, prepare_jax
+from experiments.speed.targets import (
+    COMMON,
+    IMAGE,
+    MAPS,
+    PLANES,
+    STEPS,
+    VOLUME,
+    WIDE,
+    ours,
+)
+from experiments.speed.timing import interleaved, keep_memory
 from jaxpool.aggregations import extremes as _extremes
 from jaxpool.engines import lowering as _lowering
 from jaxpool.engines import routes as _routes

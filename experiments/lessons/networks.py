@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 import jaxpool.nnx
-from experiments.training import Build
+from experiments.shared.training import Build
 
 Layer = Callable[[jax.Array], jax.Array]
 
