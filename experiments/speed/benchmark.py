@@ -17,14 +17,12 @@ import numpy as np
 
 from experiments.shared import figures, report
 from experiments.speed import peers
+from experiments.speed.cases import IMAGE, KINDS, MAPS, PLANES, STEPS, VOLUME, WIDE
 from experiments.speed.peers import PASSES, Pass, Problem
 from experiments.speed.timing import interleaved, keep_memory
 
-KINDS = ("max", "avg")
 SAME_KERNELS = ("min", "sum")  # on fewer geometries
 NORM = "lp"  # of the peers PyTorch has it, without padding
-IMAGE, PLANES, MAPS = (8, 112, 112, 64), (16, 56, 56, 64), (8, 56, 56, 64)
-STEPS, VOLUME = (32, 2048, 64), (2, 16, 56, 56, 32)
 # (shape, window, strides, padding), each number for all axes
 GEOMETRIES = (
     (STEPS, 2, 2, 0),
@@ -54,7 +52,6 @@ GEOMETRIES = (
 )
 QUICK = (0, 6, 8, 9, 20)
 WINDOWS = (3, 5, 9, 15, 31, 63)  # at stride 1
-WIDE = (4, 128, 128, 32)
 
 
 class Row(NamedTuple):

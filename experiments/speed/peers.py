@@ -192,16 +192,27 @@ def both(
     return y, vjp(g)[0]
 
 
+def compiled(pool: Pool, passes: Pass, x: Any, g: Any, *others: Any) -> Any:
+    """Compile one pass or both, for arrays or for their shapes and dtypes.
+
+    The compiled program takes `arguments(passes, x, g, *others)`.
+    """
+    function = pool if passes == "forward" else partial(both, pool)
+    return jax.jit(function).lower(*arguments(passes, x, g, *others)).compile()
+
+
+def arguments(passes: Pass, x: Any, g: Any, *others: Any) -> tuple[Any, ...]:
+    """What a program of these passes takes: the forward pass takes no cotangent."""
+    return (x, *others) if passes == "forward" else (x, g, *others)
+
+
 def prepare_jax(
     pool: Pool, passes: Pass, x: jax.Array, g: jax.Array, *others: jax.Array
 ) -> Callable[[], Any]:
     """One compiled call for a pool in JAX; it returns when all is computed."""
-    if passes == "forward":
-        function, arrays = pool, (x, *others)
-    else:
-        function, arrays = partial(both, pool), (x, g, *others)
-    compiled = jax.jit(function).lower(*arrays).compile()
-    return lambda: jax.block_until_ready(compiled(*arrays))
+    program = compiled(pool, passes, x, g, *others)
+    arrays = arguments(passes, x, g, *others)
+    return lambda: jax.block_until_ready(program(*arrays))
 
 
 def prepare_torch(

@@ -1,19 +1,22 @@
-"""Thresholds: what numbers of `engines` and `geometry` do to the time of a pass.
+"""Thresholds: what the measured constants of the library do to the time of a pass.
 
-Each of them is set to a few values in turn, one of them its own, and cases that hang on
-it are timed. The table shows milliseconds, the last row which value is the fastest.
+Each constant is set to a few values in turn, one of them its own, and cases that depend
+on it are timed. The table shows milliseconds, its last row their geometric mean. A
+constant is found by its name, in whatever modules of the library have it.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+import jaxpool
 from experiments.shared import report
-from experiments.speed.peers import PASSES, Pass, prepare_jax
-from experiments.speed.targets import (
+from experiments.speed.cases import (
     COMMON,
     IMAGE,
     MAPS,
@@ -23,25 +26,18 @@ from experiments.speed.targets import (
     WIDE,
     ours,
 )
-from experiments.speed.timing import interleaved, keep_memory
-from jaxpool.aggregations import extremes as _extremes
-from jaxpool.engines import lowering as _lowering
-from jaxpool.engines import routes as _routes
-from jaxpool.functions import binning as _binning
-from jaxpool.geometry import steps as _steps
+from experiments.speed.peers import PASSES, Pass, prepare_jax
+from experiments.speed.timing import clear_caches, interleaved, keep_memory
 
 Geometry = tuple[Any, ...]  # a shape, then the arguments of the pool
-MODULES = (_lowering, _steps, _extremes, _routes, _binning)
 LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
-
-
 TILES = ((IMAGE, 2, 2, 0), (IMAGE, 4, 4, 0), (IMAGE, 6, 3, 0), (VOLUME, 2, 2, 0))
 UNEVEN = ((IMAGE, 5), (MAPS, 3), (STEPS, 30))
 
 
 class Threshold(NamedTuple):
-    """A constant, the values to try, and cases that hang on it."""
+    """A constant, the values to try, and cases that depend on it."""
 
     name: str
     values: Sequence[int]
@@ -51,10 +47,9 @@ class Threshold(NamedTuple):
 
     @property
     def now(self) -> int:
-        """Its own value; it is an error if two modules have one of that name."""
-        values = {getattr(m, self.name) for m in MODULES if hasattr(m, self.name)}
-        (now,) = values
-        return int(now)
+        """Its own value, the same in every module that has it."""
+        (value,) = {getattr(module, self.name) for module in holders(self.name)}
+        return int(value)
 
     def short(self) -> "Threshold":
         """One case, its own value and another one."""
@@ -124,27 +119,36 @@ def measure(job: report.Job, threshold: Threshold) -> dict[str, list[float]]:
     return rows
 
 
-def _prepare(kind: str, case: Geometry, passes: Pass):
+def _prepare(kind: str, case: Geometry, passes: Pass) -> Callable[[], Any]:
     """Compile one case under the values that are set now."""
-    jax.clear_caches()
-    _steps.links_of.cache_clear()
+    clear_caches()
     pool = ours(kind, *case)
     x = jax.numpy.asarray(np.random.default_rng(0).random(case[0], np.float32))
     y = jax.eval_shape(pool, x)
     return prepare_jax(pool, passes, x, jax.numpy.ones(y.shape, y.dtype))
 
 
+def holders(name: str) -> list[ModuleType]:
+    """The modules of the library that have a constant of this name."""
+    prefix = f"{jaxpool.__name__}."
+    modules = [m for n, m in list(sys.modules.items()) if n.startswith(prefix)]
+    found = [module for module in modules if name in vars(module)]
+    if not found:
+        raise LookupError(f"no module of jaxpool has the constant {name}")
+    return found
+
+
 @contextmanager
 def _set(name: str, value: int) -> Iterator[None]:
     """Give a constant another value in every module that has it."""
-    holders = [module for module in MODULES if hasattr(module, name)]
-    before = getattr(holders[0], name)
-    for module in holders:
+    modules = holders(name)
+    before = getattr(modules[0], name)
+    for module in modules:
         setattr(module, name, value)
     try:
         yield
     finally:
-        for module in holders:
+        for module in modules:
             setattr(module, name, before)
 
 

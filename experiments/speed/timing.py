@@ -1,10 +1,16 @@
-"""How calls are timed beside each other, and what memory they get."""
+"""How calls take turns, what memory they get, and how caches are emptied.
+
+Nothing here imports jaxpool, so that a worker can choose which one it measures.
+"""
 
 import ctypes
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import jax
 
 CALLS_A_TURN = 3
 LONGEST = 0.02  # seconds from which on a call is repeated in few turns only
@@ -30,10 +36,20 @@ def keep_memory() -> None:
     """Let glibc keep what is freed: no call meets page faults of fresh memory.
 
     By default it gives back what is above 32 MB or on top of the heap, so that the
-    time of a call hangs on what was freed before it. Without glibc, nothing changes.
+    time of a call depends on what was freed before it. Without glibc, nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_ARENA_MAX, 1)
+
+
+def clear_caches() -> None:
+    """Forget what jax and jaxpool have traced, planned and compiled."""
+    jax.clear_caches()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "jaxpool":
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
