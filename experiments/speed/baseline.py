@@ -71,12 +71,12 @@ def run(job: report.Job) -> report.Finding:
         if isinstance(row, Row):
             rows.append(row)
         else:
-            errors[case] = row
+            errors[case.label] = row
         job.tick()
     for worker in workers.values():
         worker.stop()
-    lines = [f"{c.label}: {s}: {t}" for c, e in errors.items() for s, t in e.items()]
-    failed = [f"{c.label}: {e['new']}" for c, e in errors.items() if "new" in e]
+    lines = [f"{c}: {s}: {text}" for c, e in errors.items() for s, text in e.items()]
+    failed = [f"{case}: {e['new']}" for case, e in errors.items() if "new" in e]
     return report.Finding(
         results={
             "fresh_memory": job.fresh_memory,
