@@ -146,11 +146,11 @@ def test_a_worker_refuses_another_jaxpool(tmp_path):
 
 
 def rows(**ratios):
-    program = worker.Program([np.ones(1)], 0, 0)
+    program = worker.Program(0, 0)
     for label, ratio in ratios.items():
         seconds = {"new": [ratio, 9], "old": [1, 9]}
         case = CASE._replace(label=label, is_common="common" in label)
-        yield baseline.Row(case, seconds, dict.fromkeys(seconds, program))
+        yield baseline.Row(case, seconds, dict.fromkeys(seconds, program), 0.0)
 
 
 def test_the_baseline_says_which_targets_are_missed():

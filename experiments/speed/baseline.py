@@ -31,22 +31,20 @@ WINDOWED, ADAPTIVE = (*KINDS, "lp"), "adaptive"
 
 
 class Row(NamedTuple):
-    """One case: the seconds of every call and the program of each side."""
+    """One case: the seconds of every call and the program of each side.
+
+    `difference` says how far the results are from each other, as a share of the largest.
+    """
 
     case: Case
     seconds: Mapping[str, list[float]]
     programs: Mapping[str, Program]
+    difference: float
 
     @property
     def ratio(self) -> float:
         """The least time, new over old."""
         return min(self.seconds["new"]) / min(self.seconds["old"])
-
-    @property
-    def difference(self) -> float:
-        """How far the results are from each other, as a share of the largest one."""
-        pairs = zip(*(self.programs[s].results for s in ("new", "old")), strict=True)
-        return max(_difference(new, old) for new, old in pairs)
 
     def grown(self, field: str) -> int:
         """By how many bytes the new program takes more, or less."""
@@ -120,17 +118,19 @@ def _row(
     job: report.Job, workers: Mapping[str, Worker], case: Case
 ) -> Row | dict[str, str]:
     """Measure one case, or say on which side it cannot be measured and why."""
-    programs, errors = {}, {}
+    programs, results, errors = {}, {}, {}
     for worker in workers.values():  # both compile at the same time
         worker.send(case)
     for side, worker in workers.items():
         try:
-            programs[side] = worker.receive()
+            programs[side], results[side] = worker.receive()
         except RuntimeError as error:
             errors[side] = str(error)
     if errors:
         return errors
-    row = Row(case, {side: [] for side in workers}, programs)
+    pairs = zip(results["new"], results["old"], strict=True)
+    difference = max(_difference(new, old) for new, old in pairs)
+    row = Row(case, {side: [] for side in workers}, programs, difference)
     for _ in range(1 if job.quick else AGAIN):
         _take_turns(workers, row.seconds, job.full_or_quick(15, 3))
         if 1 / MOST_COMMON < row.ratio < MOST_COMMON:

@@ -34,9 +34,8 @@ class Case(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is said of a compiled case: what it returns, and what memory it takes."""
+    """The memory that a compiled case takes."""
 
-    results: list[np.ndarray]
     temporaries: int  # bytes
     kept: int  # bytes kept for backward, where there is one
 
@@ -59,7 +58,7 @@ class Worker:
         self._pipe.send(request)
 
     def receive(self) -> Any:
-        """Wait for the answer: a `Program`, or a list of seconds."""
+        """Wait for the answer: a `Program` and its results, or a list of seconds."""
         answer = self._pipe.recv()
         if isinstance(answer, Exception):
             raise answer
@@ -90,8 +89,8 @@ def _serve(pipe: Connection, checkout: Path, keep: bool) -> None:
                 pipe.send(_timed(call, request))
                 continue
             try:
-                program, call = _prepared(request)
-                pipe.send(program)
+                answer, call = _prepared(request)
+                pipe.send(answer)
             except Exception as error:  # of whatever type a checkout raises
                 text = f"{type(error).__name__}: {str(error)[:200]}"
                 pipe.send(RuntimeError(text))
@@ -120,8 +119,8 @@ def _timed(call: Any, calls: int) -> list[float]:
     return seconds
 
 
-def _prepared(case: Case) -> tuple[Program, Any]:
-    """Compile a case, run it once, and return the call to be timed too."""
+def _prepared(case: Case) -> tuple[tuple[Program, list[np.ndarray]], Any]:
+    """Compile a case and run it once; return what is said of it, and the call."""
     import jaxpool
     from experiments.speed import peers
 
@@ -139,8 +138,8 @@ def _prepared(case: Case) -> tuple[Program, Any]:
     if case.passes == "both":  # what the function that goes back holds
         back = jax.tree.leaves(jax.eval_shape(lambda x: jax.vjp(pool, x)[1], x))
     program = Program(
-        results=[np.asarray(leaf) for leaf in jax.tree.leaves(compiled(*arrays))],
         temporaries=compiled.memory_analysis().temp_size_in_bytes,
         kept=sum(leaf.size * leaf.dtype.itemsize for leaf in back),
     )
-    return program, lambda: jax.block_until_ready(compiled(*arrays))
+    results = [np.asarray(leaf) for leaf in jax.tree.leaves(compiled(*arrays))]
+    return (program, results), lambda: jax.block_until_ready(compiled(*arrays))
