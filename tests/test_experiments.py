@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib", reason="the extra `experiments` is not install
 from rich.console import Console
 
 from experiments import __main__ as command
+from experiments.compilers import compiling
 from experiments.shared import report
 from experiments.speed import baseline, peers, programs, targets, thresholds, worker
 from experiments.speed.accelerator import calls, right
@@ -181,3 +182,9 @@ def test_a_program_takes_what_its_passes_need():
         found = found if isinstance(found, tuple) else (found,)
         for a, b in zip(found, want, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_device_without_its_compiler_is_skipped_with_a_reason(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for target, extra in ((compiling.V5E, "libtpu"), (compiling.H100, "CUDA plugin")):
+        assert extra in compiling.missing(target, None)

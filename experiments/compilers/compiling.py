@@ -74,7 +74,8 @@ def missing(target: Target, gpu_target: Path | None) -> str:
     if target.platform == "tpu":
         found = importlib.util.find_spec("libtpu")
         return "" if found else "libtpu is not installed (extra: devices)"
-    if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
+    modules = "jax_plugins", "jax_plugins.xla_cuda13"  # the outer one, then the inner
+    if not all(map(importlib.util.find_spec, modules)):
         return "the CUDA plugin is not installed (extra: devices)"
     if gpu_target is None:
         return "no --gpu-target FILE with a GpuTargetConfigProto as text"

@@ -33,7 +33,7 @@ WINDOWED, ADAPTIVE = (*KINDS, "lp"), "adaptive"
 class Row(NamedTuple):
     """One case: the seconds of every call and the program of each side.
 
-    `difference` says how far the results are from each other, as a share of the largest.
+    `difference`: how far the results are from each other, as a share of the largest.
     """
 
     case: Case
