@@ -1,5 +1,6 @@
 """The experiments: their command line, and checks that must see what is wrong."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 
@@ -139,6 +140,27 @@ def test_a_baseline_is_measured_by_its_public_functions(job, tmp_path, monkeypat
     (missing,) = found.results["not measured"]
     assert missing.startswith("min 2/2: old: AttributeError")
     assert not found.failures
+
+
+def test_a_ratio_that_is_far_from_one_is_measured_again(job, monkeypatch):
+    measured = []
+
+    def measure(job, checkouts, cases):
+        measured.append((next(iter(checkouts)), [case.label for case in cases]))
+        ratios = {case.label: 1.1 if len(measured) == 3 else 2 for case in cases}
+        return list(rows(**ratios)), {}
+
+    monkeypatch.setattr(baseline, "_cases", lambda job: [CASE._replace(label="one")])
+    monkeypatch.setattr(baseline, "_measure", measure)
+    found = baseline.run(dataclasses.replace(job, quick=False))
+    assert measured == [
+        ("new", ["one"]),
+        ("old", ["one"]),
+        ("new", ["one"]),
+        ("old", []),
+    ]
+    (case,) = found.results["cases"]
+    assert (case["ratio"], case["new"]["calls"]) == (1.1, 6)
 
 
 def test_a_worker_refuses_another_jaxpool(tmp_path):
