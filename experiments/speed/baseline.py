@@ -1,11 +1,12 @@
 """Baseline: the pools of this checkout against those of another one, in turn.
 
-Two processes have one checkout each. Both compile a case once; then they take turns,
-call by call, and the least time of each counts. Cases whose ratio is far from 1 are
-measured again in new processes, where arrays lie elsewhere in memory. All ratios are
-new over old: below 1 is faster, or less memory. Arrays have at most 26 MB, and freed
-memory is kept for the next call (`--fresh-memory` leaves it to glibc). The results of
-both are compared too.
+Two processes have one checkout each. Both compile a case once; then they take turns.
+The least times of two turns that follow each other make a ratio, and the median of
+these ratios counts: the least time of all is a matter of luck on a busy machine. Cases
+whose ratio is far from 1 are measured again in new processes, where arrays lie elsewhere
+in memory. All ratios are new over old: below 1 is faster, or less memory. Arrays have at
+most 26 MB, and freed memory is kept for the next call (`--fresh-memory` leaves it to
+glibc). The results of both are compared too.
 """
 
 import itertools
@@ -33,7 +34,7 @@ WINDOWED, ADAPTIVE = (*KINDS, "lp"), "adaptive"
 
 
 class Row(NamedTuple):
-    """One case: the seconds of every call and the program of each side.
+    """One case: the least seconds of every turn, and the program of each side.
 
     `difference`: how far the results are from each other, as a share of the largest.
     """
@@ -45,8 +46,9 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The least time, new over old."""
-        return min(self.seconds["new"]) / min(self.seconds["old"])
+        """The time, new over old: the median over all turns."""
+        pairs = zip(self.seconds["new"], self.seconds["old"], strict=True)
+        return float(np.median([new / old for new, old in pairs]))
 
     @property
     def is_far_from_one(self) -> bool:
@@ -163,7 +165,7 @@ def _row(
     pairs = zip(results["new"], results["old"], strict=True)
     difference = max(_difference(new, old) for new, old in pairs)
     row = Row(case, {side: [] for side in workers}, programs, difference)
-    _take_turns(workers, row.seconds, job.full_or_quick(15, 3))
+    _take_turns(workers, row.seconds, job.full_or_quick(20, 3))
     return row
 
 
@@ -172,10 +174,10 @@ def _take_turns(
 ) -> None:
     """One side, the other side, and so on; long calls get few turns only."""
     for turn in range(turns):
-        if turn >= 5 and min(map(min, seconds.values())) > LONGEST:
+        if turn >= 7 and min(map(min, seconds.values())) > LONGEST:
             return
         for side, worker in workers.items():
-            seconds[side].extend(worker.seconds())
+            seconds[side].append(min(worker.seconds()))
 
 
 def _difference(new: np.ndarray, old: np.ndarray) -> float:
@@ -229,7 +231,7 @@ def _record(row: Row) -> dict[str, Any]:
         case[side] = {
             "least seconds": min(seconds),
             "median seconds": float(np.median(seconds)),
-            "calls": len(seconds),
+            "turns": len(seconds),
             "temporaries": program.temporaries,
             "kept": program.kept,
         }
@@ -252,7 +254,7 @@ def _details(rows: Sequence[Row]) -> Any:
     columns += ["MB temporaries", "MB kept for backward"]
     lines = []
     for row in rows:
-        old, new = (1e3 * min(row.seconds[side]) for side in ("old", "new"))
+        old, new = (1e3 * np.median(row.seconds[side]) for side in ("old", "new"))
         lines.append([row.case.label, f"{old:.2f}", f"{new:.2f}", f"{row.ratio:.2f}"])
         lines[-1] += [_megabytes(row, field) for field in ("temporaries", "kept")]
     return report.table("Every case", columns, lines)
