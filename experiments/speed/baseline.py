@@ -3,10 +3,10 @@
 Two processes have one checkout each. Both compile a case once; then they take turns.
 The least times of two turns that follow each other make a ratio, and the median of
 these ratios counts: the least time of all is a matter of luck on a busy machine. Cases
-whose ratio is far from 1 are measured again in new processes, where arrays lie elsewhere
-in memory. All ratios are new over old: below 1 is faster, or less memory. Arrays have at
-most 26 MB, and freed memory is kept for the next call (`--fresh-memory` leaves it to
-glibc). The results of both are compared too.
+whose ratio is far from 1 are measured again in new processes, where arrays lie
+elsewhere in memory. All ratios are new over old: below 1 is faster, or less memory.
+Arrays have at most 26 MB, and freed memory is kept for the next call
+(`--fresh-memory` leaves it to glibc). The results of both are compared too.
 """
 
 import itertools
