@@ -14,10 +14,10 @@ import pytest
 from hypothesis import strategies as st
 
 import jaxpool
-from jaxpool.engines import lowering as _lowering
+from jaxpool.engines import plan as _plan
 from tests import oracle
 
-IMPLEMENTATIONS = (None, *_lowering.IMPLEMENTATIONS)
+IMPLEMENTATIONS = (None, *_plan.IMPLEMENTATIONS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jax.export import symbolic_shape
 
 import jaxpool
 from jaxpool.compat import onnx
-from jaxpool.engines.lowering import PLATFORMS
+from jaxpool.engines.kernel import PLATFORMS
 from tests import oracle
 from tests.cases import cotangent, distinct, mask, tied
 from tests.test_api import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, WINDOWED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.engines import places as _places
+from jaxpool.aggregations import places as _places
 from jaxpool.engines.slices import cut, pad
 from tests import oracle
 from tests.cases import NAMED_CASES, distinct, mask, quick_jit, tied
@@ -77,7 +77,7 @@ def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
             cells.append(combine(one, other))
         return cells[0]
 
-    monkeypatch.setattr(_places, "xla_reduce_window", shuffled)
+    monkeypatch.setattr(_places, "reduce_windows", shuffled)
     worst = -np.inf if kind == "max" else np.inf
     x = tied((1, 140 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
     where = mask(x.shape, seed) if masked else None

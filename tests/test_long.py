@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import jaxpool
 from jaxpool.aggregations import sums as _reduce_sum
+from jaxpool.engines import gathers as _gathers
 from jaxpool.engines import numbers as _numbers
-from jaxpool.functions import binning as _binning
+from jaxpool.geometry import bins as _bins
 from jaxpool.geometry.bins import adaptive_bins
 from jaxpool.geometry.window import AxisWindow, resolve
 from tests import oracle
@@ -106,7 +107,7 @@ def test_quotients_of_products_that_int32_does_not_hold(count, factor, plus, by)
 
 @pytest.mark.parametrize(("size", "out"), [(2_000_003, 3001), (3001, 2_000_003)])
 def test_places_of_many_bins(size, out):
-    got = jax.jit(lambda: _binning._parts(size, out))()
+    got = jax.jit(lambda: _gathers._equal(size, out))()
     o = np.arange(out)
     np.testing.assert_array_equal(got[0], o * size // out)
     np.testing.assert_array_equal(got[1], -(-(o + 1) * size // out))
@@ -128,7 +129,7 @@ def every_axis_is_long(monkeypatch):
     for module, name in (
         (_numbers, "LONG"),
         (_reduce_sum, "LONG"),
-        (_binning, "FEW"),
+        (_gathers, "FEW"),
     ):
         monkeypatch.setattr(module, name, 2)
     monkeypatch.setattr(_numbers, "_DIGIT", 3)
@@ -359,7 +360,7 @@ def one_axis(window):
 
 def test_what_bins_of_such_planes_take_is_right(monkeypatch):
     """D8."""
-    monkeypatch.setattr(_binning, "MOST", 20)
+    monkeypatch.setattr(_bins, "MOST", 20)
     jax.clear_caches()
     x = np.random.default_rng(0).integers(0, 3, (1, 7, 5, 2)).astype(np.float32)
     x[0, 2, 3] = x[0, 4, 1] = np.nan

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.engines.lowering import IMPLEMENTATIONS, PLATFORMS
+from jaxpool.engines.kernel import PLATFORMS
+from jaxpool.engines.plan import IMPLEMENTATIONS
 
 X = jnp.asarray(np.random.default_rng(0).permutation(2 * 9 * 9 * 3), jnp.float32)
 X = X.reshape(2, 9, 9, 3)

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.engines import places as _places
-from jaxpool.engines.lowering import LANES
-from jaxpool.geometry.window import resolve
 from tests import oracle
 from tests.cases import NAMED_CASES, Case, cotangent, mask, quick_jit, tied
+
+LANES = 128  # of a TPU
 
 BLOCKS = [
     Case((1, 12, 8, 2), (3, 3), 2, "SAME"),
@@ -95,7 +94,6 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(-1, 1, 128)
     worst = -np.inf if kind == "max" else np.inf
     x = np.concatenate([every, *[np.full_like(every, worst)] * 3], 1)
-    assert _places.packs(resolve(x.shape, 4, 4, 0, 1, 1, False), jnp.asarray(x))
     pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
     y, indices = pooled(x, 4, axes=1, implementation="reduce_window")
     np.testing.assert_array_equal(indices, 0)
@@ -123,8 +121,6 @@ def test_windows_of_padding_only(dtype, kind):
     """The cells of a dilated window lie around the only one of the input."""
     x = tied((1, 1, 16, LANES)).astype(dtype)
     geometry = {"window": (2, 2), "strides": (1, 8), "padding": 1, "dilation": 2}
-    window = resolve(x.shape, *geometry.values(), None, False)
-    assert _places.packs(window, x) == (dtype != "float32")
     pooled = functools.partial(
         getattr(jaxpool, f"{kind}_pool_with_indices"),
         implementation="reduce_window",

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
-from jaxpool.engines.numbers import Numbers, divided, module_of, numbers
+from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
 from jaxpool.engines.slices import Op, Place, Scalar, Tell
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
 
@@ -110,7 +110,9 @@ def fold_back(
     axis, (starts, _) = step.axis, step.table
 
     def told(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> jax.Array:
-        first = module_of(starts).take(starts, read.place(j), mode="clip")
+        bin_ = read.place(j)
+        take = np.take if is_known(starts) and is_known(bin_) else jnp.take
+        first = take(starts, bin_, mode="clip")
         start = (read.item - first) * np.int32(step.weight)
         place = Place(_along(axis, start, rank), step.weight)
         return tell(cells.lift(*cell), outputs.lift(*own), place)

@@ -104,10 +104,13 @@ def planned(
     tables: Tables = (),
 ) -> Plan:
     """The plan for windows or bins; `tables` are the places of bins that are drawn."""
+    copies = needs.back == "copies"
+    if over.is_symbolic:
+        return Plan("reduce_window", (), (), "reduce_window", platform, copies)
     if isinstance(over, Window):
         return plan(over, platform, implementation, needs)
     steps = steps_of(over, tables)
-    return Plan("slices", steps, steps, "slices", platform, needs.back == "copies")
+    return Plan("slices", steps, steps[::-1], "slices", platform, copies)
 
 
 @lru_cache(maxsize=1024)

@@ -152,7 +152,9 @@ def fold_back(
             piece = _combined(op, told, covers, (js, windows), own, blocks)
             pieces.append(_padded(piece, _ZERO, covers, windows))
         result = merged(reduce(op, pieces))
-        ends = {a: (0, c.shape[a] - result.shape[a]) for c in cells[:1] for a in step.axes}
+        ends = {
+            a: (0, c.shape[a] - result.shape[a]) for c in cells[:1] for a in step.axes
+        }
         return pad(result, _ZERO, ends)  # cells behind the last window
 
     def merged(blocks: jax.Array) -> jax.Array:

@@ -51,6 +51,11 @@ class AxisBins:
     is_drawn: bool = True
 
     @property
+    def may_miss(self) -> bool:
+        """Whether a bin may have no cell: no."""
+        return False
+
+    @property
     def is_identity(self) -> bool:
         """Whether bin `o` is exactly cell `o`."""
         return self.out == self.size and not self.is_drawn
