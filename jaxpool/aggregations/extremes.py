@@ -96,7 +96,8 @@ def _axis_by_axis(
 
     The first winner of the winners along the last axis is the first in row-major order.
     """
-    for number, each in reversed([*enumerate(over.axis_by_axis())]):
+    domains: tuple[Domain, ...] = over.axis_by_axis()
+    for number, each in reversed([*enumerate(domains)]):
         rest = (each, tables[number : number + 1], empty, implementation, both_modes)
         if mask is None:
             x = extremum(kind, x, None, *rest)

@@ -95,7 +95,7 @@ class Joined(Aggregation):
     ) -> jax.Array:
         """The rule for one window that is all cells."""
         x, y = residual
-        shared = self.share((self.lift(x),), (y,), Place(0, 1), t)
+        shared: jax.Array = self.share((self.lift(x),), (y,), Place(0, 1), t)
         return shared if back else shared.sum(window.axes, keepdims=True, dtype=t.dtype)
 
 
@@ -107,13 +107,13 @@ def joined(
     tables: Any = (),
 ) -> jax.Array:
     """The cells of each window joined, in the dtype of `x`."""
-    if over.is_symbolic and not is_symbolic(over.cells):
+    if isinstance(over, Window) and over.is_symbolic and not is_symbolic(over.cells):
         # Of the cells are kept the lifted ones, not each step.
         combine = partial(_open_combine, by)
-        cells = jax.checkpoint(
-            partial(reduce_cells, combine, window=over), prevent_cse=False
-        )
-        return cells(by.lift(x), init=by.none).astype(x.dtype)
+        cells = partial(reduce_cells, combine, window=over)
+        kept = jax.checkpoint(cells, prevent_cse=False)
+        reduced: jax.Array = kept(by.lift(x), init=by.none)
+        return reduced.astype(x.dtype)
     pooled: jax.Array = _joined(_Joins(by, over.clipped(), implementation), x, tables)
     return pooled.astype(x.dtype)
 
@@ -188,7 +188,7 @@ def _open_join_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     y = _open_join(by, step, lifts, *primals)
 
-    def shared(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+    def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
         return by.share(cell[:1], output, place, cell[1])
 
     sources = [Lifted(pair) for pair in zip(primals, tangents, strict=True)]

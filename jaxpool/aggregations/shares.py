@@ -141,7 +141,7 @@ class Shares:
         """From the cells through all steps to the outputs."""
         by, outlined = self.by, chosen.outlined
 
-        def told(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
             return by.share(cell[:-1], output, place, cell[-1])
 
         moved, steps = [t], chosen.up
@@ -185,7 +185,8 @@ class Shares:
         for number in reversed(range(len(steps))):
             step, sources = steps[number]
             outputs = levels[number + 1].beside(arrived[number + 1])
-            for piece, source in zip(step.pieces, sources, strict=True):
+            pieces: tuple[Step, ...] = step.pieces
+            for piece, source in zip(pieces, sources, strict=True):
                 is_last = source == 0 and at_cells == 1
                 (more,) = fold_back(
                     piece,

@@ -207,7 +207,8 @@ def _reduced(
         has = _along(axis, read.stop - read.start > np.int32(j), value.ndim)
         return jnp.where(has, value, jnp.asarray(fill, value.dtype))
 
-    stages = [start, *(partial(go_on, read) for read in further)]
+    stages: list[Callable[..., Arrays]] = [start]
+    stages += [partial(go_on, read) for read in further]
     moved: Arrays = (*read_from, *own)
     for function in stages[:-1]:
         moved = stage(outlined, function, *moved)

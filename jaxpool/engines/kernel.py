@@ -95,10 +95,13 @@ class _Flat:
     tree: Any
 
     def types(self, *leaves: Any) -> Types:
-        return self.kernel.types(*jax.tree.unflatten(self.tree, leaves))
+        types: Types = self.kernel.types(*jax.tree.unflatten(self.tree, leaves))
+        return types
 
     def run(self, platform: str, *leaves: Any) -> Arrays:
-        return self.kernel.run(platform, *jax.tree.unflatten(self.tree, leaves))
+        operands = jax.tree.unflatten(self.tree, leaves)
+        results: Arrays = self.kernel.run(platform, *operands)
+        return results
 
     @property
     def transpose(self) -> "_Flat":
@@ -123,7 +126,7 @@ class _Mapped:
         inner = (
             _resized(o, _less(o.shape, a), _less(o.sharding.spec, a)) for o, a in pairs
         )
-        results = self.kernel.types(*inner)
+        results: Types = self.kernel.types(*inner)
         if self.out is None:
             return results
         out = self.out

@@ -131,47 +131,92 @@ def fold_back(
 
     The adjoint of `fold`, if `op` adds; of a step without a rest. `tell` is asked for
     blocks of `stride` cells, which the same windows cover: an axis along the blocks
-    comes after each axis of the step.
+    comes after each axis with a stride.
+
+    On a CPU what is told is padded, elsewhere the outputs are, so that all cells look
+    at as many windows, in one loop.
     """
     if is_sparse(step.dims):
         step, move = _at_stride_one(step)
         outputs = Lifted(stage(outlined, outputs.then(move).lift, *outputs.arrays))
-    dims = {axis + i: dim for i, (axis, dim) in enumerate(dims_of(step).items())}
-    covers = {axis: dim.covering()[0] for axis, dim in dims.items()}
-    along = [axis + 1 for axis in dims]
+    blocks = _blocks(step)
+    covers = {block.at: block.dim.covering()[0] for block in blocks}
+    along = [block.along for block in blocks if block.along is not None]
+    around = {
+        block.axis: (dim.low, dim.behind)
+        for block, dim in zip(blocks, covers.values(), strict=True)
+    }
+    if not outlined:
+        covers = {axis: _filled(dim) for axis, dim in covers.items()}
 
     def combined(regions: Sequence[_Region], own: Arrays, cells: Arrays) -> Any:
+        if not outlined:
+            own = tuple(pad(array, _ZERO, around) for array in own)
         own = tuple(jnp.expand_dims(array, along) for array in own)
-        blocks = _in_blocks(step, *cells)
+        split_up = _in_blocks(blocks, *cells)
 
         def told(number: Cell, output: Arrays, cell: Arrays) -> Any:
-            return tell(cell, output, _place(step, number, along, own[0].ndim))
+            return tell(cell, output, _place(step, blocks, number, own[0].ndim))
 
         pieces = []
         for _, js, windows in regions:
-            piece = _combined(op, told, covers, (js, windows), own, blocks)
+            piece = _combined(op, told, covers, (js, windows), own, split_up)
             pieces.append(_padded(piece, _ZERO, covers, windows))
         result = merged(reduce(op, pieces))
-        ends = {
-            a: (0, c.shape[a] - result.shape[a]) for c in cells[:1] for a in step.axes
+        # Also the cells behind the last window, where it is known how many there are.
+        behind = {
+            axis: (0, cells[0].shape[axis] - result.shape[axis])
+            for axis in step.axes
+            if cells
         }
-        return pad(result, _ZERO, ends)  # cells behind the last window
+        return pad(result, _ZERO, behind)
 
-    def merged(blocks: jax.Array) -> jax.Array:
-        full = list(blocks.shape)
-        for axis, dim in dims.items():
-            full[axis + 1] = dim.stride
-        blocks = jnp.broadcast_to(blocks, full)
-        for axis in reversed(dims):
-            blocks = with_next(blocks, axis)
-        cells = {a: (d.covering()[2], d.size, 1) for a, d in dims_of(step).items()}
-        return cut(blocks, cells)
+    def merged(array: jax.Array) -> jax.Array:
+        full = list(array.shape)
+        for block in blocks:
+            if block.along is not None:
+                full[block.along] = block.dim.stride
+        array = jnp.broadcast_to(array, full)
+        if along and not outlined:
+            # A TPU's compiler would open the blocks before it fills them.
+            array = lax.optimization_barrier(array)
+        for axis in reversed(along):
+            array = with_next(array, axis - 1)
+        cells = {b.axis: (b.dim.covering()[2], b.dim.size, 1) for b in blocks}
+        return cut(array, cells)
 
     each = [*covers.values()]
     regions = [_Region(0, js, windows) for js, windows in _regions(each)]
-    most = most_pads if len(dims) == 1 else None  # several are few enough
+    most = most_pads if len(each) == 1 else None  # several are few enough
     loops = _loops(regions, each, most)
     return _run(loops, op, combined, (outputs, cells), finish, outlined)
+
+
+class _Block(NamedTuple):
+    """An axis in blocks of `stride` cells: the axis `at` has them, the one `along` each.
+
+    `axis` is the one of the input. Blocks of one cell need no axis along them.
+    """
+
+    axis: int
+    at: int
+    along: int | None
+    dim: AxisWindow
+
+
+def _blocks(step: Step) -> list[_Block]:
+    """The axes of a step in blocks."""
+    blocks, more = list[_Block](), 0
+    for axis, dim in dims_of(step).items():
+        at = axis + more
+        more += dim.stride > 1
+        blocks.append(_Block(axis, at, at + 1 if dim.stride > 1 else None, dim))
+    return blocks
+
+
+def _filled(dim: AxisWindow) -> AxisWindow:
+    """The same windows over cells that hold the padding."""
+    return replace(dim, size=dim.low + dim.size + dim.behind, low=0)
 
 
 def dims_of(step: Step) -> Dims:
@@ -347,28 +392,26 @@ def select(
     return lax.select(mask, array, lax.full_like(array, other))
 
 
-def _place(step: Step, number: Cell, axes: list[int], rank: int) -> Place:
+def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Place:
     """The `number`-th of the windows that cover the blocks, seen from their cells."""
     is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
-    length, inside, is_whole = (
-        np.full((1,) * rank, min(step.last, MOST), np.int32),
-        {},
-        True,
-    )
-    for axis, dim, weight, i in zip(axes, step.dims, step.weights, number, strict=True):
+    length: Any = np.full((1,) * rank, min(step.last, MOST), np.int32)
+    inside, is_full = dict[int, range](), True
+    for (_, _, along, dim), weight, i in zip(blocks, step.weights, number, strict=True):
         first = dim.covering()[1] - i * dim.stride
-        ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
-        inside[axis] = range(*ends)
-        is_whole = is_whole and len(inside[axis]) == dim.stride
+        if along is not None:
+            ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
+            inside[along] = range(*ends)
+            is_full = is_full and len(inside[along]) == dim.stride
         js = numbers(dim.stride).astype(np.int32) + first
-        js = js.reshape([-1 if other == axis else 1 for other in range(rank)])
+        js = js.reshape([-1 if other == along else 1 for other in range(rank)])
         is_in = is_in & (js >= 0) & (js < dim.window)
         start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
-        if weight != step.last and len(axes) == 1:  # runs of several cells
+        if weight != step.last and len(blocks) == 1:  # runs of several cells
             length = module_of(js).where(
                 js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
             )
-    return Place(start, length, is_in, inside, is_whole)
+    return Place(start, length, is_in, inside, is_full)
 
 
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
@@ -383,12 +426,11 @@ def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     return replace(step, dims=(replace(dim, stride=1, out=out),)), move
 
 
-def _in_blocks(step: Step, *arrays: jax.Array) -> Arrays:
+def _in_blocks(blocks: Sequence[_Block], *arrays: jax.Array) -> Arrays:
     """The cells of a step in the blocks that the same windows cover."""
-    for number, (axis, dim) in enumerate(zip(step.axes, step.dims, strict=True)):
+    for _, at, along, dim in blocks:
         covering, _, before = dim.covering()
-        at = axis + number
         around = {at: (before, covering.out * dim.stride - before - dim.size)}
         cells = (pad(cut(a, {at: (0, dim.size, 1)}), _ZERO, around) for a in arrays)
-        arrays = tuple(split(a, at, dim.stride) for a in cells)
+        arrays = tuple(split(a, at, dim.stride) if along else a for a in cells)
     return arrays

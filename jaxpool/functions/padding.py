@@ -25,29 +25,24 @@ def pooled(
     """The pool of the input, extended by its padding if there is a mode."""
     if mode is None:
         return pool(call, *options)
+    window: Any = call.over  # no bins have a padding
     with about(call.x.shape):
-        check_mode(mode, call.over)
-    static = (pool, mode, call.over, call.empty, call.implementation, options)
-    return enter(_of_extended, static, call.over, call.x, call.mask)
+        check_mode(mode, window)
+    static = (pool, mode, window, call.empty, call.implementation, options)
+    return enter(_of_extended, static, window, call.x, call.mask)
 
 
 def _of_extended(
     static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
     pool, mode, window, empty, implementation, options = static
-    extended = _extended(Call(x, window, mask, empty, implementation), mode)
-    pooled: jax.Array = pool(extended, *options)
-    return pooled
-
-
-def _extended(call: Call, mode: PaddingMode) -> Call:
-    """The same windows over an input that contains the padding."""
-    x, window, mask = call.x, call.over, call.mask
     for axis, dim in zip(window.axes, window.dims, strict=True):
         x = _with_sides(x, axis, dim, mode)
         if mask is not None and mask.shape[axis] != 1:
             mask = _with_sides(mask, axis, dim, mode)
-    return call._replace(x=x, over=window.filled(), mask=mask)
+    extended = Call(x, window.filled(), mask, empty, implementation)
+    pooled: jax.Array = pool(extended, *options)
+    return pooled
 
 
 def _with_sides(

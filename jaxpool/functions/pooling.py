@@ -160,8 +160,9 @@ def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.A
     if valid is not None:
         return jnp.where(valid > 0, pooled, call.empty)
     factors = counts(over, call.tables, pooled.ndim, False)
-    pairs = zip(factors, over.dims, strict=True)
-    filled = [factor > 0 for factor, dim in pairs if dim.may_miss]
+    misses = (dim.may_miss for dim in over.dims)
+    pairs = zip(factors, misses, strict=True)
+    filled = [factor > 0 for factor, may_miss in pairs if may_miss]
     if all(is_known(some) and some.all() for some in filled):
         return pooled
     return jnp.where(reduce(operator.and_, filled), pooled, call.empty)
