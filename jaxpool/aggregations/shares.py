@@ -11,6 +11,7 @@ knows of the cells, of each kind of runs and of the outputs are its levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import chex
@@ -24,8 +25,9 @@ from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
-from jaxpool.engines.slices import pad
+from jaxpool.engines.slices import cut, pad
 from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.steps import Step as WindowStep
 from jaxpool.geometry.window import Window
 
 Levels: TypeAlias = list[Lifted]
@@ -144,9 +146,10 @@ class Shares:
         def told(cell: Arrays, output: Arrays, place: Place) -> Any:
             return by.share(cell[:-1], output, place, cell[-1])
 
-        moved, steps = [t], chosen.up
+        steps = chosen.up
         if not steps:
             return self._alone(levels, t, end, outlined)
+        moved = [t.then(partial(_cropped, steps)) if by.needs.back == "places" else t]
         for number, (step, sources) in enumerate(sources_of(steps), 1):
             is_last = number == len(steps)
             (result,) = fold(
@@ -225,6 +228,16 @@ class Shares:
             axis: (0, dim.size - cells.shape[axis]) for axis, dim in self.over.pairs()
         }
         return (pad(cells, _ZERO, beyond),)
+
+
+def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:
+    """Without the cells behind the last window, of which there are no positions."""
+    cells: dict[int, tuple[int, int, int]] = {}
+    for step in reversed(steps):  # the first step along an axis is the one that reads
+        if isinstance(step, WindowStep):
+            pairs = zip(step.axes, step.dims, strict=True)
+            cells |= {axis: (0, dim.size, 1) for axis, dim in pairs}
+    return (cut(t, cells),)
 
 
 def sources_of(steps: Sequence[Step]) -> list[tuple[Step, tuple[int, ...]]]:

@@ -202,8 +202,13 @@ def _new(name: str) -> Primitive:
     primitive.def_abstract_eval(_types)
 
     @partial(jax.jit, static_argnames="kernel")
-    def evaluate(*operands: Any, kernel: Kernel) -> Any:
+    def compiled(*operands: Any, kernel: Kernel) -> Any:
         return primitive.bind(*operands, kernel=kernel)
+
+    def evaluate(*operands: Any, kernel: Kernel) -> Any:
+        if jax.config.read("jax_disable_jit"):
+            return kernel.run(ANY, *operands)
+        return compiled(*operands, kernel=kernel)
 
     primitive.def_impl(evaluate)
     batching.primitive_batchers[primitive] = partial(_map, primitive)

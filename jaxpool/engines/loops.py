@@ -67,10 +67,13 @@ def stage(outlined: bool | None, function: Callable[..., Any], *arrays: Any) -> 
     leaves the choice to the lowering, for what jax differentiates.
     """
     if outlined is None:
-        parted = jax.lax.platform_dependent(
-            *arrays, cpu=partial(stage, True, function), default=function
+
+        def loose(*arrays: Any) -> Any:
+            return jax.tree.map(loose_back, function(*arrays))
+
+        return jax.lax.platform_dependent(
+            *arrays, cpu=partial(stage, True, loose), default=loose
         )
-        return jax.tree.map(loose_back, parted)
     if not outlined:
         return function(*arrays)
 

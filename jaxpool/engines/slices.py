@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxpool.engines.faults import loose
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
-from jaxpool.engines.numbers import module_of, numbers
+from jaxpool.engines.numbers import LONG, module_of, numbers
 from jaxpool.geometry.steps import Step, is_sparse
 from jaxpool.geometry.window import MOST, AxisWindow
 
@@ -397,6 +397,7 @@ def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Pla
     is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
     length: Any = np.full((1,) * rank, min(step.last, MOST), np.int32)
     inside, is_full = dict[int, range](), True
+    many = math.prod(dim.stride for *_, dim in blocks) > LONG
     for (_, _, along, dim), weight, i in zip(blocks, step.weights, number, strict=True):
         first = dim.covering()[1] - i * dim.stride
         if along is not None:
@@ -404,6 +405,7 @@ def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Pla
             inside[along] = range(*ends)
             is_full = is_full and len(inside[along]) == dim.stride
         js = numbers(dim.stride).astype(np.int32) + first
+        js = jnp.asarray(js) if many else js  # no constant as long as a window
         js = js.reshape([-1 if other == along else 1 for other in range(rank)])
         is_in = is_in & (js >= 0) & (js < dim.window)
         start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
