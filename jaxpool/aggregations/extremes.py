@@ -3,8 +3,8 @@
 The winner of a window is its first NaN, else its first extreme cell in row-major order,
 never a padded or masked one. Values, positions and gradients agree on it. A gradient
 keeps the position of the winner inside its window, in the smallest unsigned type that
-holds it, and nothing else. The rules call kernels only, never `extremum` itself, so that
-they can be differentiated again.
+holds it, and nothing else. The rules call kernels only, never `extremum` itself, so
+that they can be differentiated again.
 """
 
 import operator

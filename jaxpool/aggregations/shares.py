@@ -59,11 +59,11 @@ class Aggregation:
         return [NOTHING] * (max(len(chosen.back), len(chosen.up)) + 1)
 
     def at_cells(self, residual: Arrays) -> Lifted:
-        """Arrays, and a function of a tangent of the cells and them: the first factor."""
+        """Arrays, and a function of a tangent of cells and them: the first factor."""
         return NOTHING
 
     def at_outputs(self, residual: Arrays) -> Lifted:
-        """Arrays, and a function of a tangent of the outputs and them: the last factor."""
+        """Arrays, and a function of a tangent of outputs and them: the last factor."""
         return NOTHING
 
     def by_windows(

@@ -1,7 +1,7 @@
 """The sum of each window, divided or not, and how many cells it holds.
 
-The sum is linear: it is its own derivative, to any order. The share of a cell is 1, or 1
-over the divisor of its window.
+The sum is linear: it is its own derivative, to any order. The share of a cell is 1, or
+1 over the divisor of its window.
 """
 
 import math

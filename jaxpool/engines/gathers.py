@@ -57,7 +57,7 @@ class BinStep:
 
 
 def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
-    """One step for each axis on which there is something to do, the first axis first."""
+    """One step for each axis that is not an identity, the first axis first."""
     steps, weight = list[BinStep](), bins.most_cells
     given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
     for axis, dim, table in zip(bins.axes, bins.dims, given, strict=True):
@@ -123,10 +123,10 @@ def fold_back(
 
 
 class _Read(NamedTuple):
-    """What each of some pieces reads: from `start` to `stop`, in `least` to `most` reads.
+    """What each piece of the items reads: from `start` to `stop`.
 
-    It is a piece of an `item`, which it begins `offset` reads after; the item is None if
-    all pieces are items.
+    These are `least` to `most` reads. The piece begins `offset` reads after its `item`
+    does; `is_item` says that each item is one piece.
     """
 
     start: Numbers

@@ -193,9 +193,10 @@ def fold_back(
 
 
 class _Block(NamedTuple):
-    """An axis in blocks of `stride` cells: the axis `at` has them, the one `along` each.
+    """An axis of the input in blocks of `stride` cells.
 
-    `axis` is the one of the input. Blocks of one cell need no axis along them.
+    The axis `at` has the blocks, the axis `along` the cells of each; blocks of one cell
+    need none.
     """
 
     axis: int
