@@ -26,6 +26,7 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
+from jaxpool.engines.elementwise import is_nan, like, select
 from jaxpool.engines.faults import widened
 from jaxpool.engines.fold import (
     Op,
@@ -35,7 +36,6 @@ from jaxpool.engines.fold import (
     fold,
     fold_back,
     reduce_steps,
-    select,
 )
 from jaxpool.engines.kernel import ANY, call, call_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
@@ -245,8 +245,7 @@ class Winner(Aggregation):
         return Needs(back="places", alone=self.last_axis, most_pads=PADS_A_LOOP)
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        wins, _ = place.has(output[0])
-        return select(wins, t, 0)
+        return select(place.has(output[0]), t, 0)
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The position of the winner in each window, and in each of its runs.
@@ -255,8 +254,8 @@ class Winner(Aggregation):
         """
 
         def inner(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-            wins, position = place.has(output[0])
-            return select(wins, position, 0)
+            position = output[0]
+            return select(place.has(position), place.inside(position), 0)
 
         found = [Lifted(residual)]
         for step in reversed(chosen.back[1:]):
@@ -313,7 +312,7 @@ def _or(values: jax.Array, empty: float, *valid: jax.Array) -> jax.Array:
 
 
 def _cells(
-    kind: Kind, dtype: np.dtype, on_cpu: bool, x: jax.Array, *masks: Any
+    kind: Kind, dtype: np.dtype, on_cpu: bool | None, x: jax.Array, *masks: Any
 ) -> Arrays:
     """Cells as they compete, in `dtype`: the worst where masked.
 
@@ -487,7 +486,7 @@ class _Join:
 
     kind: Kind
     over: Domain
-    outlined: bool
+    outlined: bool | None
     masked: bool
     wide: np.dtype
     dtype: np.dtype
@@ -501,14 +500,13 @@ class _Join:
 
         def earliest(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
             value = cell[0]
-            has = (value == output[0]) | (value != value)
+            has = lax.bitwise_or(lax.eq(value, output[0]), is_nan(value))
             if self.masked:
-                has = has & cell[1]
-            start = place.start
-            start = np.int32(start) if isinstance(start, int) else start
+                has = lax.bitwise_and(has, cell[1])
             if first:
-                return select(has, start, none)
-            return select(has, cell[-1].astype(np.int32) + start, none)
+                return select(has, place.start, none)
+            position = lax.convert_element_type(cell[-1], np.int32)
+            return select(has, lax.add(position, like(place.start, position)), none)
 
         ends = Lifted((), partial(_never_padding, self.over)) if last else NOTHING
         position = joined(

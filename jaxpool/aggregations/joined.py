@@ -14,13 +14,13 @@ from functools import partial, reduce
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
+from jaxpool.engines.elementwise import equals, select
 from jaxpool.engines.fold import Place, Step, first_cell, fold
-from jaxpool.engines.kernel import ANY, call, call_linear
+from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import reduce_cells
@@ -63,8 +63,8 @@ class Joined(Aggregation):
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         """The derivative times `t`; 0 where the derivative is, whatever `t` is."""
         derivative = self.derivative(cell[0], output[0])
-        zero = jnp.zeros_like(t)
-        return place.only(jnp.where(derivative == 0, zero, derivative * t))
+        part = select(equals(derivative, 0), 0, lax.mul(derivative, t))
+        return place.only(part)
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""
@@ -74,8 +74,9 @@ class Joined(Aggregation):
     def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> Levels:
         """The cells, and what each step joins of them."""
         cells = Lifted((x,), lambda x: (self.lift(x),))
-        join = _open_join if chosen.platform == ANY else _join
-        if chosen.platform == ANY:
+        is_open = chosen.platform in (ANY, OPEN)
+        join = _open_join if is_open else _join
+        if is_open:
             cells = Lifted(cells.now(False))
         found = [cells]
         for step, sources in sources_of(steps):

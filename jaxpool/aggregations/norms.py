@@ -8,11 +8,11 @@ The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`, 0 for a cell that is 0.
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxpool.aggregations.joined import Joined
+from jaxpool.engines.elementwise import equals, like, select
 from jaxpool.engines.loops import Arrays, Lifted
 
 
@@ -33,29 +33,29 @@ class Norm(Joined):
 
     def relative(self, cell: jax.Array, most: jax.Array) -> jax.Array:
         """A power of the ratio."""
-        ratio = cell / jnp.where(_is_alone(most), jnp.ones_like(most), most)
-        return ratio * ratio if self.p == 2 else ratio**self.p
+        ratio = lax.div(cell, select(_is_alone(most), 1, most))
+        return _power(ratio, self.p)
 
     def rejoin(self, most: jax.Array, total: jax.Array) -> jax.Array:
         """The largest, times a root."""
-        root = jnp.sqrt(total) if self.p == 2 else total ** (1 / self.p)
-        return jnp.where(_is_alone(most), most, most * root)
+        root = _power(total, 1 / self.p)
+        return select(_is_alone(most), most, lax.mul(most, root))
 
     def derivative(self, cell: jax.Array, output: jax.Array) -> jax.Array:
         """A power of the ratio; 0 for a cell of 0, 1 if the norm is no larger."""
-        apart = (cell != 0) & ~(cell >= output)
-        one = jnp.ones_like(cell)
-        ratio = jnp.where(apart, cell, one) / jnp.where(apart, output, one)
-        power = ratio if self.p == 2 else ratio ** (self.p - 1)
-        return jnp.where(cell == 0, jnp.zeros_like(power), power)
+        is_zero = equals(cell, 0)
+        alone = lax.bitwise_or(is_zero, lax.ge(cell, output))
+        ratio = lax.div(select(alone, 1, cell), select(alone, 1, output))
+        return select(is_zero, 0, _power(ratio, self.p - 1))
 
     def at_cells(self, residual: Arrays) -> Lifted:
         """The sign of a cell; 0 where it is 0, also of a NaN that no window reads."""
 
         def signed(t: jax.Array, x: jax.Array) -> Arrays:
             # A product computes `t` once; a GPU is slower with a selection of two.
-            sign = jnp.where(x < 0, np.asarray(-1, t.dtype), np.asarray(1, t.dtype))
-            return (jnp.where(x == 0, jnp.zeros_like(t), t * sign),)
+            is_negative = lax.lt(x, like(0, x))
+            sign = select(is_negative, np.asarray(-1, t.dtype), 1)
+            return (select(equals(x, 0), 0, lax.mul(t, sign)),)
 
         return Lifted(residual[:1], signed)
 
@@ -68,4 +68,13 @@ def sizes_of(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 def _is_alone(size: jax.Array) -> jax.Array:
     """Whether a norm of which this is the largest size is just that."""
-    return (size == 0) | jnp.isinf(size)
+    return lax.bitwise_or(equals(size, 0), equals(size, np.inf))
+
+
+def _power(x: jax.Array, p: float) -> jax.Array:
+    """`x ** p`, by products and roots where that is exact."""
+    if p == 1:
+        return x
+    if p == 2:
+        return lax.mul(x, x)
+    return lax.sqrt(x) if p == 0.5 else lax.pow(x, like(p, x))

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.elementwise import equals, is_nan, select
 from jaxpool.engines.faults import widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
@@ -177,7 +177,7 @@ class Shares:
                 return part
             # 0 of 0, even if the output is NaN. A cotangent inside a chain may be 0 and
             # have a derivative: others cancel.
-            return jnp.where((g == 0) & (part != part), jnp.zeros_like(part), part)
+            return select(lax.bitwise_and(equals(g, 0), is_nan(part)), 0, part)
 
         steps = sources_of(chosen.back)
         if not steps:
@@ -208,7 +208,9 @@ class Shares:
             return arrived[0].arrays
         return end.lift(*arrived[0].arrays, *end.arrays)
 
-    def _alone(self, levels: Levels, t: Lifted, end: Lifted, outlined: bool) -> Arrays:
+    def _alone(
+        self, levels: Levels, t: Lifted, end: Lifted, outlined: bool | None
+    ) -> Arrays:
         """The same for windows of one cell, all at their own places."""
         count = len(levels[0].arrays)
 

@@ -33,13 +33,20 @@ def loose(array: jax.Array) -> jax.Array:
     return lax.reduce_precision(array, info.nexp, info.nmant + 1)
 
 
-@jax.custom_jvp
 def loose_back(array: jax.Array) -> jax.Array:
     """The array; its tangent, and so its cotangent, is `loose`."""
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return array
+    result: jax.Array = _loose_back(array)
+    return result
+
+
+@jax.custom_jvp
+def _loose_back(array: jax.Array) -> jax.Array:
     return array
 
 
-@loose_back.defjvp
+@_loose_back.defjvp
 def _loose_back_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
@@ -51,7 +58,7 @@ def has_long_shards(dim: AxisWindow) -> bool:
     return dim.size >= SHARDS * dim.extent
 
 
-def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
+def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool | None) -> jax.Array:
     """`array` in a dtype that holds all of its values.
 
     Of converted float16, LLVM takes the maximum before it converts, which it does not

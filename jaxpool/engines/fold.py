@@ -12,7 +12,6 @@ from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.slices import Op as Op
 from jaxpool.engines.slices import Place as Place
 from jaxpool.engines.slices import Scalar, Tell
-from jaxpool.engines.slices import select as select
 from jaxpool.geometry import steps
 
 Step: TypeAlias = steps.Step | BinStep

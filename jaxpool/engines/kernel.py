@@ -10,9 +10,9 @@ decides on a platform again.
 has a transpose: forward mode runs the kernel, reverse mode the transpose, each as it
 is written.
 
-The platform "any" stands for standard operations of jax, for every platform: `inline`
-runs a kernel so, where tools read a jaxpr, and where jax differentiates a linear kernel
-by its other operands.
+The platform "any" stands for standard operations of jax, for every platform, which
+tools that read a jaxpr know. "open" stands for operations that jax differentiates:
+`inline` runs a linear kernel so for its derivative by the other operands.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,6 @@ from functools import partial, reduce
 from typing import Any, Protocol, TypeAlias
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -33,7 +32,7 @@ Types: TypeAlias = Sequence[Any]  # abstract arrays of jax's
 Axes: TypeAlias = tuple[int | None, ...]  # the mapped axis of each operand
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-ANY = "any"
+ANY, OPEN = "any", "open"
 
 
 class Kernel(Protocol):
@@ -78,13 +77,9 @@ def call_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
     return result  # type: ignore[no-any-return]
 
 
-def inline(kernel: Kernel, *operands: Any) -> Arrays:
-    """The results, computed by standard operations, which have derivatives."""
-    return tuple(map(_as_result, kernel.run(ANY, *operands)))
-
-
-def _as_result(array: jax.Array) -> jax.Array:
-    return loose_back(array) if jnp.issubdtype(array.dtype, jnp.inexact) else array
+def inline(kernel: Kernel, *operands: Any, platform: str = ANY) -> Arrays:
+    """The results, computed by operations that have derivatives."""
+    return tuple(map(loose_back, kernel.run(platform, *operands)))
 
 
 @dataclass(frozen=True)
@@ -183,7 +178,11 @@ def _jvp(primals: Any, tangents: Any, kernel: LinearKernel) -> Any:
     moved = [] if type(t) is ad.Zero else [*_linear_p.bind(*known, t, kernel=kernel)]
     if not all(type(change) is ad.Zero for change in changes):
         changes = [ad.instantiate_zeros(change) for change in changes]
-        _, (more,) = jax.jvp(lambda *known: inline(kernel, *known, x), known, changes)
+        _, (more,) = jax.jvp(
+            lambda *known: inline(kernel, *known, x, platform=OPEN),
+            known,
+            changes,
+        )
         moved.append(more)
     return results, [reduce(ad.add_tangents, moved)]
 
@@ -206,7 +205,7 @@ def _new(name: str) -> Primitive:
         return primitive.bind(*operands, kernel=kernel)
 
     def evaluate(*operands: Any, kernel: Kernel) -> Any:
-        if jax.config.read("jax_disable_jit"):
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
             return kernel.run(ANY, *operands)
         return compiled(*operands, kernel=kernel)
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 from jaxpool.engines.gathers import BinStep, Tables, steps_of
-from jaxpool.engines.kernel import ANY
+from jaxpool.engines.kernel import ANY, OPEN
 from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.steps import (
     Step,
@@ -77,9 +77,12 @@ class Plan:
     copies: bool
 
     @property
-    def outlined(self) -> bool:
-        """Whether each loop is a function that XLA does not fuse into another one."""
-        return self.platform == "cpu"
+    def outlined(self) -> bool | None:
+        """Whether each loop is a function that XLA does not fuse into another one.
+
+        None leaves that to the lowering.
+        """
+        return None if self.platform == OPEN else self.platform == "cpu"
 
     @property
     def up(self) -> tuple[Step | BinStep, ...]:

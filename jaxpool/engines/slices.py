@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.elementwise import equals, pair, select
 from jaxpool.engines.faults import loose
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
 from jaxpool.engines.numbers import LONG, module_of, numbers
@@ -45,24 +46,31 @@ class Place(NamedTuple):
     start: Any
     length: Any
     is_in: Any = True
-    inside: Mapping[int, range] | None = None
+    spans: Mapping[int, range] | None = None
     is_full: bool = True
 
     def only(self, told: jax.Array) -> jax.Array:
         """What is told of cells in the window, 0 for others."""
-        return told if self.is_full else select(jnp.asarray(self.is_in), told, 0)
+        return told if self.is_full else select(self.is_in, told, 0)
 
-    def has(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether a position of the window lies in the run, and its position there."""
-        inner = position - jnp.asarray(self.start, position.dtype)
-        # What is before the run has wrapped to large numbers.
-        has = inner <= jnp.asarray(self.length - 1, position.dtype)
-        return has if self.is_full else has & self.is_in, inner
+    def has(self, position: jax.Array) -> jax.Array:
+        """Whether a position of the window lies in the run."""
+        if isinstance(self.length, int) and self.length == 1:
+            has = equals(position, self.start)
+        else:
+            # What is before the run has wrapped to large numbers.
+            inner = self.inside(position)
+            has = lax.le(*pair(inner, self.length - 1))
+        return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in))
+
+    def inside(self, position: jax.Array) -> jax.Array:
+        """A position of the window as one of the run."""
+        return lax.sub(*pair(position, self.start))
 
     def copies(self, array: jax.Array) -> jax.Array:
         """What an output has, for all cells of a block that are in its window."""
         shape, around = list(array.shape), {}
-        for axis, inside in (self.inside or {}).items():
+        for axis, inside in (self.spans or {}).items():
             shape[axis] = len(inside)
             around[axis] = inside.start, self.is_in.shape[axis] - inside.stop
         return pad(jnp.broadcast_to(array, shape), _ZERO, around)
@@ -381,22 +389,10 @@ def split(array: jax.Array, axis: int, length: int) -> jax.Array:
     return array.reshape(*shape[:axis], parts, length, *shape[axis + 1 :])
 
 
-def select(
-    mask: jax.Array, array: jax.Array | np.integer, other: int | np.integer
-) -> jax.Array:
-    """`array` where the mask says so, else a number.
-
-    `jnp.where` without its `jit`, which in the transpose of a stage would become a
-    stage of its own.
-    """
-    mask, array = jnp.broadcast_arrays(mask, jnp.asarray(array))
-    return lax.select(mask, array, lax.full_like(array, other))
-
-
 def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Place:
     """The `number`-th of the windows that cover the blocks, seen from their cells."""
     is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
-    length: Any = np.full((1,) * rank, min(step.last, MOST), np.int32)
+    length: Any = min(step.last, MOST)
     inside, is_full = dict[int, range](), True
     many = math.prod(dim.stride for *_, dim in blocks) > LONG
     for (_, _, along, dim), weight, i in zip(blocks, step.weights, number, strict=True):
