@@ -62,7 +62,7 @@ class Aggregation:
         """Arrays, and a function of a tangent of cells and them: the first factor."""
         return NOTHING
 
-    def at_outputs(self, residual: Arrays) -> Lifted:
+    def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
         """Arrays, and a function of a tangent of outputs and them: the last factor."""
         return NOTHING
 
@@ -115,7 +115,8 @@ class Shares:
         chosen = planned(
             self.over, platform, self.implementation, self.by.needs, tables
         )
-        first, last = self.by.at_cells(residual), self.by.at_outputs(residual)
+        first = self.by.at_cells(residual)
+        last = self.by.at_outputs(residual, self.back)
         first, last = (last, first) if self.back else (first, last)
 
         def begin(t: jax.Array, *arrays: Any) -> Arrays:

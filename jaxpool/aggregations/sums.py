@@ -68,14 +68,14 @@ class Sum(Aggregation):
             return Lifted()
         return Lifted((mask,), lambda t, mask: (kept(t, mask),))
 
-    def at_outputs(self, residual: Arrays) -> Lifted:
+    def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
         _, divisors = residual
 
         def divided(t: jax.Array, *divisors: Any) -> Arrays:
             if not divisors:
                 return (t,)
-            t = t.astype(divisors[0].dtype)
-            return (divide(t, reduce(jnp.multiply, divisors)),)
+            t, number = t.astype(divisors[0].dtype), reduce(jnp.multiply, divisors)
+            return (t / number if back else divide(t, number),)
 
         return Lifted(tuple(divisors), divided)
 
