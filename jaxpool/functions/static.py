@@ -71,8 +71,11 @@ def implementation_for(
 ) -> Implementation:
     """Form that `implementation=None` selects for a windowed pool.
 
-        "reduce_window" on GPU and TPU; on CPU "doubling" if
-        max(window // strides) >= 9, else "slices"
+        TPU: "reduce_window"
+        GPU: "reduce_window" if prod(ceil(window / strides)) < 16, else as on CPU
+        CPU: "doubling" if max(window // strides) >= 9, else "slices"
+
+    If the size of a pooled axis is symbolic, it is "reduce_window" on every platform.
 
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
@@ -88,8 +91,9 @@ def implementation_for(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
 
     Returns:
-        The name, as `implementation` accepts it. `pool` uses the name for "cpu" on
-        every platform.
+        The name, as `implementation` accepts it. It is the form of the values; their
+        gradient may use another one. `pool` uses the name for "cpu" on every platform,
+        and norms use it on TPU.
 
     Raises:
         ValueError: If `platform` is not one of these, or the pool raises it.
