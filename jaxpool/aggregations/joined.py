@@ -18,7 +18,6 @@ import numpy as np
 from jax import lax
 
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
-from jaxpool.engines.elementwise import equals, select
 from jaxpool.engines.fold import Place, Step, first_cell, fold
 from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
@@ -48,6 +47,10 @@ class Joined(Aggregation):
         """Cells as they join."""
         return x.astype(self.wide)
 
+    def open_lift(self, x: jax.Array) -> jax.Array:
+        """The same, with the derivative that it has."""
+        return self.lift(x)
+
     def relative(self, cell: jax.Array, most: jax.Array) -> jax.Array:
         """What a cell adds, relative to the largest."""
         raise NotImplementedError
@@ -56,15 +59,13 @@ class Joined(Aggregation):
         """The result, from the largest cell and the sum."""
         raise NotImplementedError
 
-    def derivative(self, cell: jax.Array, output: jax.Array) -> jax.Array:
-        """That of an output by one of its cells."""
+    def part(self, cell: jax.Array, output: jax.Array, t: jax.Array) -> jax.Array:
+        """`t` times the derivative of an output by one of its cells."""
         raise NotImplementedError
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        """The derivative times `t`; 0 where the derivative is, whatever `t` is."""
-        derivative = self.derivative(cell[0], output[0])
-        part = select(equals(derivative, 0), 0, lax.mul(derivative, t))
-        return place.only(part)
+        """`t` times the derivative by a cell; 0 if the cell is not in the output."""
+        return place.only(self.part(cell[0], output[0], t))
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""
@@ -77,7 +78,7 @@ class Joined(Aggregation):
         is_open = chosen.platform in (ANY, OPEN)
         join = _open_join if is_open else _join
         if is_open:
-            cells = Lifted(cells.now(False))
+            cells = Lifted((self.open_lift(x),))
         found = [cells]
         for step, sources in sources_of(steps):
             lifts = tuple(found[source].lift for source in sources)
@@ -113,7 +114,7 @@ def joined(
         combine = partial(_open_combine, by)
         cells = partial(reduce_cells, combine, window=over)
         kept = jax.checkpoint(cells, prevent_cse=False)
-        reduced: jax.Array = kept(by.lift(x), init=by.none)
+        reduced: jax.Array = kept(by.open_lift(x), init=by.none)
         return reduced.astype(x.dtype)
     pooled: jax.Array = _joined(_Joins(by, over.clipped(), implementation), x, tables)
     return pooled.astype(x.dtype)

@@ -29,6 +29,10 @@ class Norm(Joined):
 
     def lift(self, x: jax.Array) -> jax.Array:
         """Absolute values."""
+        return lax.abs(x.astype(self.wide))
+
+    def open_lift(self, x: jax.Array) -> jax.Array:
+        """The same, with derivative 0 at 0."""
         return sizes_of(x, self.wide)
 
     def relative(self, cell: jax.Array, most: jax.Array) -> jax.Array:
@@ -41,12 +45,12 @@ class Norm(Joined):
         root = _power(total, 1 / self.p)
         return select(_is_alone(most), most, lax.mul(most, root))
 
-    def derivative(self, cell: jax.Array, output: jax.Array) -> jax.Array:
-        """A power of the ratio; 0 for a cell of 0, 1 if the norm is no larger."""
+    def part(self, cell: jax.Array, output: jax.Array, t: jax.Array) -> jax.Array:
+        """By a power of the ratio; 0 for a cell of 0, 1 if the norm is no larger."""
         is_zero = equals(cell, 0)
         alone = lax.bitwise_or(is_zero, lax.ge(cell, output))
         ratio = lax.div(select(alone, 1, cell), select(alone, 1, output))
-        return select(is_zero, 0, _power(ratio, self.p - 1))
+        return select(is_zero, 0, lax.mul(_power(ratio, self.p - 1), t))
 
     def at_cells(self, residual: Arrays) -> Lifted:
         """The sign of a cell; 0 where it is 0, also of a NaN that no window reads."""
