@@ -59,6 +59,7 @@ def groups(records):
 GROUPS = groups(RECORDS)
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("records", GROUPS)
 def test_jaxpool(records):
     results = value_and_vjp(
@@ -76,6 +77,7 @@ def test_jaxpool(records):
         compare(record, y, dx)
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("records", GROUPS)
 def test_compat(records):
     calls = []
@@ -87,6 +89,7 @@ def test_compat(records):
         compare(record, y, dx)
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("records", groups(r for r in DIALECT if r["op"] != "max_pool"))
 def test_dialect(records):
     """What nothing but `compat.torch` does as PyTorch."""
@@ -105,6 +108,7 @@ def test_dialect(records):
         compare(record, *found, arrays)
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_indices(ndim):
     records = [r for r in DIALECT if r["op"] == "max_pool" and r["ndim"] == ndim]
@@ -121,6 +125,7 @@ def test_indices(ndim):
             np.testing.assert_array_equal(got, want, str(record["kwargs"]))
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("records", GROUPS)
 def test_oracle(records):
     for record in records:

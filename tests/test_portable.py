@@ -62,6 +62,7 @@ def derivatives(pool, mask):
     }
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", [*POOLS, *INDEXED])
@@ -78,6 +79,7 @@ def test_D9_programs_by_name_are_of_primitives_of_jax(name, geometry, masked):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=kind)
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_forward_mode_is_of_primitives_of_jax(geometry):
     pool = functools.partial(jaxpool.max_pool, **GEOMETRIES[geometry])
@@ -97,6 +99,7 @@ def test_D9_pool_by_name():
     np.testing.assert_allclose(named(X), pool(X), rtol=1e-6)
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_programs_by_name_keep_NaN(geometry, kind):
