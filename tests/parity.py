@@ -1,15 +1,23 @@
 """What the parity tests share: grids of arguments, and calls side by side."""
 
-import functools
 import itertools
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.cases import cotangent
+from tests.cases import cotangent, quick_jit, value_and_grad
 
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 ERRORS = (ValueError, TypeError, RuntimeError, ZeroDivisionError)
+
+
+def recorded(name):
+    """The records of a golden file, and their arrays by name."""
+    records = json.loads((GOLDEN / f"{name}.json").read_text())["records"]
+    return records, dict(np.load(GOLDEN / f"{name}.npz"))
 
 
 def grid(**options):
@@ -34,13 +42,11 @@ def compare(pairs, *, gradients=True, rtol=1e-5, atol=1e-5):
     """
 
     def both_ways(f, x):
-        y = f(x)
         if not (gradients and jnp.issubdtype(x.dtype, jnp.floating)):
-            return (y,)
-        y, pull = jax.vjp(f, x)
-        return y, pull(cotangent(y.shape).astype(y.dtype))[0]
+            return (f(x),)
+        return value_and_grad(f, x, cotangent(jax.eval_shape(f, x).shape))
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(arrays):
         calls = [pair[1:3] for pair in pairs]
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

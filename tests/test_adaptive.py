@@ -13,9 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from tests import oracle
-from tests.cases import cotangent, distinct, quick_jit, tied, value_and_vjp
+from tests.cases import SPECIALS, cotangent, distinct, quick_jit, tied, value_and_vjp
 
-SPECIALS = (np.nan, np.inf, -np.inf)
 CLOSE = {"rtol": 2e-6, "atol": 1e-6}
 MAX, AVG = jaxpool.adaptive_max_pool, jaxpool.adaptive_avg_pool
 OPS = {"max": MAX, "avg": AVG}

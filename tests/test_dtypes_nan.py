@@ -9,20 +9,26 @@ import numpy as np
 import pytest
 
 import jaxpool
-from tests.cases import IMPLEMENTATIONS, distinct, value_and_vjp
+from tests.cases import (
+    distinct,
+    every_extreme,
+    every_implementation,
+    every_kind,
+    every_smooth,
+    pooling,
+    value_and_grad,
+    value_and_vjp,
+)
 
 NAN, INF = np.nan, np.inf
-KINDS = ("max", "min", "sum", "avg", "lp")
 FLOATS = ("float8_e4m3fn", "float8_e5m2", "bfloat16", "float16", "float32")
 SIGNED, UNSIGNED = ("int4", "int8", "int16", "int32"), ("uint4", "uint8", "uint32")
 WIDE = ("float64", "int64", "uint64")
-every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def operators(kind):
     """The windowed operator over all cells of `[1, 4, 1]`, and the global one."""
-    windowed = functools.partial(getattr(jaxpool, f"{kind}_pool"), window=(4,))
-    return windowed, getattr(jaxpool, f"global_{kind}_pool")
+    return pooling(kind, window=(4,)), getattr(jaxpool, f"global_{kind}_pool")
 
 
 # --- dtypes ---
@@ -115,7 +121,7 @@ def test_average_does_not_overflow(dtype, fill):
 
 @pytest.mark.share(4)
 @pytest.mark.parametrize(("dtype", "rtol"), [("float16", 1e-3), ("bfloat16", 1 / 256)])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@every_implementation
 def test_half_precision_gradient_accumulates_in_float32(implementation, dtype, rtol):
     """Each cell of 17 x 17 windows at stride 1 gets 289 times 1/289."""
     x = jnp.ones((1, 65, 65, 1), dtype)
@@ -239,14 +245,9 @@ def windows_over(size, win, stride):
     return hits
 
 
-def value_and_grad(pool, x):
+def jitted_and_eager(pool, x):
     """Value and gradient of the sum, in one jitted program; and the eager value."""
-
-    @jax.jit
-    def run(x):
-        y, vjp = jax.vjp(pool, x)
-        return y, vjp(jnp.ones_like(y))[0]
-
+    run = jax.jit(functools.partial(value_and_grad, pool))
     return *jax.device_get(run(x)), np.asarray(pool(x))
 
 
@@ -258,11 +259,9 @@ def value_and_grad(pool, x):
 def test_nan_at_every_size(shape, axes, win, overlap, kind):
     """A NaN takes every window it is in, value and gradient, and no other."""
     win, stride = (win + 1, win) if overlap else (win, win)
-    pool = functools.partial(
-        getattr(jaxpool, f"{kind}_pool"), window=win, strides=stride, axes=axes
-    )
+    pool = pooling(kind, window=win, strides=stride, axes=axes)
     x = lattice(shape, axes, NAN)
-    y, dx, eager = value_and_grad(pool, x)
+    y, dx, eager = jitted_and_eager(pool, x)
     owned = 1
     for axis in axes:
         others = [a for a in range(len(shape)) if a != axis]
@@ -275,41 +274,39 @@ def test_nan_at_every_size(shape, axes, win, overlap, kind):
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("size", [2, 7, 1000, 65_537, 1_000_000])
 def test_global_nan_at_every_size(kind, size):
     x = np.ones((1, size, 1), np.float32)
     x[0, size // 2 :: 3] = NAN
     pool = getattr(jaxpool, f"global_{kind}_pool")
-    y, dx, eager = value_and_grad(pool, x)
+    y, dx, eager = jitted_and_eager(pool, x)
     assert np.isnan([y, eager]).all()
     assert np.flatnonzero(dx).tolist() == [size // 2]
 
 
 @pytest.mark.share(4)
 @pytest.mark.parametrize("dtype", ["float8_e5m2", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_nan_in_other_dtypes(kind, dtype):
     with jax.enable_x64(dtype == "float64"):
         x = jnp.asarray(lattice((1, 64, 64, 2), (1, 2), NAN)).astype(dtype)
-        pool = getattr(jaxpool, f"{kind}_pool")
-        f = jax.jit(functools.partial(pool, window=(2, 2)))
+        f = jax.jit(pooling(kind, window=(2, 2)))
         assert jnp.isnan(f(x)).sum() == jnp.isnan(x).sum()
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+@every_smooth
 def test_nan_stays_in_its_windows(kind):
     """A running sum would spread it."""
     x = lattice((1, 40, 30, 2), (1, 2), NAN)
-    pool = getattr(jaxpool, f"{kind}_pool")
-    y = jax.jit(functools.partial(pool, window=(7, 3), strides=1))(x)
+    y = jax.jit(pooling(kind, window=(7, 3), strides=1))(x)
     want = jaxpool.max_pool(np.isnan(x).astype(np.int32), (7, 3), 1)
     np.testing.assert_array_equal(np.isnan(y), want == 1)
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("shape", [(1, 30, 1), (1, 4096, 1), (1, 1_000_000, 1)])
 def test_all_worst_windows_go_to_their_first_cell(kind, shape):
     """All -inf (max) or all inf (min) with padding: never a padded cell."""

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import jaxpool
+from tests.cases import KINDS
 
 SHAPE = (2, 9, 7, 3)
 X = np.zeros(SHAPE, np.float32)
-WINDOWED = ("max_pool", "min_pool", "sum_pool", "avg_pool", "lp_pool")
+WINDOWED = tuple(f"{kind}_pool" for kind in KINDS)
 GLOBAL = tuple(f"global_{name}" for name in WINDOWED)
 OK = {"window": (2, 2)}
 MASK_OF_9 = np.ones(9, bool)

@@ -18,17 +18,20 @@ import jaxpool
 from jaxpool.compat import onnx
 from jaxpool.engines.kernel import PLATFORMS
 from tests import oracle
-from tests.cases import cotangent, distinct, mask, tied
-from tests.test_api import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, WINDOWED
+from tests.cases import (
+    CLOSE,
+    cotangent,
+    distinct,
+    every_kind,
+    mask,
+    quick_jit,
+    tied,
+)
+from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, WINDOWED
 
-CLOSE = {"rtol": 2e-5, "atol": 1e-5}
-KINDS = ("max", "min", "sum", "avg", "lp")
 needs_serialization = pytest.mark.skipif(
     importlib.util.find_spec("flatbuffers") is None,
     reason="jax.export serializes with flatbuffers, of the extra 'test'",
-)
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
 MASKED = [*WINDOWED, *GLOBAL]
 GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": "SAME"}
@@ -82,11 +85,11 @@ def all_close(got, want, label=""):
 def test_round_trip(name, masked):
     x = distinct((2, 5, 4, 2)) / 8 + 0.3
     arrays = (x, mask(x.shape)) if masked else (x,)
-    run = fast(value_and_gradient(name, **ARGUMENTS[name]))
+    run = quick_jit(value_and_gradient(name, **ARGUMENTS[name]))
     exported = jax.export.export(run, platforms=PLATFORMS)(*arrays)
     assert exported.platforms == PLATFORMS
     again = jax.export.deserialize(exported.serialize())
-    all_close(fast(again.call)(*arrays), run(*arrays))
+    all_close(quick_jit(again.call)(*arrays), run(*arrays))
 
 
 @needs_serialization
@@ -97,10 +100,10 @@ def test_round_trip_of_unpooling():
         y = jaxpool.max_unpool(values, indices, (6, 4))
         return (y * y).sum(), y
 
-    run = fast(jax.grad(unpooled, has_aux=True))
+    run = quick_jit(jax.grad(unpooled, has_aux=True))
     exported = jax.export.export(run, platforms=PLATFORMS)(values, indices)
     again = jax.export.deserialize(exported.serialize())
-    all_close(fast(again.call)(values, indices), run(values, indices))
+    all_close(quick_jit(again.call)(values, indices), run(values, indices))
 
 
 @needs_serialization
@@ -111,7 +114,7 @@ def test_programs_run_where_there_is_no_jaxpool(tmp_path):
     wants = {}
     for name in ("max_pool", "avg_pool", "lp_pool", "global_max_pool"):
         kwargs = {} if "global" in name else {"window": (3, 2), "strides": 2}
-        run = fast(value_and_gradient(name, **kwargs))
+        run = quick_jit(value_and_gradient(name, **kwargs))
         for which, spec in ("static", x), ("open", jax.ShapeDtypeStruct(shape, "f4")):
             exported = jax.export.export(run, platforms=PLATFORMS)(spec)
             (tmp_path / f"{name}-{which}").write_bytes(exported.serialize())
@@ -137,10 +140,11 @@ for name in {list(wants)!r}:
 def test_the_gradient_goes_with_the_bytes(name):
     pool = functools.partial(getattr(jaxpool, name), **GEOMETRY)
     x = distinct((2, 5, 4, 2)) / 8 + 0.3
-    serialized = jax.export.export(fast(pool))(x).serialize(vjp_order=1)
+    serialized = jax.export.export(quick_jit(pool))(x).serialize(vjp_order=1)
     again = jax.export.deserialize(serialized)
     grads = (
-        fast(jax.grad(lambda x, f=f: (f(x) ** 2).sum())) for f in (pool, again.call)
+        quick_jit(jax.grad(lambda x, f=f: (f(x) ** 2).sum()))
+        for f in (pool, again.call)
     )
     got, want = (grad(x) for grad in grads)
     all_close(got, want)
@@ -216,7 +220,9 @@ def check_open(kind, name, cases, spec, shapes):
     ]
     where = jax.ShapeDtypeStruct(spec.shape, jnp.bool_)
     gs = [jax.eval_shape(pool, spec) for pool in pools]
-    program = jax.export.export(fast(run), platforms=("cpu", "tpu"))(spec, where, gs)
+    program = jax.export.export(quick_jit(run), platforms=("cpu", "tpu"))(
+        spec, where, gs
+    )
     for shape in shapes:
         x, where = example(kind, shape), mask(shape)
         given, wants = [], []
@@ -228,11 +234,11 @@ def check_open(kind, name, cases, spec, shapes):
                 x, given[-1].reshape(shaped.shape), kind, **kwargs
             )
             wants.append((want[0].reshape(given[-1].shape), want[1]))
-        all_close(fast(program.call)(x, where, given), wants, f"{name} of {shape}")
+        all_close(quick_jit(program.call)(x, where, given), wants, f"{name} of {shape}")
 
 
 @pytest.mark.share(8)
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_windows_over_open_sizes(kind):
     spec = sized("b, h, w, 2", "h >= 3", "w >= 3")
     cases = [
@@ -242,7 +248,7 @@ def test_windows_over_open_sizes(kind):
 
 
 @pytest.mark.share(8)
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_whole_axes_of_open_sizes(kind):
     def whole(shape):
         return {"window": shape[1:3], "axes": (1, 2)}
@@ -277,7 +283,8 @@ def test_padding_that_is_data_of_open_sizes(mode):
 
     spec = sized("b, h, w, 2", "h >= 3", "w >= 3")
     x = distinct((2, 5, 4, 2)) / 8 + 0.3
-    all_close(fast(jax.export.export(fast(run))(spec).call)(x), fast(run)(x))
+    run = quick_jit(run)
+    all_close(quick_jit(jax.export.export(run)(spec).call)(x), run(x))
 
 
 @pytest.mark.share(8)
@@ -305,11 +312,11 @@ def test_open_powers(p):
 )
 def test_other_operators_over_open_sizes(name):
     kwargs = {**ARGUMENTS[name], "padding": 1} if "window" in ARGUMENTS[name] else {}
-    run = fast(value_and_gradient(name, **kwargs))
+    run = quick_jit(value_and_gradient(name, **kwargs))
     spec = sized("b, h, w, 2", "h >= 3", "w >= 3")
     program = jax.export.export(run, platforms=("cpu", "tpu"))(spec)
     x = tied((2, 5, 4, 2))
-    all_close(fast(program.call)(x), run(x))
+    all_close(quick_jit(program.call)(x), run(x))
 
 
 def model(x):
@@ -331,13 +338,13 @@ def test_layers_over_open_sizes():
         product = jax.jvp(jax.grad(loss), (x,), (x + 1,))[1]
         return tangent, product, jax.vmap(jax.grad(lambda x: loss(x[None])))(x)
 
-    program = jax.export.export(fast(run))(sized("b, h, w, 2", "h >= 7", "w >= 7"))
+    program = jax.export.export(quick_jit(run))(sized("b, h, w, 2", "h >= 7", "w >= 7"))
     x = distinct((2, 7, 10, 2)) / 64
-    all_close(fast(program.call)(x), fast(run)(x))
+    all_close(quick_jit(program.call)(x), quick_jit(run)(x))
 
 
 def test_integers_of_open_sizes_do_not_overflow():
-    program = jax.export.export(fast(jaxpool.global_avg_pool))(
+    program = jax.export.export(quick_jit(jaxpool.global_avg_pool))(
         jax.ShapeDtypeStruct(symbolic_shape("b, t, 1"), jnp.int16)
     )
     x = np.full((1, 70_000, 1), 2**15 - 1, np.int16)
@@ -390,7 +397,8 @@ def test_bins_that_divide_open_sizes(name):
     spec, x = sized("b, h, 6, w"), tied((2, 3, 6, 4))
     for bins in (None, 3, None), (1, 1, 1):
         run = value_and_gradient(name, output_shape=bins, axes=(1, 2, 3))
-        all_close(fast(jax.export.export(fast(run))(spec).call)(x), fast(run)(x))
+        run = quick_jit(run)
+        all_close(quick_jit(jax.export.export(run)(spec).call)(x), run(x))
 
 
 @pytest.mark.share(8)
@@ -419,8 +427,8 @@ def test_indices_of_open_sizes_are_converted(target):
     want = run(x)
     for text in "b, 5, 4, 3", "b, h, w, c":
         limits = ("h >= 2", "w >= 2") if "h" in text else ()
-        program = jax.export.export(fast(run))(sized(text, *limits))
-        all_close(fast(program.call)(x), want)
+        program = jax.export.export(quick_jit(run))(sized(text, *limits))
+        all_close(quick_jit(program.call)(x), want)
 
 
 def test_onnx_with_an_open_batch():
@@ -434,8 +442,8 @@ def test_onnx_with_an_open_batch():
         return y, i, columns, onnx.MaxUnpool(y, i, larger, **options)
 
     x = tied((3, 2, 4, 6))
-    program = jax.export.export(fast(run))(sized("b, 2, 4, 6"))
-    all_close(fast(program.call)(x), run(x))
+    program = jax.export.export(quick_jit(run))(sized("b, 2, 4, 6"))
+    all_close(quick_jit(program.call)(x), run(x))
 
 
 @pytest.mark.share(8)
@@ -468,10 +476,10 @@ def test_unpooling_with_a_symbolic_batch():
         return jax.grad(total, has_aux=True)(x)
 
     spec = sized("b, 4, 6, 2")
-    exported = jax.export.export(fast(run), platforms=PLATFORMS)(spec)
+    exported = jax.export.export(quick_jit(run), platforms=PLATFORMS)(spec)
     again = jax.export.deserialize(exported.serialize())
     x = distinct((3, 4, 6, 2))
-    all_close(fast(again.call)(x), fast(run)(x))
+    all_close(quick_jit(again.call)(x), quick_jit(run)(x))
 
 
 @pytest.mark.share(8)

@@ -12,16 +12,15 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxpool
-from jaxpool.functions import fractional as _fractional
-from jaxpool.geometry import bins as _bins
+from jaxpool.functions import fractional
+from jaxpool.geometry.bins import step_draws, window_draws
 from tests import oracle
-from tests.cases import cotangent, distinct, quick_jit, tied, value_and_vjp
+from tests.cases import SPECIALS, cotangent, distinct, quick_jit, tied, value_and_vjp
 
 MAX, AVG = jaxpool.fractional_max_pool, jaxpool.fractional_avg_pool
 INDICES = jaxpool.fractional_max_pool_with_indices
 OPS = {"max": MAX, "avg": AVG}
 CLOSE = {"rtol": 2e-6, "atol": 2e-6}
-SPECIALS = (np.nan, np.inf, -np.inf)
 every_kind = pytest.mark.parametrize("kind", OPS)
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
@@ -122,9 +121,9 @@ def test_windows_are_where_pytorch_has_them():
     """In float32, from the smallest sample to the largest; and no more bins a cell."""
     us = np.append(samples(20), np.float32([0, 1e-30, 0.1, 0.7, 1 / 3, BELOW_ONE]))
     for size, out, window in GRID:
-        bins, _ = _bins.window_draws((size,), window, out, 0)
+        bins, _ = window_draws((size,), window, out, 0)
         (dim,) = bins.dims
-        tables = jax.vmap(functools.partial(_fractional._windows, dim))(jnp.asarray(us))
+        tables = jax.vmap(functools.partial(fractional._windows, dim))(jnp.asarray(us))
         for u, *table in zip(us, *tables, strict=True):
             got = ranges([np.atleast_1d(ends) for ends in table])
             assert got == oracle.fractional_windows(size, out, window, u), (size, u)
@@ -140,9 +139,9 @@ def test_steps_are_where_tensorflow_has_them(overlapping):
     for size, out, window in GRID:
         if window > 1:
             continue
-        bins, _ = _bins.step_draws((size,), out, 0, overlapping)
+        bins, _ = step_draws((size,), out, 0, overlapping)
         (dim,) = bins.dims
-        place = functools.partial(_fractional._pseudorandom, overlapping, dim)
+        place = functools.partial(fractional._pseudorandom, overlapping, dim)
         tables = jax.vmap(place)(jnp.append(us, extremes))
         for u, *table in zip(np.append(us, extremes), *tables, strict=True):
             got = ranges(table)
@@ -166,8 +165,8 @@ def check_steps(got, dim, overlapping):
 def test_random_steps(overlapping):
     seen = set()
     for seed in range(20):
-        bins, _ = _bins.step_draws((11,), 4, 0, overlapping)
-        table = _fractional._random(overlapping, bins.dims[0], jax.random.key(seed))
+        bins, _ = step_draws((11,), 4, 0, overlapping)
+        table = fractional._random(overlapping, bins.dims[0], jax.random.key(seed))
         got = ranges(table)
         check_steps(got, bins.dims[0], overlapping)
         seen.add(tuple(got))

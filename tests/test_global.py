@@ -8,11 +8,20 @@ import pytest
 
 import jaxpool
 from tests import oracle
-from tests.cases import cotangent, distinct, mask, tied, value_and_vjp
-
-KINDS = ("max", "min", "sum", "avg", "lp")
-every_kind = pytest.mark.parametrize("kind", KINDS)
-CLOSE = {"rtol": 2e-5, "atol": 1e-5}
+from tests.cases import (
+    CLOSE,
+    EXTREMES,
+    KINDS,
+    SPECIALS,
+    cotangent,
+    distinct,
+    every_extreme,
+    every_kind,
+    every_smooth,
+    mask,
+    tied,
+    value_and_vjp,
+)
 
 AXES = (
     pytest.param((2, 4, 5, 3), None, (1, 2), id="spatial_2d"),
@@ -63,10 +72,10 @@ def check(checks):
 @pytest.mark.parametrize(("shape", "axes", "resolved"), AXES)
 def test_against_oracle(shape, axes, resolved):
     masked = {"where": mask(shape, keep=0.3), "empty_value": -7, "keepdims": True}
-    special = tied(shape, specials=(np.nan, np.inf, -np.inf))
+    special = tied(shape, specials=SPECIALS)
     checks = []
     for kind in KINDS:
-        x = special if kind in ("max", "min") else tied(shape)
+        x = special if kind in EXTREMES else tied(shape)
         checks += [(kind, x, axes, resolved, {}), (kind, x, axes, resolved, masked)]
     check(checks)
 
@@ -139,14 +148,14 @@ def test_jit_and_vmap(kind):
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+@every_smooth
 def test_forward_mode(kind):
     x = distinct((2, 4, 3)) + 0.5
     jax.test_util.check_grads(jax.jit(op_of(kind)), (x,), order=2, rtol=2e-2)
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_reverse_mode(kind):
     x = distinct((2, 4, 3))
     jax.test_util.check_grads(jax.jit(op_of(kind)), (x,), 2, ["rev"], eps=0.1)
@@ -161,7 +170,7 @@ def test_average_of_a_large_half_precision_input():
 
 
 @pytest.mark.share(4)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_masked_gradient_of_a_window_whose_positions_need_32_bits(kind):
     x = tied((1, 260, 260, 2), seed=3)
     where = x < 1 if kind == "max" else x > -1

@@ -5,8 +5,6 @@ samples are in the order of the axes. `jaxpool.compat.torch` is called as PyTorc
 """
 
 import itertools
-import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -15,10 +13,9 @@ import jaxpool
 from jaxpool.compat import torch as compat
 from tests import oracle
 from tests.cases import cotangent, quick_jit, value_and_vjp
+from tests.parity import recorded
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
-RECORDS = json.loads((GOLDEN / "torch_bins.json").read_text())["records"]
-ARRAYS = dict(np.load(GOLDEN / "torch_bins.npz"))
+RECORDS, ARRAYS = recorded("torch_bins")
 NAMES = {"kernel_size": "window", "output_size": "output_shape"}
 GROUPS = [
     pytest.param(list(group), id=f"{op}{ndim}d")

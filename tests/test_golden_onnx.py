@@ -3,20 +3,16 @@
 Those of ONNX Runtime, and of the vectors that ONNX comes with.
 """
 
-import functools
 import itertools
-import json
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from jaxpool.compat import onnx
+from tests.cases import quick_jit
+from tests.parity import recorded
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
-RECORDS = json.loads((GOLDEN / "onnx_pool.json").read_text())["records"]
-ARRAYS = dict(np.load(GOLDEN / "onnx_pool.npz"))
+RECORDS, ARRAYS = recorded("onnx_pool")
 GROUPS = {
     op: list(group)
     for op, group in itertools.groupby(
@@ -32,7 +28,7 @@ def test_every_operator_is_recorded():
 
 @pytest.mark.parametrize("op", GROUPS)
 def test_values_and_indices(op):
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(arrays):
         return [
             getattr(onnx, op)(*inputs, **arguments(record))

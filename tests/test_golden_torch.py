@@ -5,25 +5,19 @@ One documented difference: with two NaN in a window PyTorch's gradient goes to t
 last, ours to the first. `jaxpool.compat.torch` is called as PyTorch was.
 """
 
-import functools
 import itertools
-import json
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 import jaxpool
 from jaxpool.compat import torch as compat
 from tests import oracle
-from tests.cases import cotangent, value_and_vjp
+from tests.cases import cotangent, quick_jit, value_and_vjp
+from tests.parity import recorded
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
-RECORDS = json.loads((GOLDEN / "torch_pool.json").read_text())["records"]
-ARRAYS = dict(np.load(GOLDEN / "torch_pool.npz"))
-DIALECT = json.loads((GOLDEN / "torch_dialect.json").read_text())["records"]
-DIALECT_ARRAYS = dict(np.load(GOLDEN / "torch_dialect.npz"))
+RECORDS, ARRAYS = recorded("torch_pool")
+DIALECT, DIALECT_ARRAYS = recorded("torch_dialect")
 NAMES = {
     "kernel_size": "window",
     "stride": "strides",
@@ -113,7 +107,7 @@ def test_dialect(records):
 def test_indices(ndim):
     records = [r for r in DIALECT if r["op"] == "max_pool" and r["ndim"] == ndim]
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(x):
         pool = getattr(compat, f"max_pool{ndim}d")
         return [pool(x, **record["kwargs"]) for record in records]

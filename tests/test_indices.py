@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.aggregations import places as _places
+from jaxpool.aggregations import places
 from jaxpool.engines.slices import cut, pad
 from tests import oracle
-from tests.cases import NAMED_CASES, distinct, mask, quick_jit, tied
-
-extreme = pytest.mark.parametrize("kind", ["max", "min"])
-
-
-def with_indices(kind, **kwargs):
-    return functools.partial(getattr(jaxpool, f"{kind}_pool_with_indices"), **kwargs)
+from tests.cases import (
+    NAMED_CASES,
+    SPECIALS,
+    distinct,
+    every_extreme,
+    mask,
+    pooling,
+    quick_jit,
+    tied,
+    value_and_grad,
+    with_indices,
+)
 
 
 def winners(x, kind, where=None, axes=None, **geometry):
@@ -55,7 +60,7 @@ def test_named_geometries_with_ties_and_nan(case):
 
 
 @pytest.mark.share(4)
-@extreme
+@every_extreme
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("masked", [False, True])
 def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
@@ -79,7 +84,7 @@ def test_cells_are_combined_in_any_order(monkeypatch, kind, seed, masked):
             cells.append(combine(one, other))
         return cells[0]
 
-    monkeypatch.setattr(_places, "reduce_windows", shuffled)
+    monkeypatch.setattr(places, "reduce_windows", shuffled)
     worst = -np.inf if kind == "max" else np.inf
     x = tied((1, 140 + seed, 2), seed, specials=(np.nan, worst, worst, worst))
     where = mask(x.shape, seed) if masked else None
@@ -98,7 +103,7 @@ def test_windows_that_reach_too_far_for_places():
 
 
 @pytest.mark.share(4)
-@extreme
+@every_extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_where_nothing_beats_the_padding(kind, implementation, dilation):
@@ -110,7 +115,7 @@ def test_where_nothing_beats_the_padding(kind, implementation, dilation):
 
 
 @pytest.mark.share(4)
-@extreme
+@every_extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "uint8"])
 def test_lowerings_and_dtypes_with_a_mask(kind, implementation, dtype):
@@ -125,7 +130,7 @@ def test_lowerings_and_dtypes_with_a_mask(kind, implementation, dtype):
 
 
 @pytest.mark.share(4)
-@extreme
+@every_extreme
 def test_global_indices(kind):
     x, where = tied((3, 5, 4, 2), specials=(np.nan,)), mask((3, 5, 4, 2), keep=0.1)
     where[1] = False
@@ -142,21 +147,19 @@ def test_global_indices(kind):
 
 
 @pytest.mark.share(4)
-@extreme
+@every_extreme
 def test_the_gradient_goes_to_the_index(kind):
-    x = tied((2, 9, 8, 3), specials=(np.nan, np.inf, -np.inf))
+    x = tied((2, 9, 8, 3), specials=SPECIALS)
     pooled = with_indices(kind, window=(3, 3), strides=2, padding="SAME")
     indices = np.asarray(pooled(x)[1]).reshape(2, -1, 3)
     g = distinct((2, 5, 4, 3))
     want = np.zeros((2, 72, 3), np.float32)
     for b, o, c in np.ndindex(*indices.shape):
         want[b, indices[b, o, c], c] += g.reshape(2, -1, 3)[b, o, c]
-    (_, indices), pull = jax.vjp(pooled, x)
-    (dx,) = pull((g, np.zeros(indices.shape, jax.dtypes.float0)))
+    (_, indices), dx = value_and_grad(pooled, x, g)
     np.testing.assert_array_equal(dx, want.reshape(x.shape))
-    plain = getattr(jaxpool, f"{kind}_pool")
-    _, pull = jax.vjp(lambda x: plain(x, (3, 3), 2, "SAME"), x)
-    np.testing.assert_array_equal(dx, pull(g)[0])
+    plain = pooling(kind, window=(3, 3), strides=2, padding="SAME")
+    np.testing.assert_array_equal(dx, value_and_grad(plain, x, g)[1])
     (tangent, _) = jax.jvp(pooled, (x,), (g_like(x),))[1]
     np.testing.assert_array_equal(
         tangent.reshape(2, -1, 3),

@@ -15,15 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxpool
-from jaxpool.aggregations import sums as _reduce_sum
-from jaxpool.engines import gathers as _gathers
-from jaxpool.engines import numbers as _numbers
-from jaxpool.geometry import bins as _bins
-from jaxpool.geometry.bins import adaptive_bins
+from jaxpool.aggregations import sums
+from jaxpool.engines import gathers, numbers
+from jaxpool.geometry import bins
 from jaxpool.geometry.window import AxisWindow, resolve
 from tests import oracle
-from tests.cases import NAMED_CASES, check_against_oracle, cotangent, distinct
-from tests.test_window import places
+from tests.axis_windows import places
+from tests.cases import (
+    NAMED_CASES,
+    check_against_oracle,
+    cotangent,
+    distinct,
+    every_extreme,
+)
 
 U = np.float32([0.3])
 WINDOW = {"window": 3, "strides": 1, "padding": "SAME", "axes": 0}
@@ -102,14 +106,14 @@ def test_quotients_of_products_that_int32_does_not_hold(count, factor, plus, by)
     factor = min(factor, by * 2**20)  # so that quotients fit
     plus = min(plus, by)
     want = np.asarray([divmod(o * factor + plus, by) for o in range(count)])
-    got = _numbers.divided(count, factor, plus, by)
+    got = numbers.divided(count, factor, plus, by)
     np.testing.assert_array_equal(np.stack(got, -1), want)
 
 
 @pytest.mark.share(3)
 @pytest.mark.parametrize(("size", "out"), [(2_000_003, 3001), (3001, 2_000_003)])
 def test_places_of_many_bins(size, out):
-    got = jax.jit(lambda: _gathers._equal(size, out))()
+    got = jax.jit(lambda: gathers._equal(size, out))()
     o = np.arange(out)
     np.testing.assert_array_equal(got[0], o * size // out)
     np.testing.assert_array_equal(got[1], -(-(o + 1) * size // out))
@@ -117,11 +121,11 @@ def test_places_of_many_bins(size, out):
 
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_the_least_and_the_most_cells_of_a_bin(size, out):
-    (dim,) = adaptive_bins((size,), out, 0).dims
-    bins = oracle.adaptive_bins(size, out)
-    lengths = [len(cells) for cells in bins]
+    (dim,) = bins.adaptive_bins((size,), out, 0).dims
+    each = oracle.adaptive_bins(size, out)
+    lengths = [len(cells) for cells in each]
     assert dim.cells == (min(lengths), max(lengths))
-    covers = [sum(h in cells for cells in bins) for h in range(size)]
+    covers = [sum(h in cells for cells in each) for h in range(size)]
     assert dim.covers == (min(covers), max(covers))
 
 
@@ -129,12 +133,12 @@ def test_the_least_and_the_most_cells_of_a_bin(size, out):
 def every_axis_is_long(monkeypatch):
     """Take what long axes take."""
     for module, name in (
-        (_numbers, "LONG"),
-        (_reduce_sum, "LONG"),
-        (_gathers, "FEW"),
+        (numbers, "LONG"),
+        (sums, "LONG"),
+        (gathers, "FEW"),
     ):
         monkeypatch.setattr(module, name, 2)
-    monkeypatch.setattr(_numbers, "_DIGIT", 3)
+    monkeypatch.setattr(numbers, "_DIGIT", 3)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -349,7 +353,7 @@ def test_gradients_over_more_cells_than_int32_counts(name):
 
 @pytest.mark.share(3)
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_what_such_planes_take_is_right(kind, masked, monkeypatch):
     """D8: axis by axis, the first winner, NaN included."""
     monkeypatch.setattr(
@@ -371,7 +375,7 @@ def one_axis(window):
 
 def test_what_bins_of_such_planes_take_is_right(monkeypatch):
     """D8."""
-    monkeypatch.setattr(_bins, "MOST", 20)
+    monkeypatch.setattr(bins, "MOST", 20)
     jax.clear_caches()
     x = np.random.default_rng(0).integers(0, 3, (1, 7, 5, 2)).astype(np.float32)
     x[0, 2, 3] = x[0, 4, 1] = np.nan

@@ -10,21 +10,19 @@ from hypothesis import strategies as st
 import jaxpool
 from tests import oracle
 from tests.cases import (
-    IMPLEMENTATIONS,
     NAMED_CASES,
     NAMED_RUNS,
+    SPECIALS,
     Case,
     cases,
     check_against_oracle,
     distinct,
+    every_extreme,
+    every_implementation,
     mask,
     tied,
     value_and_vjp,
 )
-
-SPECIALS = (np.nan, -np.inf, np.inf)
-both = pytest.mark.parametrize("kind", ["max", "min"])
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
 def check(case, implementation, seed=0):
@@ -58,7 +56,7 @@ def test_min_is_minus_max_of_minus():
 
 
 @pytest.mark.share(3)
-@both
+@every_extreme
 @pytest.mark.parametrize("padding", ["VALID", "SAME", 1, ((0, 2), (2, 1))])
 def test_gradient_sums_to_cotangent(kind, padding):
     op = getattr(jaxpool, f"{kind}_pool")
@@ -80,7 +78,7 @@ def test_where_broadcasts():
 
 
 @pytest.mark.share(3)
-@both
+@every_extreme
 @pytest.mark.parametrize("empty_value", [0, 3.5, -np.inf, np.nan])
 def test_window_without_valid_cell(kind, empty_value):
     op = getattr(jaxpool, f"{kind}_pool")
@@ -101,7 +99,7 @@ def test_axes_in_any_order_pair_with_window():
 
 
 @pytest.mark.share(3)
-@both
+@every_extreme
 def test_window_one_is_identity(kind):
     x = tied((2, 4, 3, 2), specials=SPECIALS)
     np.testing.assert_array_equal(getattr(jaxpool, f"{kind}_pool")(x, (1, 1)), x)

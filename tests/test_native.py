@@ -13,7 +13,18 @@ import pytest
 
 import jaxpool
 from tests import oracle
-from tests.cases import NAMED_CASES, Case, cotangent, mask, quick_jit, tied
+from tests.cases import (
+    NAMED_CASES,
+    SPECIALS,
+    Case,
+    cotangent,
+    every_extreme,
+    mask,
+    quick_jit,
+    tied,
+    value_and_grad,
+    with_indices,
+)
 
 LANES = 128  # of a TPU
 
@@ -60,26 +71,22 @@ def filled(x, case, which):
 
 @pytest.mark.share(12)
 @pytest.mark.parametrize("which", [-1, 0])
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("case", [*NAMED_CASES, *BLOCKS])
 def test_values_winners_and_gradients(case, kind, which):
-    x = tied(case.shape, specials=(np.nan, np.inf, -np.inf, -0.0))
+    x = tied(case.shape, specials=(*SPECIALS, -0.0))
     tile, first = filled(x, case, which)
     kwargs = case.kwargs()
     want, _ = oracle.pool_and_grad(x, None, kind, **kwargs)
     g = cotangent(want.shape)
     _, dx = oracle.pool_and_grad(x, g, kind, **kwargs)
-    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
-    pooled = functools.partial(pooled, **kwargs)
+    pooled = with_indices(kind, implementation="reduce_window", **kwargs)
+    others = with_indices(kind, implementation="slices", **kwargs)
 
     @quick_jit
     def run(x, g):
-        (y, indices), pull = jax.vjp(
-            functools.partial(pooled, implementation="reduce_window"), x
-        )
-        others = pooled(x, implementation="slices")
-        none = np.zeros(indices.shape, jax.dtypes.float0)
-        return y, indices, others[1], pull((g.astype(y.dtype), none))[0]
+        (y, indices), dx = value_and_grad(pooled, x, g)
+        return y, indices, others(x)[1], dx
 
     for dtype in ("float32", "bfloat16", "float16"):
         got = [first(part) for part in run(tile(x).astype(dtype), tile(g))]
@@ -90,14 +97,14 @@ def test_values_winners_and_gradients(case, kind, which):
 
 @pytest.mark.share(12)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_every_16_bit_float_keeps_its_bits(dtype, kind):
     """Alone in its window, and but for NaN where it wins."""
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(-1, 1, 128)
     worst = -np.inf if kind == "max" else np.inf
     x = np.concatenate([every, *[np.full_like(every, worst)] * 3], 1)
-    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
-    y, indices = pooled(x, 4, axes=1, implementation="reduce_window")
+    pooled = with_indices(kind, window=4, axes=1, implementation="reduce_window")
+    y, indices = pooled(x)
     np.testing.assert_array_equal(indices, 0)
     with np.errstate(invalid="ignore"):
         y, is_nan = np.asarray(y), np.isnan(every)
@@ -107,50 +114,45 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
 
 
 @pytest.mark.share(12)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)])
 def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
     cells = *zeros, *[-np.inf if kind == "max" else np.inf] * 2
     x = np.tile(np.asarray(cells, jnp.bfloat16)[:, None], (1, LANES))
-    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
-    y, indices = pooled(x, 4, axes=0, implementation="reduce_window")
+    pooled = with_indices(kind, window=4, axes=0, implementation="reduce_window")
+    y, indices = pooled(x)
     np.testing.assert_array_equal(indices, 0)
     np.testing.assert_array_equal(np.signbit(y), np.signbit(zeros[0]))
 
 
 @pytest.mark.share(12)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_windows_of_padding_only(dtype, kind):
     """The cells of a dilated window lie around the only one of the input."""
     x = tied((1, 1, 16, LANES)).astype(dtype)
     geometry = {"window": (2, 2), "strides": (1, 8), "padding": 1, "dilation": 2}
-    pooled = functools.partial(
-        getattr(jaxpool, f"{kind}_pool_with_indices"),
-        implementation="reduce_window",
-        empty_value=7,
-        **geometry,
+    pooled = with_indices(
+        kind, implementation="reduce_window", empty_value=7, **geometry
     )
-    y, pull, indices = jax.vjp(pooled, x, has_aux=True)
+    (y, indices), dx = value_and_grad(pooled, x)
     np.testing.assert_array_equal(y, 7)
     np.testing.assert_array_equal(indices, -1)
-    np.testing.assert_array_equal(pull(jnp.ones_like(y))[0], 0)
+    np.testing.assert_array_equal(dx, 0)
 
 
 @pytest.mark.share(12)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_masked_cells_never_win(dtype, kind):
     """With a mask no 16-bit float is packed."""
     x, where = tied((1, 8, 8, LANES)).astype(dtype), mask((1, 8, 8, 1), keep=0.3)
     geometry = {"window": (3, 3), "strides": 2, "padding": 1, "where": where}
-    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
 
     def run(implementation):
-        pool = functools.partial(pooled, implementation=implementation, **geometry)
-        (y, indices), pull = jax.vjp(pool, x)
-        none = np.zeros(indices.shape, jax.dtypes.float0)
-        return y, indices, pull((jnp.ones_like(y), none))[0]
+        pool = with_indices(kind, implementation=implementation, **geometry)
+        (y, indices), dx = value_and_grad(pool, x)
+        return y, indices, dx
 
     for got, want in zip(run("reduce_window"), run("slices"), strict=True):
         np.testing.assert_array_equal(got, want)

@@ -9,24 +9,19 @@ import pytest
 
 import jaxpool
 from tests import oracle
-from tests.cases import distinct, mask
+from tests.cases import distinct, every_smooth, mask, pooling
 
 GEOMETRY = {"window": (3, 4), "strides": (2, 1)}
 PADS = ((2, 1), (2, 3))
-each_kind = pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
 each_mode = pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
 
 
-def pooling(kind, **kwargs):
-    return functools.partial(getattr(jaxpool, f"{kind}_pool"), **GEOMETRY, **kwargs)
-
-
-@each_kind
+@every_smooth
 @each_mode
 def test_values_and_gradients(kind, mode):
     x = distinct((2, 5, 6, 3)) / 8
     padded = functools.partial(np.pad, pad_width=((0, 0), *PADS, (0, 0)), mode=mode)
-    pool = pooling(kind, padding=PADS, padding_mode=mode)
+    pool = pooling(kind, **GEOMETRY, padding=PADS, padding_mode=mode)
     y, pull = jax.vjp(jax.jit(pool), x)
     np.testing.assert_allclose(y, oracle.pool(padded(x), kind, **GEOMETRY), 1e-5)
     g = distinct(y.shape) % 5
@@ -36,12 +31,14 @@ def test_values_and_gradients(kind, mode):
     np.testing.assert_allclose(pull(g)[0], want.reshape(x.shape), 1e-4, 1e-4)
 
 
-@each_kind
+@every_smooth
 @each_mode
 def test_a_mask_is_repeated_with_its_cells(kind, mode):
     x, where = distinct((2, 5, 6, 3)) / 8, mask((1, 5, 1, 1))
     pads = (PADS, ((0, 0), *PADS, (0, 0)))
-    pool = pooling(kind, padding=pads[0], padding_mode=mode, where=where, empty_value=9)
+    pool = pooling(
+        kind, **GEOMETRY, padding=pads[0], padding_mode=mode, where=where, empty_value=9
+    )
     whole = np.pad(np.broadcast_to(where, x.shape), pads[1], mode)
     padded = np.pad(x, pads[1], mode)
     want = oracle.pool(padded, kind, **GEOMETRY, where=whole, empty_value=9)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxpool.compat import onnx as ours
-from tests.cases import distinct
+from tests.cases import distinct, quick_jit
 
 onnx = pytest.importorskip("onnx")
 from onnx import helper  # noqa: E402
@@ -110,7 +110,7 @@ def of_ours(op, rank):
     """(attributes, outputs) of all cases, which is the same for each engine."""
     some, asked = list(cases(op, rank)), {"outputs": 2} if op == "MaxPool" else {}
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(x):
         return [getattr(ours, op)(x, **attributes, **asked) for attributes in some]
 

@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.engines import kernel as _kernel
+from jaxpool.engines import kernel
 from tests import oracle
 from tests.cases import (
+    CLOSE,
     NAMED_CASES,
+    SPECIALS,
     Case,
     check_against_oracle,
     cotangent,
+    every_kind,
     mask,
     quick_jit,
     tied,
+    value_and_grad,
+    with_indices,
 )
 
 NAMES = ("tiling_2d", "overlap_2d", "stride_one_same", "ceil_pad_overhang")
@@ -36,24 +41,24 @@ every_platform = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @contextlib.contextmanager
 def traced_for(platform):
     """Take the default forms of a platform; jax forgets its programs at both ends."""
-    run = _kernel._Flat.run
+    run = kernel._Flat.run
 
     def run_for(self, _, *leaves):
         return run(self, platform, *leaves)
 
     jax.clear_caches()
     try:
-        with unittest.mock.patch.object(_kernel._Flat, "run", run_for):
+        with unittest.mock.patch.object(kernel._Flat, "run", run_for):
             yield
     finally:
         jax.clear_caches()
 
 
 @every_platform
-@pytest.mark.parametrize("kind", ["max", "min", "sum", "avg", "lp"])
+@every_kind
 def test_values_and_gradients(kind, platform):
     cases = [*CASES.values(), FILLS_LANES]
-    close = {"rtol": 2e-5, "atol": 1e-5} if kind in ("avg", "lp") else {}
+    close = CLOSE if kind in ("avg", "lp") else {}
     with traced_for(platform):
         check_against_oracle(
             [(kind, tied(case.shape), case.kwargs()) for case in cases],
@@ -70,23 +75,21 @@ def test_masks(kind, platform):
         where = {"where": mask(case.shape), "empty_value": -7}
         checks.append((kind, tied(case.shape), case.kwargs() | where))
     with traced_for(platform):
-        check_against_oracle(checks, rtol=2e-5, atol=1e-5)
+        check_against_oracle(checks, **CLOSE)
 
 
 @pytest.mark.parametrize(("kind", "platform"), [("max", "cuda"), ("min", "tpu")])
 def test_winners(kind, platform):
     """With NaN and infinities, of 16-bit floats too."""
-    pooled = getattr(jaxpool, f"{kind}_pool_with_indices")
     cases = [*CASES.values(), FILLS_LANES]
-    inputs = [tied(c.shape, specials=(np.nan, np.inf, -np.inf)) for c in cases]
+    inputs = [tied(c.shape, specials=SPECIALS) for c in cases]
 
     @quick_jit
     def run(arrays):
         found = []
         for case, (x, g) in zip(cases, arrays, strict=True):
-            pool = functools.partial(pooled, **case.kwargs())
-            y, pull, indices = jax.vjp(pool, x, has_aux=True)
-            found.append((y, indices, pull(g.astype(y.dtype))[0]))
+            (y, indices), dx = value_and_grad(with_indices(kind, **case.kwargs()), x, g)
+            found.append((y, indices, dx))
         return found
 
     for dtype in ("float32", "bfloat16"):

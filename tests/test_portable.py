@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import jaxpool
-from tests import cases
+from tests.cases import EXTREMES, KINDS, SPECIALS, every_extreme, mask, pooling, tied
 
 X = jnp.asarray(np.random.default_rng(0).permutation(126).reshape(1, 9, 7, 2) / 8 - 7)
-POOLS = ("max_pool", "min_pool", "sum_pool", "avg_pool", "lp_pool")
-INDEXED = ("max_pool_with_indices", "min_pool_with_indices")
+POOLS = tuple(f"{kind}_pool" for kind in KINDS)
+INDEXED = tuple(f"{kind}_pool_with_indices" for kind in EXTREMES)
 GEOMETRIES = {
     "tiles": {"window": (2, 2)},
     "overlapping": {"window": (3, 3), "strides": 2, "padding": "SAME"},
@@ -49,13 +49,13 @@ def names(jaxpr):
     return found
 
 
-def derivatives(pool, mask):
+def derivatives(pool, where):
     """Values, and derivatives of both modes and to the second order."""
-    values = lambda x: jax.tree.leaves(pool(x, where=mask))[0]  # noqa: E731
+    values = lambda x: jax.tree.leaves(pool(x, where=where))[0]  # noqa: E731
     loss = lambda x: (values(x) ** 2).sum()  # noqa: E731
     return {
         "value": values,
-        "indices": lambda x: jax.tree.leaves(pool(x, where=mask))[-1],
+        "indices": lambda x: jax.tree.leaves(pool(x, where=where))[-1],
         "gradient": jax.grad(loss),
         "forward over reverse": lambda x: jax.jvp(jax.grad(loss), (x,), (x,))[1],
         "reverse over reverse": jax.grad(lambda x: (jax.grad(loss)(x) ** 2).sum()),
@@ -70,12 +70,12 @@ def test_D9_programs_by_name_are_of_primitives_of_jax(name, geometry, masked):
     """And compute what programs of the default do."""
     pool = functools.partial(getattr(jaxpool, name), **GEOMETRIES[geometry])
     named = functools.partial(pool, implementation="reduce_window")
-    mask = X > -5 if masked else None
-    for kind, function in derivatives(named, mask).items():
+    where = X > -5 if masked else None
+    for kind, function in derivatives(named, where).items():
         program = jax.make_jaxpr(function)(X)
         assert names(program.jaxpr) <= set(STANDARD.split()), kind
         got = jax.jit(function)(X)
-        want = jax.jit(derivatives(pool, mask)[kind])(X)
+        want = jax.jit(derivatives(pool, where)[kind])(X)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=kind)
 
 
@@ -100,16 +100,16 @@ def test_D9_pool_by_name():
 
 
 @pytest.mark.share(12)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_programs_by_name_keep_NaN(geometry, kind):
     """XLA hands windows that tile to a library that drops them, on a CPU."""
-    x = cases.tied((2, 9, 7, 3), specials=(np.nan, np.inf, -np.inf))
-    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), **GEOMETRIES[geometry])
-    for mask in (None, cases.mask(x.shape)):
+    x = tied((2, 9, 7, 3), specials=SPECIALS)
+    pool = pooling(kind, **GEOMETRIES[geometry])
+    for where in (None, mask(x.shape)):
         named = jax.jit(functools.partial(pool, implementation="reduce_window"))
-        got = named(x, where=mask)
-        np.testing.assert_array_equal(got, pool(x, where=mask))
+        got = named(x, where=where)
+        np.testing.assert_array_equal(got, pool(x, where=where))
         assert np.isnan(got).any()
 
 

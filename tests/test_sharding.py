@@ -16,17 +16,25 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from jaxpool.compat import torch
-from tests.cases import cotangent, distinct, mask
+from tests.cases import (
+    KINDS,
+    cotangent,
+    distinct,
+    every_extreme,
+    every_kind,
+    mask,
+    pooling,
+    quick_jit,
+    value_and_grad,
+)
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 ROWS = {"h": 8}
 TILES = {"h": 2, "w": 4}
-KINDS = ("max", "min", "sum", "avg", "lp")
 COLLECTIVES = (
     r" (all-[a-z-]+?|collective-[a-z-]+?|reduce-scatter|ragged-all-to-all)(?:-start)?\("
 )
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
 every_split = pytest.mark.parametrize("split", [ROWS, TILES], ids=["rows", "tiles"])
 
 
@@ -39,16 +47,14 @@ def over(mesh, *spec):
 
 
 @functools.cache
-def value_and_vjp(pool):
+def both_ways(pool):
     """The value, as without a gradient, and the value and gradient with one."""
 
     def run(x, g, *masks):
         wanted = functools.partial(pool, **dict(zip(["where"], masks, strict=False)))
-        y, vjp = jax.vjp(wanted, x)
-        return wanted(x), y, vjp(g)[0]
+        return wanted(x), *value_and_grad(wanted, x, g)
 
-    # What is exchanged does not hang on how well the kernels are compiled.
-    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
+    return quick_jit(run)  # what is exchanged does not depend on how well it is done
 
 
 def collectives(run, *arrays):
@@ -58,7 +64,7 @@ def collectives(run, *arrays):
 
 def check(pool, arrays, shardings):
     """Compare the pool of sharded arrays with that of whole ones; say what it sent."""
-    run = value_and_vjp(pool)
+    run = both_ways(pool)
     sharded = [jax.device_put(a, s) for a, s in zip(arrays, shardings, strict=True)]
     compiled = run.lower(*sharded).compile()
     for got, want in zip(compiled(*sharded), run(*arrays), strict=True):
@@ -75,9 +81,7 @@ def image_and_cotangent(pool, shape=(1, 64, 32, 1)):
 # --- batch and channels ---
 
 WINDOWED = {
-    f"{kind}_pool": functools.partial(
-        getattr(jaxpool, f"{kind}_pool"), window=(3, 3), strides=2, padding="SAME"
-    )
+    f"{kind}_pool": pooling(kind, window=(3, 3), strides=2, padding="SAME")
     for kind in KINDS
 }
 GLOBAL = {
@@ -131,8 +135,8 @@ def test_shard_map_over_the_batch_is_as_it_is():
         pool, mesh=by_batch.mesh, in_specs=by_batch.spec, out_specs=by_batch.spec
     )
     x, g = image_and_cotangent(pool, (8, 5, 4, 2))
-    run = value_and_vjp(local)
-    for got, want in zip(run(x, g), value_and_vjp(pool)(x, g), strict=True):
+    run = both_ways(local)
+    for got, want in zip(run(x, g), both_ways(pool)(x, g), strict=True):
         np.testing.assert_allclose(got, want)
     assert collectives(run, *jax.device_put((x, g), by_batch)) == []
 
@@ -305,7 +309,7 @@ def test_parts_of_whole_axes_that_devices_cannot_combine(name):
 def check_explicit(pool, spec, split, shape=(2, 64, 32, 2), where=()):
     """Value and gradient, which is sharded as the input; the value's spec."""
     x, g = image_and_cotangent(pool, shape)
-    run = value_and_vjp(pool)
+    run = both_ways(pool)
     wanted = run(x, g, *where)
     mesh = mesh_of(split, EXPLICIT)
     with jax.set_mesh(mesh):
@@ -368,7 +372,7 @@ def test_explicit_space_of_other_pools(name):
 
 
 @pytest.mark.share(8)
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_explicit_space_with_indices(kind):
     pool = getattr(jaxpool, f"{kind}_pool_with_indices")
     pool = jax.jit(functools.partial(pool, **GEOMETRIES["3/1"]))
@@ -429,7 +433,7 @@ def test_explicit_space_without_jit(kind):
     with jax.set_mesh(mesh):
         y, vjp = jax.vjp(pool, jax.device_put(x, over(mesh, None, "h")))
         (dx,) = vjp(jax.device_put(g, y.sharding))
-    for got, want in zip((y, dx), value_and_vjp(pool)(x, g)[1:], strict=True):
+    for got, want in zip((y, dx), both_ways(pool)(x, g)[1:], strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5)
     assert spec_of(y) == spec_of(dx) == P(None, "h", None, None)
 
@@ -480,8 +484,8 @@ def check_halo(whole, local, split, forward, both, shape=(1, 64, 32, 1)):
     """Compare the two, and count permutes: of the value, and of the gradient alone."""
     x, g = image_and_cotangent(whole, shape)
     sharded = jax.device_put((x, g), over(mesh_of(split), None, *split))
-    run = value_and_vjp(local)
-    for got, want in zip(run(*sharded), value_and_vjp(whole)(x, g), strict=True):
+    run = both_ways(local)
+    for got, want in zip(run(*sharded), both_ways(whole)(x, g), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     sent = collectives(jax.jit(local), sharded[0])
     assert sent == ["collective-permute"] * forward
@@ -543,8 +547,8 @@ def test_halo_exchange_of_a_mask(kind, include):
     whole = functools.partial(pool, padding="SAME")
     x, g = image_and_cotangent(whole, (1, 8, 8, 2))
     where = mask(x.shape)
-    sharded = value_and_vjp(lambda x, where: mapped(x, where))(x, g, where)
-    for got, want in zip(sharded, value_and_vjp(whole)(x, g, where), strict=True):
+    sharded = both_ways(lambda x, where: mapped(x, where))(x, g, where)
+    for got, want in zip(sharded, both_ways(whole)(x, g, where), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
@@ -626,7 +630,7 @@ def test_halo_exchange_refuses_names_that_are_none():
 
 
 @pytest.mark.share(8)
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_gradients_mapped_over_an_explicit_batch(kind):
     mesh = mesh_of({"d": 4}, EXPLICIT)
     x = distinct((4, 8)) / 8 + np.float32(1 / 16)

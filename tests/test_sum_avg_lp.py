@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 
 import jaxpool
 from tests.cases import (
-    IMPLEMENTATIONS,
+    CLOSE,
     NAMED_RUNS,
     Case,
     cases,
     check_against_oracle,
     distinct,
+    every_implementation,
+    every_smooth,
     mask,
     tied,
     value_and_vjp,
 )
-
-CLOSE = {"rtol": 2e-5, "atol": 1e-5}
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
 def check(case, implementation, seed=0):
@@ -110,7 +109,7 @@ def test_options(kind, options, implementation):
 
 
 @pytest.mark.share(3)
-@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+@every_smooth
 def test_masked_cells_never_leak(kind):
     """NaN and inf behind the mask reach neither the value nor the gradient."""
     x = distinct((2, 7, 6, 3))
@@ -186,7 +185,7 @@ def test_lp_neither_overflows_nor_underflows(scale):
 
 
 @pytest.mark.share(3)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@every_implementation
 @pytest.mark.parametrize(
     ("x", "p", "y", "dx"),
     [
@@ -283,7 +282,7 @@ def test_an_average_of_more_integers_than_a_digit_counts():
 
 @pytest.mark.share(3)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
+@every_smooth
 def test_gradients_of_half_floats_in_a_portable_program(kind, dtype):
     """jax differentiates that program itself: through bits it sees no derivative.
 

@@ -15,26 +15,26 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.functions import entry as _entry
-from tests import oracle
-from tests.cases import distinct, mask, quick_jit
-from tests.test_matrix import OPERATORS
-from tests.test_matrix import SHAPE as MATRIX_SHAPE
-from tests.twin import twin
+from jaxpool.functions import entry
+from tests import cases, oracle, twin
+from tests.cases import (
+    CLOSE,
+    GEOMETRY,
+    KINDS,
+    distinct,
+    every_extreme,
+    every_kind,
+    every_smooth,
+    mask,
+    quick_jit,
+)
 
-KINDS = ("max", "min", "sum", "avg", "lp")
-GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
 SHAPE = (2, 7, 5, 3)
-CLOSE = {"rtol": 2e-5, "atol": 1e-5}
-every_kind = pytest.mark.parametrize("kind", KINDS)
-extreme = pytest.mark.parametrize("kind", ["max", "min"])
-smooth = pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
 
 
-def pooling(kind, **kwargs):
-    return functools.partial(
-        getattr(jaxpool, f"{kind}_pool"), **GEOMETRY | {"dilation": (1, 2)} | kwargs
-    )
+def pooling(kind, **options):
+    """A pool of dilated windows."""
+    return cases.pooling(kind, **GEOMETRY, dilation=(1, 2), **options)
 
 
 def cubes(kind):
@@ -50,21 +50,6 @@ def test_jit_equals_eager(kind):
     np.testing.assert_allclose(jax.jit(pool)(x), pool(x), **CLOSE)
     grad = jax.grad(cubes(kind))
     np.testing.assert_allclose(jax.jit(grad)(x), grad(x), **CLOSE)
-
-
-@pytest.mark.share(3)
-@every_kind
-def test_jit_traces_once(kind):
-    traces = []
-
-    @jax.jit
-    def pool(x):
-        traces.append(1)
-        return pooling(kind)(x)
-
-    for fill in range(3):
-        pool(jnp.full(SHAPE, fill, jnp.float32))
-    assert len(traces) == 1
 
 
 @pytest.mark.share(3)
@@ -101,21 +86,21 @@ def test_vmap_over_where(kind, in_axes):
 
 
 @pytest.mark.share(3)
-@extreme
+@every_extreme
 def test_check_grads_reverse(kind):
     x = distinct(SHAPE)  # a step of 0.1 never changes an owner
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, ["rev"], eps=0.1)
 
 
 @pytest.mark.share(3)
-@smooth
+@every_smooth
 def test_check_grads_both_modes(kind):
     x = distinct(SHAPE) / 20 + 0.01
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.share(3)
-@smooth
+@every_smooth
 def test_check_grads_masked(kind):
     x, where = distinct(SHAPE) / 20 + 0.01, mask(SHAPE)
     pool = jax.jit(pooling(kind, where=where))
@@ -123,7 +108,7 @@ def test_check_grads_masked(kind):
 
 
 @pytest.mark.share(3)
-@extreme
+@every_extreme
 def test_plain_forward_mode_is_refused(kind):
     x = distinct(SHAPE)
     with pytest.raises(TypeError, match="custom_vjp"):
@@ -147,13 +132,13 @@ def counted():
 
 
 @pytest.mark.share(3)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", twin.OPERATORS)
 def test_called_again_outside_jit_compiles_nothing(name):
     """A call is found again by its geometry, NaN for empty windows included."""
-    pooled, _ = OPERATORS[name]
+    pooled, _ = twin.OPERATORS[name]
     if "masked" in name:
         pooled = functools.partial(pooled, empty_value=np.float32("nan"))
-    x = jnp.asarray(distinct(MATRIX_SHAPE))
+    x = jnp.asarray(distinct(twin.SHAPE))
     g = pooled(x)
     jax.vjp(pooled, x)[1](g)
     with counted() as compiled:
@@ -226,7 +211,7 @@ def test_every_derivative_where_the_input_goes_on_behind_the_last_window(
     """Several steps on an axis leave the rest out, and it comes back with zeros."""
     window = (window,) * 2 if isinstance(window, int) else window
     kwargs = {"window": window, "strides": strides, "padding": padding}
-    reference = twin("max", cells, **kwargs)
+    reference = twin.twin("max", cells, **kwargs)
     kwargs["implementation"] = implementation
     x, v = jnp.asarray(distinct(cells)), jnp.asarray(distinct(cells)[:, ::-1])
 
@@ -352,7 +337,7 @@ def test_operations_are_not_kept(inner):
         assert sum(alive[1]) == 0
     elif inner is not softest:
         assert sum(alive[1]) <= 1
-    assert _entry._compiled.cache_info().maxsize is not None
+    assert entry._compiled.cache_info().maxsize is not None
 
 
 def test_operations_that_differ_are_told_apart():

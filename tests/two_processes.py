@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxpool
+from tests.cases import value_and_grad
 
 SHAPE = (2, 16, 6, 2)
 GEOMETRIES = (
@@ -20,11 +21,6 @@ GEOMETRIES = (
     {"window": (3, 3), "strides": (2, 2)},
     {"window": (5, 3), "strides": (2, 1), "dilation": (1, 2)},
 )
-
-
-def value_and_vjp(pool, x, g):
-    y, vjp = jax.vjp(pool, x)
-    return y, vjp(g)[0]
 
 
 def by_halo(pool, mesh, geometry):
@@ -46,11 +42,11 @@ def check(pool, whole, sharding):
     rng = np.random.default_rng(0)
     x = rng.permutation(np.prod(SHAPE)).reshape(SHAPE).astype(np.float32) / 8
     g = rng.integers(-4, 5, jax.eval_shape(whole, x).shape).astype(np.float32)
-    wanted = jax.device_get(jax.jit(value_and_vjp, static_argnums=0)(whole, x, g))
+    wanted = jax.device_get(jax.jit(value_and_grad, static_argnums=0)(whole, x, g))
     split = [
         jax.make_array_from_callback(a.shape, sharding, a.__getitem__) for a in (x, g)
     ]
-    got = jax.jit(functools.partial(value_and_vjp, pool))(*split)
+    got = jax.jit(functools.partial(value_and_grad, pool))(*split)
     for a, b in zip(got, wanted, strict=True):
         assert len(a.addressable_shards) < len(a.sharding.device_set)
         for shard in a.addressable_shards:
