@@ -186,9 +186,7 @@ HALOS = {  # on how many sides of a shard windows read, for each axis
 
 @functools.cache
 def windowed(kind, name, **options):
-    return functools.partial(
-        getattr(jaxpool, f"{kind}_pool"), **GEOMETRIES[name], **options
-    )
+    return pooling(kind, **GEOMETRIES[name], **options)
 
 
 @pytest.mark.share(8)
@@ -273,7 +271,7 @@ def test_masks_over_space_exchange_only_halos(kind):
 @pytest.mark.share(8)
 @every_kind
 def test_sizes_that_do_not_divide_are_right(kind):
-    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), window=(3, 3), strides=2)
+    pool = pooling(kind, window=(3, 3), strides=2)
     mesh = mesh_of(ROWS)
     shardings = [over(mesh, None, "h"), over(mesh)]
     check(pool, image_and_cotangent(pool), shardings)
@@ -396,8 +394,8 @@ def test_explicit_space_by_xlas_own_windows(kind, geometry):
     It refused, or ended the process, where two axes are split.
     """
     window, strides = geometry
-    pool = functools.partial(
-        getattr(jaxpool, f"{kind}_pool"),
+    pool = pooling(
+        kind,
         window=window,
         strides=strides,
         implementation="reduce_window",
@@ -531,7 +529,7 @@ def test_halo_exchange_of_a_mask(kind, include):
     exchange = functools.partial(
         jaxpool.halo_exchange, padding="SAME", axis_names=("h", "w"), **geometry
     )
-    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), **geometry, **options)
+    pool = pooling(kind, **geometry, **options)
 
     def local(x, where):
         x, inside = exchange(x)
@@ -634,7 +632,7 @@ def test_halo_exchange_refuses_names_that_are_none():
 def test_gradients_mapped_over_an_explicit_batch(kind):
     mesh = mesh_of({"d": 4}, EXPLICIT)
     x = distinct((4, 8)) / 8 + np.float32(1 / 16)
-    pool = functools.partial(getattr(jaxpool, f"{kind}_pool"), window=2, axes=0)
+    pool = pooling(kind, window=2, axes=0)
     each = jax.vmap(jax.grad(lambda row: (pool(row) ** 2).sum()))
     with jax.set_mesh(mesh):
         got = each(jax.device_put(x, over(mesh, "d", None)))

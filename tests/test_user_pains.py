@@ -24,6 +24,7 @@ from tests.cases import (
     every_kind,
     mask,
     tied,
+    value_and_grad,
     value_and_vjp,
 )
 
@@ -37,8 +38,8 @@ pooled = {kind: jax.jit(getattr(jaxpool, f"global_{kind}_pool")) for kind in KIN
 
 def gradient(op, x, **kwargs):
     """Gradient of the sum of `op(x, **kwargs)`."""
-    total = lambda x: op(x, **kwargs).astype(jnp.float32).sum()  # noqa: E731
-    return np.asarray(jax.jit(jax.grad(total))(x))
+    run = functools.partial(value_and_grad, functools.partial(op, **kwargs))
+    return np.asarray(jax.jit(run)(x)[1])
 
 
 def f32(x):
