@@ -11,7 +11,7 @@ import pytest
 
 from jaxpool.compat import keras as ours
 from tests.cases import distinct
-from tests.parity import ERRORS, compare, refused
+from tests.compat.parity import ERRORS, compare, refused
 
 os.environ["KERAS_BACKEND"] = "jax"
 keras = pytest.importorskip("keras")

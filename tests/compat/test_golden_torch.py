@@ -14,7 +14,7 @@ import jaxpool
 from jaxpool.compat import torch as compat
 from tests import oracle
 from tests.cases import cotangent, quick_jit, value_and_vjp
-from tests.parity import recorded
+from tests.compat.parity import recorded
 
 RECORDS, ARRAYS = recorded("torch_pool")
 DIALECT, DIALECT_ARRAYS = recorded("torch_dialect")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxpool.geometry.steps import BLOCK, backward_steps, forward_steps, links_of
 from jaxpool.geometry.window import resolve
-from tests.axis_windows import axes, places
+from tests.geometry.axis_windows import axes, places
 
 
 def runs_of(dim, cells, o):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from jaxpool.geometry.window import AxisWindow, resolve, whole
-from tests.axis_windows import axes, axis, places
+from tests.geometry.axis_windows import axes, axis, places
 
 
 @pytest.mark.parametrize(

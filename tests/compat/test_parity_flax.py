@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxpool.compat import flax as ours
 from tests.cases import distinct, tied
-from tests.parity import ERRORS, compare, refused
+from tests.compat.parity import ERRORS, compare, refused
 
 SHAPES = {1: (2, 11, 3), 2: (2, 8, 7, 2), 3: (1, 5, 6, 4, 2)}
 WINDOWS = {  # with strides

@@ -15,7 +15,7 @@ from jaxpool.compat import flax as pools
 from jaxpool.compat import onnx
 from tests.cases import distinct
 
-TEXT = (Path(__file__).parent.parent / "PORTING.md").read_text()
+TEXT = (Path(__file__).parents[2] / "PORTING.md").read_text()
 ROWS = [
     pytest.param(section, *row, id=f"{section}-{row[0]}")
     for section, table in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)

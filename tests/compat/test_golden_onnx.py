@@ -10,7 +10,7 @@ import pytest
 
 from jaxpool.compat import onnx
 from tests.cases import quick_jit
-from tests.parity import recorded
+from tests.compat.parity import recorded
 
 RECORDS, ARRAYS = recorded("onnx_pool")
 GROUPS = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.cases import cotangent, quick_jit, value_and_grad
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 ERRORS = (ValueError, TypeError, RuntimeError, ZeroDivisionError)
 
 

@@ -13,7 +13,7 @@ import jaxpool
 from jaxpool.compat import torch as compat
 from tests import oracle
 from tests.cases import cotangent, quick_jit, value_and_vjp
-from tests.parity import recorded
+from tests.compat.parity import recorded
 
 RECORDS, ARRAYS = recorded("torch_bins")
 NAMES = {"kernel_size": "window", "output_size": "output_shape"}

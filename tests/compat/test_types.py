@@ -12,7 +12,7 @@ import pytest
 
 from jaxpool.compat import torch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DIALECTS = ("flax", "keras", "onnx", "torch")
 CLIENT = """
 from typing import assert_type

@@ -20,7 +20,6 @@ from jaxpool.engines import gathers, numbers
 from jaxpool.geometry import bins
 from jaxpool.geometry.window import AxisWindow, resolve
 from tests import oracle
-from tests.axis_windows import places
 from tests.cases import (
     NAMED_CASES,
     check_against_oracle,
@@ -28,6 +27,7 @@ from tests.cases import (
     distinct,
     every_extreme,
 )
+from tests.geometry.axis_windows import places
 
 U = np.float32([0.3])
 WINDOW = {"window": 3, "strides": 1, "padding": "SAME", "axes": 0}

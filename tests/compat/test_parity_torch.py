@@ -10,7 +10,7 @@ import pytest
 
 from jaxpool.compat import torch as ours
 from tests.cases import cotangent, quick_jit, value_and_grad
-from tests.parity import grid, refused
+from tests.compat.parity import grid, refused
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -29,10 +29,10 @@ def test_two_processes_pool_their_rows_together(tmp_path):
     try:
         for i, log in enumerate(logs):
             with log.open("w") as output:
-                command = [sys.executable, "-m", "tests.two_processes"]
+                command = [sys.executable, "-m", "tests.engines.two_processes"]
                 started = subprocess.Popen(
                     [*command, str(i), "2", port],
-                    cwd=Path(__file__).parent.parent,
+                    cwd=Path(__file__).parents[2],
                     env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
                     stdout=output,
                     stderr=subprocess.STDOUT,
