@@ -140,10 +140,10 @@ def test_checkpoint_of_a_whole_model():
     x = distinct((2, 12, 12, 3)) / 100
     variables = model.init(jax.random.key(0), x)
     loss = lambda v: (model.apply(v, x) ** 2).sum()  # noqa: E731
-    want = jax.jit(jax.grad(loss))(variables)
+    want = quick_jit(jax.grad(loss))(variables)
     for policy in POLICIES.values():
         remat = jax.checkpoint(loss, policy=policy)
-        got = jax.jit(jax.grad(remat))(variables)
+        got = quick_jit(jax.grad(remat))(variables)
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=1e-5), got, want
         )

@@ -9,7 +9,7 @@ from flax import linen as nn
 import jaxpool
 import jaxpool.linen as pools
 from jaxpool.compat import flax as compat_flax
-from tests.cases import distinct
+from tests.cases import distinct, quick_jit
 
 CHANNELS = {"stem": (3, 8), "down": (8, 12), "up": (12, 8), "out": (8, 6)}
 
@@ -88,7 +88,7 @@ def test_a_network_of_pytorch_with_its_weights():
     params = as_flax(dict(network.named_parameters()))
     model = SegNet()
 
-    @jax.jit
+    @quick_jit
     def run(params, x):
         def loss(params):
             y = model.apply({"params": params}, x)
@@ -130,7 +130,7 @@ def test_a_flax_model_changes_one_import():
     def step(model):
         loss = lambda v: (model.apply(v, x) ** 2).sum()  # noqa: E731
         with jax.numpy_dtype_promotion("standard"):  # Flax's average divides by an int
-            return jax.jit(jax.value_and_grad(loss))(variables)
+            return quick_jit(jax.value_and_grad(loss))(variables)
 
     for got, want in zip(
         *(jax.tree.leaves(step(model)) for model in (after, before)), strict=True

@@ -252,17 +252,24 @@ def test_fractional(rank, batched):
     if not batched:
         x, samples = x[0], samples[:1]
     sizes = {2: [3, (5, 2), (1, 6)], 3: [3, (5, 2, 1)]}[rank]
-    for kwargs in (
-        *grid(kernel_size=[2, (3, 2, 1)[:rank]], output_size=sizes),
-        {"kernel_size": 2, "output_ratio": (0.5,) * rank},
-    ):
-        kwargs["return_indices"] = True
+    some = [
+        kwargs | {"return_indices": True}
+        for kwargs in (
+            *grid(kernel_size=[2, (3, 2, 1)[:rank]], output_size=sizes),
+            {"kernel_size": 2, "output_ratio": (0.5,) * rank},
+        )
+    ]
+
+    @quick_jit
+    def run(x):
+        pool = functools.partial(getattr(ours, name), _random_samples=samples)
+        return [of_ours(functools.partial(pool, **kwargs), x) for kwargs in some]
+
+    for kwargs, (got, dx) in zip(some, run(x), strict=True):
         theirs = functools.partial(
             getattr(F, name), _random_samples=torch.tensor(samples), **kwargs
         )
-        mine = functools.partial(getattr(ours, name), _random_samples=samples, **kwargs)
         want, gradient = both_of(theirs, x)
-        got, dx = of_ours(mine, x)
         np.testing.assert_array_equal(got[0], want[0], str(kwargs))
         np.testing.assert_array_equal(got[1], want[1], str(kwargs))
         np.testing.assert_allclose(dx, gradient, 1e-6, err_msg=str(kwargs))
