@@ -138,7 +138,7 @@ def test_checkpoint_of_a_whole_model():
         ]
     )
     x = distinct((2, 12, 12, 3)) / 100
-    variables = model.init(jax.random.key(0), x)
+    variables = quick_jit(model.init)(jax.random.key(0), x)
     loss = lambda v: (model.apply(v, x) ** 2).sum()  # noqa: E731
     want = quick_jit(jax.grad(loss))(variables)
     for policy in POLICIES.values():

@@ -125,7 +125,7 @@ def classifier(pooling):
 def test_a_flax_model_changes_one_import():
     x = distinct((2, 17, 14, 3)) / 500
     before, after = classifier(nn), classifier(compat_flax)
-    variables = after.init(jax.random.key(0), x)
+    variables = quick_jit(after.init)(jax.random.key(0), x)
 
     def step(model):
         loss = lambda v: (model.apply(v, x) ** 2).sum()  # noqa: E731
