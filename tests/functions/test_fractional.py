@@ -117,13 +117,20 @@ GRID = [
 ]
 
 
+def placed(rules, us):
+    """The table of bins of each rule for each sample, in one program."""
+    run = jax.jit(lambda us: [jax.vmap(rule)(us) for rule in rules])
+    return jax.device_get(run(us))
+
+
 def test_windows_are_where_pytorch_has_them():
     """In float32, from the smallest sample to the largest; and no more bins a cell."""
     us = np.append(samples(20), np.float32([0, 1e-30, 0.1, 0.7, 1 / 3, BELOW_ONE]))
-    for size, out, window in GRID:
-        bins, _ = window_draws((size,), window, out, 0)
-        (dim,) = bins.dims
-        tables = jax.vmap(functools.partial(fractional._windows, dim))(jnp.asarray(us))
+    dims = [
+        window_draws((size,), window, out, 0)[0].dims[0] for size, out, window in GRID
+    ]
+    found = placed([functools.partial(fractional._windows, dim) for dim in dims], us)
+    for (size, out, window), dim, tables in zip(GRID, dims, found, strict=True):
         for u, *table in zip(us, *tables, strict=True):
             got = ranges([np.atleast_1d(ends) for ends in table])
             assert got == oracle.fractional_windows(size, out, window, u), (size, u)
@@ -136,13 +143,12 @@ def test_windows_are_where_pytorch_has_them():
 def test_steps_are_where_tensorflow_has_them(overlapping):
     us = samples(30)
     extremes = np.float32([0, 1e-30, BELOW_ONE])
-    for size, out, window in GRID:
-        if window > 1:
-            continue
-        bins, _ = step_draws((size,), out, 0, overlapping)
-        (dim,) = bins.dims
-        place = functools.partial(fractional._pseudorandom, overlapping, dim)
-        tables = jax.vmap(place)(jnp.append(us, extremes))
+    sizes = [(size, out) for size, out, window in GRID if window == 1]
+    dims = [step_draws((size,), out, 0, overlapping)[0].dims[0] for size, out in sizes]
+    place = functools.partial(fractional._pseudorandom, overlapping)
+    rules = [functools.partial(place, dim) for dim in dims]
+    found = placed(rules, np.append(us, extremes))
+    for (size, out), dim, tables in zip(sizes, dims, found, strict=True):
         for u, *table in zip(np.append(us, extremes), *tables, strict=True):
             got = ranges(table)
             if u in us:
