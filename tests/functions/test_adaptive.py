@@ -447,8 +447,10 @@ def test_torch(dims):
     for got, want in zip(value_and_vjp(calls), wants, strict=True):
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, **CLOSE)
+    pool = jaxpool.adaptive_max_pool_with_indices
+    options = [kwargs for _, kwargs, _ in runs]
     indices = quick_jit(
-        lambda: [jaxpool.adaptive_max_pool_with_indices(x, **k)[1] for x, k, _ in runs]
-    )()
+        lambda xs: [pool(x, **k)[1] for x, k in zip(xs, options, strict=True)]
+    )([x for x, *_ in runs])
     for got, (*_, index) in zip(indices, runs, strict=True):
         np.testing.assert_array_equal(got, index)
