@@ -15,26 +15,9 @@ import pytest
 import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
+from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, PUBLIC, WINDOWED
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {
-    name: value
-    for name, value in vars(jaxpool).items()
-    if inspect.isfunction(value) and not name.startswith("_")
-}
-POOLS = {
-    name: f
-    for name, f in PUBLIC.items()
-    if re.search(r"pool(_with_indices)?$", name) and "unpool" not in name
-}
-GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
-ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
-FRACTIONAL = {name: f for name, f in POOLS.items() if "fractional" in name}
-WINDOWED = {
-    name: f
-    for name, f in POOLS.items()
-    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
-}
 WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
 MODULES = sorted(jaxpool.nnx.__all__)
 NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
