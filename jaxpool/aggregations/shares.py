@@ -134,6 +134,8 @@ class Shares:
                 t = self.by.anywhere(self.over, residual, t, self.back)
             else:
                 t = self.by.by_windows(self.over, t, self.back, platform == ANY)
+            if self.back and not self.over.is_symbolic:
+                (t,) = self._uncropped(t)
             return end.lift(t, *end.arrays)
         if self.back and t.dtype.itemsize < 4 and self.by.needs.back == "copies":
             start = Lifted(start.now(chosen.outlined))

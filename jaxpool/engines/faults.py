@@ -3,12 +3,13 @@
 Along an axis that is split over devices these have wrong values, or do not compile:
 
 1. A slice or a reduction of windows with a stride above 1, of which there is only one
-   cell or window. `slices.cut` and `lowering.xla_reduce_window` use stride 1 there.
+   cell or window. `slices.cut` and `xla.reduce_windows` use stride 1 there.
 2. A pad with zeros between cells, a pad with negative amounts, and windows over dilated
    cells, where the operand is not split and the result is. `slices.pad` slices where
    amounts are negative, and the others read an array that is `loose`. jax makes such
    pads where it transposes slices and pads, so cotangents are made `loose` too.
-3. Windows over dilated cells that reach beyond the next shard (`has_long_shards`).
+3. Windows over dilated cells that reach beyond the next shard. Zeros between cells are
+   written before windows read them (`xla.add_windows_back`).
 4. A reduction of windows of several arrays where the operands are split and a result is
    not. The first result is behind a barrier; arithmetic follows on the others.
 """
@@ -17,8 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-
-from jaxpool.geometry.window import SHARDS, AxisWindow
 
 
 def loose(array: jax.Array) -> jax.Array:
@@ -51,11 +50,6 @@ def _loose_back_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     return primals[0], loose(tangents[0])
-
-
-def has_long_shards(dim: AxisWindow) -> bool:
-    """Whether a window spans no more than one of `SHARDS` shards of the axis."""
-    return dim.size >= SHARDS * dim.extent
 
 
 def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool | None) -> jax.Array:

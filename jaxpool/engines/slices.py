@@ -342,7 +342,7 @@ def of_windows(array: jax.Array, dims: Dims, windows: Ranges) -> jax.Array:
 def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
     """The cells `(start, length, stride)` of each of some axes.
 
-    A slice of one cell has stride 1, for XLA's partitioner (`_partitioner`).
+    A slice of one cell has stride 1, for XLA's partitioner (`faults`).
     """
     starts, stops = [0] * array.ndim, list(array.shape)
     strides = [1] * array.ndim

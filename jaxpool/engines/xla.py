@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -112,12 +111,23 @@ def reduce_windows(
 
 
 def add_windows_back(window: Window, g: jax.Array) -> jax.Array:
-    """Send the cotangent of each window to every cell of it: the transpose of sums."""
-    shape = list(g.shape)
-    for axis, dim in zip(window.axes, window.dims, strict=True):
-        shape[axis] = dim.size
-    zero = np.zeros((), g.dtype)
-    sums = partial(reduce_windows, fills=zero, computation=lax.add, window=window)
-    _, back = jax.vjp(sums, lax.full_like(g, 0, shape=shape))
-    (cells,) = back(loose(g))
-    return cells  # type: ignore[no-any-return]
+    """Send the cotangent of each window to every cell of it: the adjoint of sums.
+
+    It is a sum of windows too, over cotangents that are moved apart. Axes with one
+    window are copies, which XLA does not see of a reduction.
+    """
+    dims, shape, zero = {}, list(g.shape), np.zeros((), g.dtype)
+    around = [(0, 0, 0)] * g.ndim
+    for axis, dim in window.pairs():
+        size = min(dim.size, dim.span - dim.low)
+        shape[axis] = size
+        if dim.out > 1 or dim.dilation > 1:
+            out = (dim.out - 1) * dim.stride + 1
+            apart = replace(dim, stride=1, out=out, size=size)
+            dims[axis], around[axis] = apart.covering()[0], (0, 0, dim.stride - 1)
+    if any(zeros for *_, zeros in around):
+        g = lax.pad(loose(g), zero, around)
+    if dims:
+        covers = Window(tuple(dims), tuple(dims.values()))
+        g = reduce_windows(g, zero, lax.add, covers)
+    return jnp.broadcast_to(g, shape)
