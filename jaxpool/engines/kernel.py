@@ -2,8 +2,8 @@
 
 A kernel is a hashable description, `Kernel`, that says which types it returns, and runs
 for a platform. jax traces it only where a program is lowered, and for the platform that
-it is lowered for. So a pool is two equations in a jaxpr, and nothing below the lowering
-decides on a platform again.
+it is lowered for. So a pool is one equation in a jaxpr, its gradient one more, and
+nothing below the lowering decides on a platform again.
 
 `call` runs a kernel, which has no derivative: rules of `jax.custom_vjp` and
 `jax.custom_jvp` call it. `call_linear` runs one that is linear in its last operand and

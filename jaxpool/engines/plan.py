@@ -1,10 +1,10 @@
-"""Which form of a kernel runs on which platform. The only file that names one.
+"""Which form of a kernel runs on which platform.
 
 `plan` decides once, when a program is lowered for a platform; nothing below it decides
 again. The forms, by their names in `implementation=`:
 
 `reduce_window`: XLA's own windowed reduction, the reference.
-`slices`: one axis after the other, combining one strided slice per window cell.
+`slices`: in steps, one axis or a few short ones at once, one strided slice per cell.
 `doubling`: one axis after the other, in log2(window) steps of stride 1.
 """
 

@@ -2,7 +2,7 @@
 
 What runs outside `jax.jit` would be traced and compiled at every call, and what runs
 inside traced again at every layer. And arrays that are sharded explicitly along
-pooled axes are pooled in auto mode (`_sharding`).
+pooled axes are pooled in auto mode (`engines.sharding`).
 """
 
 from collections.abc import Callable, Hashable
