@@ -3,11 +3,14 @@
 Numbers, and arrays with axes of one cell, broadcast to the shape of an array.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
+
+from jaxpool.geometry.sizes import is_symbolic
 
 
 def like(value: Any, array: Any) -> jax.Array:
@@ -52,4 +55,9 @@ def _common(*values: Any) -> tuple[int, ...]:
     shapes = {value.shape for value in values if getattr(value, "shape", ())}
     if len(shapes) == 1:
         return shapes.pop()  # type: ignore[no-any-return]
-    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    return tuple(map(_longest, zip(*shapes, strict=True)))
+
+
+def _longest(sizes: Iterable[int]) -> int:
+    """The size of an axis to which others of one cell broadcast; it may be 0."""
+    return next((n for n in sizes if is_symbolic(n) or n != 1), 1)
