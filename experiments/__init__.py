@@ -1,5 +1,5 @@
-"""The main job: what pooling does, shown and measured on real data.
+"""Lessons on pooling, measurements of speed, and what compilers make of pools.
 
-Run it with `python -m experiments`; see `experiments/README.md` for the questions and
-the answers. Nothing in `jaxpool/` imports this package.
+Run it with `python -m experiments [PART]`; `experiments/README.md` has the questions
+and the answers. Nothing in `jaxpool/` imports this package.
 """

@@ -1,39 +1,50 @@
 """The pools as Flax NNX modules, for `nnx.Sequential` and model definitions.
 
-Each takes the options of its function as fields, and the arrays when it is called.
+The fields of a class are options of its function; those after `*` are keyword-only. A
+call takes `x` and, for windows and whole axes, the mask `where`.
 """
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxpool.functions import modules
-from jaxpool.functions.fractional import as_key
+from jaxpool.functions import adaptive, fractional, indices, options, whole, windowed
+from jaxpool.functions.options import Indexed, Result
+from jaxpool.functions.unpooling import max_unpool
+
+__all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AdaptiveMaxPoolWithIndices"]
+__all__ += ["AvgPool", "FractionalAvgPool", "FractionalMaxPool"]
+__all__ += ["FractionalMaxPoolWithIndices", "GlobalAvgPool", "GlobalLpPool"]
+__all__ += ["GlobalMaxPool", "GlobalMaxPoolWithIndices", "GlobalMinPool"]
+__all__ += ["GlobalMinPoolWithIndices", "GlobalSumPool", "LpPool", "MaxPool"]
+__all__ += ["MaxPoolWithIndices", "MaxUnpool", "MinPool", "MinPoolWithIndices"]
+__all__ += ["SumPool"]
 
 
-class _Pool(modules.Pool, nnx.Module):
-    """Calls the function of a pool with its options."""
+class _Pool(options.Options, nnx.Module, Generic[Result]):
+    """A pool that takes a mask."""
 
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Any:
-        return self._pool(x, where=where)
-
-
-class _BinPool(modules.Pool, nnx.Module):
-    """The same, of a pool without `where`."""
-
-    def __call__(self, x: ArrayLike) -> Any:
-        return self._pool(x)
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Result:
+        pooled: Result = self._call(x, where=where)
+        return pooled
 
 
-@dataclass(eq=False, repr=False)
-class _DrawnPool(modules.FractionalPool, nnx.Module):
-    """The same, of a pool that draws."""
+class _BinPool(options.Options, nnx.Module, Generic[Result]):
+    """A pool that takes no mask."""
 
-    _: KW_ONLY
+    def __call__(self, x: ArrayLike) -> Result:
+        pooled: Result = self._call(x)
+        return pooled
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _DrawnPool(options.FractionalPool, nnx.Module, Generic[Result]):
+    """A pool that draws its bins."""
+
     rngs: nnx.Rngs | nnx.RngStream | None = None
 
     def __post_init__(self) -> None:
@@ -48,11 +59,12 @@ class _DrawnPool(modules.FractionalPool, nnx.Module):
         *,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
-    ) -> Any:
+    ) -> Result:
         given = self.rngs if rngs is None else rngs
         is_key = isinstance(given, (jax.Array, np.ndarray))
-        source = as_key(given, "rngs") if is_key else self._stream(given)
-        return self._draw(x, deterministic, lambda: self._key(source))
+        source = fractional.as_key(given, "rngs") if is_key else self._stream(given)
+        pooled: Result = self._draw(x, deterministic, lambda: self._key(source))
+        return pooled
 
     def _key(self, source: nnx.RngStream | jax.Array | None) -> jax.Array:
         if source is None:
@@ -80,103 +92,259 @@ class _DrawnPool(modules.FractionalPool, nnx.Module):
         return stream
 
 
-class MaxPool(modules.MaxPool, _Pool):
-    """Maximum over each window. See `jaxpool.max_pool`."""
+class MaxPool(options.WindowedPool, _Pool[jax.Array]):
+    """Maximum over each window: `jaxpool.max_pool`.
 
-
-class MinPool(modules.MinPool, _Pool):
-    """Minimum over each window. See `jaxpool.min_pool`."""
-
-
-class SumPool(modules.SumPool, _Pool):
-    """Sum over each window. See `jaxpool.sum_pool`."""
-
-
-class AvgPool(modules.AvgPool, _Pool):
-    """Average over each window. See `jaxpool.avg_pool`."""
-
-
-class LpPool(modules.LpPool, _Pool):
-    """p-norm over each window. See `jaxpool.lp_pool`."""
-
-
-class MaxPoolWithIndices(modules.MaxPoolWithIndices, _Pool):
-    """Maxima and their indices. See `jaxpool.max_pool_with_indices`."""
-
-
-class MinPoolWithIndices(modules.MinPoolWithIndices, _Pool):
-    """Minima and their indices. See `jaxpool.min_pool_with_indices`."""
-
-
-class GlobalMaxPoolWithIndices(modules.GlobalMaxPoolWithIndices, _Pool):
-    """Maxima and indices. See `jaxpool.global_max_pool_with_indices`."""
-
-
-class GlobalMinPoolWithIndices(modules.GlobalMinPoolWithIndices, _Pool):
-    """Minima and indices. See `jaxpool.global_min_pool_with_indices`."""
-
-
-class GlobalMaxPool(modules.GlobalMaxPool, _Pool):
-    """Maximum over whole axes. See `jaxpool.global_max_pool`."""
-
-
-class GlobalMinPool(modules.GlobalMinPool, _Pool):
-    """Minimum over whole axes. See `jaxpool.global_min_pool`."""
-
-
-class GlobalSumPool(modules.GlobalSumPool, _Pool):
-    """Sum over whole axes. See `jaxpool.global_sum_pool`."""
-
-
-class GlobalAvgPool(modules.GlobalAvgPool, _Pool):
-    """Average over whole axes. See `jaxpool.global_avg_pool`."""
-
-
-class GlobalLpPool(modules.GlobalLpPool, _Pool):
-    """p-norm over whole axes. See `jaxpool.global_lp_pool`."""
-
-
-class AdaptiveMaxPool(modules.AdaptiveMaxPool, _BinPool):
-    """Maximum over as many bins as wanted. See `jaxpool.adaptive_max_pool`."""
-
-
-class AdaptiveMaxPoolWithIndices(modules.AdaptiveMaxPoolWithIndices, _BinPool):
-    """Maxima and indices. See `jaxpool.adaptive_max_pool_with_indices`."""
-
-
-class AdaptiveAvgPool(modules.AdaptiveAvgPool, _BinPool):
-    """Average over as many bins as wanted. See `jaxpool.adaptive_avg_pool`."""
-
-
-@dataclass(eq=False, repr=False)
-class FractionalMaxPool(modules.FractionalMaxPool, _DrawnPool):
-    """Maximum over bins that are drawn. See `jaxpool.fractional_max_pool`.
-
-    In place of `key` and `samples` it has `rngs`, and takes a stream of the name
-    `rng_collection`; where it is `deterministic`, as after `model.eval()`, all samples
-    are 1/2, and "pseudorandom" stands for "random".
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None`.
+    >>> MaxPool(2, axes=0)(jax.numpy.arange(4))
+    Array([1, 3], dtype=int32)
     """
 
+    _function = staticmethod(windowed.max_pool)
 
-@dataclass(eq=False, repr=False)
-class FractionalMaxPoolWithIndices(modules.FractionalMaxPoolWithIndices, _DrawnPool):
-    """Maxima and indices. See `jaxpool.fractional_max_pool_with_indices`.
 
-    It draws as `FractionalMaxPool` does.
+class MinPool(options.WindowedPool, _Pool[jax.Array]):
+    """Minimum over each window: `jaxpool.min_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None`.
+    >>> MinPool(2, axes=0)(jax.numpy.arange(4))
+    Array([0, 2], dtype=int32)
     """
 
+    _function = staticmethod(windowed.min_pool)
 
-@dataclass(eq=False, repr=False)
-class FractionalAvgPool(modules.FractionalAvgPool, _DrawnPool):
-    """Average over bins that are drawn. See `jaxpool.fractional_avg_pool`.
 
-    It draws as `FractionalMaxPool` does.
+class SumPool(options.PaddedPool, _Pool[jax.Array]):
+    """Sum over each window: `jaxpool.sum_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, padding_mode=None`.
+    >>> SumPool(2, axes=0)(jax.numpy.arange(4))
+    Array([1, 5], dtype=int32)
     """
 
+    _function = staticmethod(windowed.sum_pool)
 
-class MaxUnpool(modules.MaxUnpool, nnx.Module):
-    """Values back to where they were. See `jaxpool.max_unpool`."""
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class AvgPool(options.PaddedPool, _Pool[jax.Array]):
+    """Average over each window: `jaxpool.avg_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, padding_mode=None,
+    count_include_pad=False, divisor=None`.
+    >>> AvgPool(2, axes=0)(jax.numpy.arange(4))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    count_include_pad: bool = False
+    divisor: float | None = None
+    _function = staticmethod(windowed.avg_pool)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LpPool(options.PaddedPool, _Pool[jax.Array]):
+    """p-norm over each window: `jaxpool.lp_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, padding_mode=None, p=2.0`.
+    >>> LpPool(2, axes=0, p=1)(jax.numpy.arange(4))
+    Array([1., 5.], dtype=float32)
+    """
+
+    p: float = 2.0
+    _function = staticmethod(windowed.lp_pool)
+
+
+class MaxPoolWithIndices(options.WindowedPool, _Pool[Indexed]):
+    """Maximum over each window, and its index: `jaxpool.max_pool_with_indices`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None`.
+    >>> MaxPoolWithIndices(2, axes=0)(jax.numpy.arange(4))
+    (Array([1, 3], dtype=int32), Array([1, 3], dtype=int32))
+    """
+
+    _function = staticmethod(indices.max_pool_with_indices)
+
+
+class MinPoolWithIndices(options.WindowedPool, _Pool[Indexed]):
+    """Minimum over each window, and its index: `jaxpool.min_pool_with_indices`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None`.
+    >>> MinPoolWithIndices(2, axes=0)(jax.numpy.arange(4))
+    (Array([0, 2], dtype=int32), Array([0, 2], dtype=int32))
+    """
+
+    _function = staticmethod(indices.min_pool_with_indices)
+
+
+class GlobalMaxPool(options.GlobalPool, _Pool[jax.Array]):
+    """Maximum over whole axes: `jaxpool.global_max_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalMaxPool(axes=0)(jax.numpy.arange(4))
+    Array(3, dtype=int32)
+    """
+
+    _function = staticmethod(whole.global_max_pool)
+
+
+class GlobalMinPool(options.GlobalPool, _Pool[jax.Array]):
+    """Minimum over whole axes: `jaxpool.global_min_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalMinPool(axes=0)(jax.numpy.arange(4))
+    Array(0, dtype=int32)
+    """
+
+    _function = staticmethod(whole.global_min_pool)
+
+
+class GlobalSumPool(options.GlobalPool, _Pool[jax.Array]):
+    """Sum over whole axes: `jaxpool.global_sum_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalSumPool(axes=0)(jax.numpy.arange(4))
+    Array(6, dtype=int32)
+    """
+
+    _function = staticmethod(whole.global_sum_pool)
+
+
+class GlobalAvgPool(options.GlobalPool, _Pool[jax.Array]):
+    """Average over whole axes: `jaxpool.global_avg_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalAvgPool(axes=0)(jax.numpy.arange(4))
+    Array(1.5, dtype=float32)
+    """
+
+    _function = staticmethod(whole.global_avg_pool)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class GlobalLpPool(options.GlobalPool, _Pool[jax.Array]):
+    """p-norm over whole axes: `jaxpool.global_lp_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0, p=2.0`.
+    >>> GlobalLpPool(axes=0, p=1)(jax.numpy.arange(4))
+    Array(6., dtype=float32)
+    """
+
+    p: float = 2.0
+    _function = staticmethod(whole.global_lp_pool)
+
+
+class GlobalMaxPoolWithIndices(options.GlobalPool, _Pool[Indexed]):
+    """Maximum over whole axes, and its index: `jaxpool.global_max_pool_with_indices`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalMaxPoolWithIndices(axes=0)(jax.numpy.arange(4))
+    (Array(3, dtype=int32), Array(3, dtype=int32))
+    """
+
+    _function = staticmethod(indices.global_max_pool_with_indices)
+
+
+class GlobalMinPoolWithIndices(options.GlobalPool, _Pool[Indexed]):
+    """Minimum over whole axes, and its index: `jaxpool.global_min_pool_with_indices`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalMinPoolWithIndices(axes=0)(jax.numpy.arange(4))
+    (Array(0, dtype=int32), Array(0, dtype=int32))
+    """
+
+    _function = staticmethod(indices.global_min_pool_with_indices)
+
+
+class AdaptiveMaxPool(options.AdaptivePool, _BinPool[jax.Array]):
+    """Maximum over each of `output_shape` bins: `jaxpool.adaptive_max_pool`.
+
+    Fields: `output_shape, *, axes=None`.
+    >>> AdaptiveMaxPool(2, axes=0)(jax.numpy.arange(4))
+    Array([1, 3], dtype=int32)
+    """
+
+    _function = staticmethod(adaptive.adaptive_max_pool)
+
+
+class AdaptiveMaxPoolWithIndices(options.AdaptivePool, _BinPool[Indexed]):
+    """Maximum over each bin, and its index: `jaxpool.adaptive_max_pool_with_indices`.
+
+    Fields: `output_shape, *, axes=None`.
+    >>> AdaptiveMaxPoolWithIndices(2, axes=0)(jax.numpy.arange(4))
+    (Array([1, 3], dtype=int32), Array([1, 3], dtype=int32))
+    """
+
+    _function = staticmethod(adaptive.adaptive_max_pool_with_indices)
+
+
+class AdaptiveAvgPool(options.AdaptivePool, _BinPool[jax.Array]):
+    """Average over each of `output_shape` bins: `jaxpool.adaptive_avg_pool`.
+
+    Fields: `output_shape, *, axes=None`.
+    >>> AdaptiveAvgPool(2, axes=0)(jax.numpy.arange(4))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    _function = staticmethod(adaptive.adaptive_avg_pool)
+
+
+class FractionalMaxPool(_DrawnPool[jax.Array]):
+    """Maximum over bins that are drawn at random: `jaxpool.fractional_max_pool`.
+
+    Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
+    deterministic=False, rng_collection="pooling", rngs=None`.
+    The stream `rng_collection` of `rngs` replaces `key` and `samples`. `model.eval()`
+    makes it `deterministic`: samples are 1/2, and "random" means "pseudorandom".
+    >>> FractionalMaxPool(2, 2, axes=0, deterministic=True)(jax.numpy.arange(4))
+    Array([1, 3], dtype=int32)
+    """
+
+    _function = staticmethod(fractional.fractional_max_pool)
+
+
+class FractionalMaxPoolWithIndices(_DrawnPool[Indexed]):
+    """Maximum of drawn bins, and its index: `jaxpool.fractional_max_pool_with_indices`.
+
+    Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
+    deterministic=False, rng_collection="pooling", rngs=None`.
+    >>> pool = FractionalMaxPoolWithIndices(2, 2, axes=0, deterministic=True)
+    >>> pool(jax.numpy.arange(4))
+    (Array([1, 3], dtype=int32), Array([1, 3], dtype=int32))
+    """
+
+    _function = staticmethod(fractional.fractional_max_pool_with_indices)
+
+
+class FractionalAvgPool(_DrawnPool[jax.Array]):
+    """Average over bins that are drawn at random: `jaxpool.fractional_avg_pool`.
+
+    Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
+    deterministic=False, rng_collection="pooling", rngs=None`.
+    >>> FractionalAvgPool(2, 2, axes=0, deterministic=True)(jax.numpy.arange(4))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    _function = staticmethod(fractional.fractional_avg_pool)
+
+
+class MaxUnpool(options.Unpool, nnx.Module):
+    """Values put back where their indices say: `jaxpool.max_unpool`.
+
+    Fields: `output_shape, *, axes=None`.
+    >>> values, indices = jax.numpy.array([[5, 7], [1, 3]])
+    >>> MaxUnpool(4, axes=0)(values, indices)
+    Array([0, 5, 0, 7], dtype=int32)
+    """
+
+    _function = staticmethod(max_unpool)
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Put `values` where `indices` say."""
-        return self._unpool(values, indices)
+        unpooled: jax.Array = self._call(values, indices)
+        return unpooled

@@ -14,10 +14,21 @@ import pytest
 from hypothesis import strategies as st
 
 import jaxpool
-from jaxpool.engines import lowering as _lowering
+from jaxpool.engines import plan
 from tests import oracle
 
-IMPLEMENTATIONS = (None, *_lowering.IMPLEMENTATIONS)
+IMPLEMENTATIONS = (None, *plan.IMPLEMENTATIONS)
+KINDS = ("max", "min", "sum", "avg", "lp")
+EXTREMES, SMOOTH = KINDS[:2], KINDS[2:]
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_extreme = pytest.mark.parametrize("kind", EXTREMES)
+every_smooth = pytest.mark.parametrize("kind", SMOOTH)
+
+SPECIALS = (np.nan, np.inf, -np.inf)
+CLOSE = {"rtol": 2e-5, "atol": 1e-5}  # of roots and quotients in float32
+# Nothing about its two axes is the same.
+GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +200,11 @@ def mask(shape, seed=0, keep=0.5):
     return np.random.default_rng(seed + 1).random(shape) < keep
 
 
+def column(row, dtype=np.float32):
+    """A row of numbers as `[1, n, 1]`."""
+    return np.array(row, dtype).reshape(1, -1, 1)
+
+
 def cotangent(shape):
     """Small distinct-looking integers, the same for every call."""
     return (np.arange(np.prod(shape, dtype=int)) % 7 - 2.0).reshape(shape)
@@ -198,6 +214,33 @@ def cotangent(shape):
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
+
+
+def pooling(kind, **options):
+    """`x -> pooled x`, of `jaxpool.max_pool` for the kind "max"."""
+    return functools.partial(getattr(jaxpool, f"{kind}_pool"), **options)
+
+
+def with_indices(kind, **options):
+    """`x -> (pooled x, indices)`, for maxima and minima."""
+    return functools.partial(getattr(jaxpool, f"{kind}_pool_with_indices"), **options)
+
+
+def value_and_grad(pool, x, g=None):
+    """What `pool` makes of `x`, and the gradient for the cotangent `g`, or for ones.
+
+    Of several results the first has the cotangent; the others are indices.
+    """
+    y, pull = jax.vjp(pool, x)
+    if not isinstance(y, tuple):
+        return y, pull(_like(y, g))[0]
+    first, *indices = y
+    none = (np.zeros(index.shape, jax.dtypes.float0) for index in indices)
+    return y, pull((_like(first, g), *none))[0]
+
+
+def _like(y, g):
+    return jnp.ones_like(y) if g is None else jnp.asarray(g).astype(y.dtype)
 
 
 def value_and_vjp(calls):
@@ -217,8 +260,7 @@ def value_and_vjp(calls):
             pooled = functools.partial(op, **kwargs)
             if where is not None:
                 pooled = functools.partial(pooled, where=where)
-            y, vjp = jax.vjp(pooled, x)
-            results.append((y, vjp(g.astype(y.dtype))[0]))
+            results.append(value_and_grad(pooled, x, g))
         return results
 
     arrays = [

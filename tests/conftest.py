@@ -22,20 +22,6 @@ for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 
-# Sweeps whose programs take minutes to compile. Of each of their tests one in so many
-# sets of arguments runs: drawn once and for all, as by every second one an argument of
-# two values would be left out. With --thorough all of them run, with --brief one set
-# of each test.
-SWEEPS = {
-    **dict.fromkeys(("matrix", "sharding", "adaptive", "fractional", "export"), 8),
-    **dict.fromkeys(("parity_torch", "parity_flax", "golden_torch", "golden_bins"), 8),
-    **dict.fromkeys(("dtypes_nan", "indices", "modules", "global", "norms"), 4),
-    **dict.fromkeys(("long", "compat_torch", "sum_avg_lp", "max_min", "transforms"), 3),
-    **dict.fromkeys(("native", "guards", "docs", "portable"), 12),
-    **dict.fromkeys(("parity_keras", "parity_onnx"), 2),
-    "transforms_table": 30,
-}
-
 
 def pytest_addoption(parser):
     """Let more, or fewer, sets of arguments be asked for."""
@@ -60,14 +46,18 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _take_a_share(config, items):
-    """Drop sets of arguments of tests that have many, the same ones each time."""
+    """Drop sets of arguments of tests that are marked, the same ones each time.
+
+    Of a test with `share(n)` runs one set in n. They are drawn: every n-th set would
+    leave out one value of an argument that has two.
+    """
     tests = collections.defaultdict(list)
     for item in items:
         tests[item.path, getattr(item, "originalname", item.name)].append(item)
     kept = set()
-    for (path, name), sets in tests.items():
-        is_sweep = path.parent.name != "attack" or path.stem.endswith("table")
-        share = SWEEPS.get(path.stem.removeprefix("test_"), 1) if is_sweep else 1
+    for (_, name), sets in tests.items():
+        marker = sets[0].get_closest_marker("share")
+        share = marker.args[0] if marker else 1
         count = 1 if config.getoption("--brief") else math.ceil(len(sets) / share)
         kept.update(random.Random(name).sample(sets, count))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

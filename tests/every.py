@@ -4,7 +4,9 @@ The arrays are a dictionary on the device, of which each call takes what it need
 """
 
 import functools
+import inspect
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,26 @@ import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
 from jaxpool.compat import flax, keras, onnx, torch
+
+# The public functions by name, and the pools among them by family.
+PUBLIC = {
+    name: value
+    for name, value in vars(jaxpool).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+}
+POOLS = {
+    name: f
+    for name, f in PUBLIC.items()
+    if re.search(r"pool(_with_indices)?$", name) and "unpool" not in name
+}
+GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
+ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
+FRACTIONAL = {name: f for name, f in POOLS.items() if "fractional" in name}
+WINDOWED = {
+    name: f
+    for name, f in POOLS.items()
+    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
+}
 
 SHAPE = (2, 6, 5, 3)
 WINDOW = {"window": (3, 2), "strides": 2, "padding": "SAME"}

@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,26 +15,12 @@ import pytest
 import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
+from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, PUBLIC, WINDOWED
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {
-    name: value
-    for name, value in vars(jaxpool).items()
-    if inspect.isfunction(value) and not name.startswith("_")
-}
-POOLS = {
-    name: f
-    for name, f in PUBLIC.items()
-    if re.search(r"pool(_with_indices)?$", name) and "unpool" not in name
-}
-GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
-ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
-FRACTIONAL = {name: f for name, f in POOLS.items() if "fractional" in name}
-WINDOWED = {
-    name: f
-    for name, f in POOLS.items()
-    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
-}
+WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
+MODULES = sorted(jaxpool.nnx.__all__)
+NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 # One folder for each layer, lowest first: imports go down, and around no circle.
 LAYERS = ("geometry", "engines", "aggregations", "functions")
@@ -43,18 +30,107 @@ def parameters(function):
     return list(inspect.signature(function).parameters.values())
 
 
+def sections(name):
+    """The text of each section of a docstring, in order; "" is what stands first."""
+    titles = "|".join(SECTIONS)
+    pieces = re.split(rf"^({titles}):\n", inspect.getdoc(PUBLIC[name]), flags=re.M)
+    return {"": pieces[0], **dict(zip(pieces[1::2], pieces[2::2], strict=True))}
+
+
+def arguments(name):
+    """The text of each argument in a docstring, without its line breaks."""
+    text = textwrap.dedent(sections(name).get("Args", ""))
+    entries = re.split(r"^(\w+): ", text, flags=re.M)
+    texts = (" ".join(entry.split()) for entry in entries[2::2])
+    return dict(zip(entries[1::2], texts, strict=True))
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_docstring_has_every_section(name):
-    doc = inspect.getdoc(PUBLIC[name])
+    """In order, with a line for each argument, written out in the source."""
     takes_any = bool(parameters(PUBLIC[name]))
-    sections = SECTIONS if takes_any else set(SECTIONS) - {"Args", "Raises"}
-    places = [doc.find(f"\n{s}:\n") for s in SECTIONS if s in sections]
-    assert places == sorted(places)
-    assert -1 not in places
-    assert "{" not in doc, "a shared part was not filled in"
-    for parameter in parameters(PUBLIC[name]):
-        assert re.search(rf"^\s+{parameter.name}: ", doc, re.M), parameter.name
-    assert ">>> " in doc
+    wanted = [s for s in SECTIONS if takes_any or s not in ("Args", "Raises")]
+    assert list(sections(name)) == ["", *wanted]
+    assert list(arguments(name)) == [p.name for p in parameters(PUBLIC[name])]
+    assert "\n\n    " in sections(name)[""], "a formula"
+    assert ">>> " in sections(name)["Example"]
+    source = ast.parse(inspect.getsource(PUBLIC[name])).body[0]
+    assert ast.get_docstring(source) == inspect.getdoc(PUBLIC[name])
+    assert "{" not in inspect.getdoc(PUBLIC[name]), "a placeholder"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring_names_the_shared_rules(name):
+    line = "Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md."
+    found = re.search(r'"([^"]+)" in docs/conventions\.md', sections(name)[""])
+    if found:
+        assert f"\n## {found[1]}\n" in (ROOT / "docs/conventions.md").read_text()
+    else:
+        assert line in sections(name)[""].splitlines()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_arguments_are_short(name):
+    for argument, text in arguments(name).items():
+        assert len(f"{argument}: {text}") <= 2 * 76, argument
+
+
+# Functions that describe a shared argument in other words than the rest, and why.
+OTHER_WORDS = {
+    "x": [
+        (r"((adaptive|fractional)_avg|sum|avg)_pool$", "complex dtypes too"),
+        (r"global_(sum|avg)_pool$", "complex dtypes too, and one batch axis"),
+        (r"global_", "one batch axis"),
+        (r"pool$", "any dtype"),
+        (r"halo_exchange$", "a shard"),
+    ],
+    "window": [(r"fractional_", "the size of a bin, which may be None")],
+    "output_shape": [(r"adaptive_", "may be None on an axis")],
+    "implementation": [(r"pool$", "its default does not depend on the platform")],
+    "shape": [(r"convert_indices$", "in the layout of another library")],
+    "indices": [(r"convert_indices$", "of any convention")],
+}
+
+
+def reason(argument, name):
+    """Why a function has other words for an argument, if it may."""
+    rules = OTHER_WORDS.get(argument, ())
+    return next((why for rule, why in rules if re.match(rule, name)), None)
+
+
+@pytest.mark.parametrize("argument", sorted({a for f in PUBLIC for a in arguments(f)}))
+def test_shared_arguments_have_the_same_words(argument):
+    texts = {}
+    for name in PUBLIC:
+        if argument in arguments(name):
+            same = texts.setdefault(reason(argument, name), set())
+            same.add(arguments(name)[argument])
+    assert all(len(same) == 1 for same in texts.values()), texts
+    reasons = {why for _, why in OTHER_WORDS.get(argument, ())}
+    assert texts.keys() - {None} == reasons, "a reason that nothing needs"
+    assert len(set.union(*texts.values())) == len(texts), "other words that are equal"
+
+
+FAMILIES = {
+    "windowed": WINDOWED,
+    "global": GLOBAL,
+    "adaptive": ADAPTIVE,
+    "fractional": FRACTIONAL,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("section", ["Raises", "Returns"])
+def test_shared_sections_have_the_same_words(family, section):
+    """Errors begin alike. Results are equal, except for the dtype and for indices."""
+    texts = [" ".join(sections(name)[section].split()) for name in FAMILIES[family]]
+    if section == "Raises":
+        shortest = min(texts, key=len)
+        assert all(text.startswith(shortest) for text in texts), texts
+    else:
+        plain = {text.replace(" (float32 for integers)", "") for text in texts}
+        assert len({text for text in plain if "indices" not in text}) == 1, plain
+        assert len({text for text in plain if "indices" in text}) <= 1, plain
 
 
 @pytest.mark.parametrize("name", WINDOWED)
@@ -80,18 +156,43 @@ def test_everything_after_padding_is_keyword_only(name):
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
-@pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL])
+@pytest.mark.parametrize("name", WITH_MODULE)
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, "".join(part.title() for part in name.split("_")))
-    expected = {p.name: p.default for p in parameters(POOLS[name])}
-    for of_the_call in ("x", "where", "key", "samples"):
+    expected = {p.name: (p.default, p.annotation) for p in parameters(PUBLIC[name])}
+    for of_the_call in ("x", "where", "key", "samples", "values", "indices"):
         expected.pop(of_the_call, None)
-    given = {p.name: p.default for p in parameters(module.__init__)}
+    init = parameters(module.__init__)
+    given = {p.name: (p.default, p.annotation) for p in init}
     drawing = ("deterministic", "rng_collection", "rngs")
     for not_ours in ("self", "parent", "name", *drawing):
         given.pop(not_ours, None)
     assert given == expected
     assert f"jaxpool.{name}" in module.__doc__
+    assert module._function is PUBLIC[name]
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+def test_modules_are_all_exported(flavour):
+    classes = {
+        name
+        for name, kind in vars(flavour).items()
+        if getattr(kind, "__module__", None) == flavour.__name__ and name[0] != "_"
+    }
+    assert set(flavour.__all__) == classes == set(MODULES)
+    assert len(flavour.__all__) == len(classes)
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+@pytest.mark.parametrize("name", MODULES)
+def test_docs_of_modules_show_fields_and_a_call(name, flavour):
+    module = getattr(flavour, name)
+    listed = re.search(r"Fields: `(.+?)`", " ".join(module.__doc__.split()))[1]
+    given = [p for p in parameters(module.__init__) if p.name not in NOT_LISTED]
+    want = [p.replace(annotation=p.empty) for p in given]
+    shown = parameters(eval(f"lambda {listed}: None"))
+    assert shown == want
+    assert re.search(rf">>> .*\b{name}\(", module.__doc__)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -133,7 +234,7 @@ def test_compat_does_not_import_what_it_stands_for(name):
 
 
 def imports():
-    """The modules of the package that each one imports."""
+    """The modules of the package that each one imports, the package itself too."""
     found = {}
     for path in (ROOT / "jaxpool").rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -144,7 +245,7 @@ def imports():
                 names.add(node.module)
             elif isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-    return {name: names & (found.keys() - {"jaxpool"}) for name, names in found.items()}
+    return {name: names & found.keys() for name, names in found.items()}
 
 
 def layer(module):
@@ -157,7 +258,10 @@ def test_imports_go_one_way():
     assert len(graph) > 40
     del graph["jaxpool"]
     for module, names in graph.items():
+        is_below = layer(module) < len(LAYERS)
+        assert not (is_below and "jaxpool" in names), f"{module} imports the package"
         names -= {f"jaxpool.{folder}" for folder in (*LAYERS, "compat")}  # no names
+        names.discard("jaxpool")
         assert all(layer(name) <= layer(module) for name in names), (module, names)
     graphlib.TopologicalSorter(graph).prepare()  # raises if there is a circle
 
@@ -168,7 +272,8 @@ def test_top_level_holds_flax_layers_only():
 
 
 def test_geometry_imports_no_jax():
-    known = {"math", "operator", "collections", "dataclasses", "functools", "typing"}
+    known = {"math", "operator", "collections", "contextlib", "contextvars"}
+    known |= {"dataclasses", "functools", "types", "typing"}
     for path in (ROOT / "jaxpool" / "geometry").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):

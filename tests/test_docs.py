@@ -1,8 +1,10 @@
-"""What docstrings say of pools is so."""
+"""What docstrings and docs/conventions.md say of pools is so."""
 
+import doctest
 import functools
 import inspect
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 import jaxpool
 from tests import every
 
+CONVENTIONS = Path(__file__).parent.parent / "docs" / "conventions.md"
 REFUSING = {
     "max_pool": jaxpool.max_pool,
     "min_pool": jaxpool.min_pool,
@@ -34,16 +37,19 @@ def is_refused(name):
     return (maximum and "indices" not in name) or name == "lp_pool-inf"
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("name", REFUSING)
 def test_C3_docs_of_what_refuses_forward_mode_name_the_switch(name):
     assert "with jaxpool.forward_mode():" in inspect.getdoc(REFUSING[name])
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("name", ["flax", "keras", "onnx"])
 def test_C3_docs_of_dialects_name_the_switch(name):
     assert "with jaxpool.forward_mode():" in getattr(jaxpool.compat, name).__doc__
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("name", every.functions())
 def test_C3_C12_who_needs_the_switch_for_forward_mode(name):
     call, a = every.functions()[name], every.arrays()
@@ -67,6 +73,7 @@ def test_C3_under_jit_jax_refuses_alone():
     assert "forward_mode" not in str(caught.value)
 
 
+@pytest.mark.share(12)
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize(("window", "strides"), [(3, 2), (3, 1), (40, 1), (40, 39)])
 def test_C12_pool_takes_the_name_for_a_cpu(window, strides, platform):
@@ -84,8 +91,14 @@ def test_C12_pool_takes_the_name_for_a_cpu(window, strides, platform):
 
 def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     doc = " ".join(inspect.getdoc(jaxpool.max_unpool).split())
-    assert "as under `jax.jit`, are not checked: such values are dropped" in doc
+    assert "Indices are not checked under `jax.jit`: a value whose index" in doc
     got = jax.jit(lambda i: jaxpool.max_unpool(np.ones(2), i, 4, axes=0))(
         np.array([9, 1])
     )
     np.testing.assert_array_equal(got, [0, 1, 0, 0])
+
+
+def test_examples_of_the_conventions_run():
+    failed, attempted = doctest.testfile(str(CONVENTIONS), module_relative=False)
+    assert not failed
+    assert attempted > 10

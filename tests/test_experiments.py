@@ -1,6 +1,8 @@
-"""The checks of `experiments accelerator` see faults, and leave no function out."""
+"""The experiments: their command line, and checks that must see what is wrong."""
 
+import dataclasses
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,13 @@ import jaxpool
 
 pytest.importorskip("matplotlib", reason="the extra `experiments` is not installed")
 
-from experiments.accelerator import calls, right
+from rich.console import Console
+
+from experiments import __main__ as command
+from experiments.compilers import compiling
+from experiments.shared import report
+from experiments.speed import baseline, peers, programs, targets, thresholds, worker
+from experiments.speed.accelerator import calls, right
 
 # They say something of a pool, and compute nothing.
 STATIC = {"output_shape", "implementation_for", "forward_mode"}
@@ -59,3 +67,141 @@ def test_a_wrong_form_is_seen(name, monkeypatch):
 
     monkeypatch.setattr(calls, "evaluate", off_by_one)
     assert "gradient" in right.difference(check, rehearsal=True)
+
+
+# Of `jaxpool`, all that the baseline calls of another checkout.
+SUMS = """
+def max_pool(x, window, strides, padding):
+    return (x * x).reshape(1, 2, 2, 2, 2, 1).sum((2, 4))
+"""
+CASE = worker.Case(
+    label="max 2/2",
+    kind="max",
+    passes="both",
+    function="max_pool",
+    shape=(1, 4, 4, 1),
+    options={"window": (2, 2), "strides": (2, 2), "padding": "VALID"},
+    is_common=True,
+)
+
+
+@pytest.mark.parametrize("name", command.PARTS)
+def test_every_part_says_how_long_it_is_and_runs(name):
+    part = command._part(name)
+    assert callable(part.ticks)
+    assert callable(part.run)
+
+
+@pytest.mark.parametrize("argv", ["--quick accelerator", "accelerator --quick"])
+def test_options_stand_before_the_part_or_after_it(argv):
+    arguments = command.parse_arguments(argv.split())
+    assert (arguments.quick, arguments.seeds) == (True, 1)
+    assert (arguments.cpu, arguments.only, arguments.out) == (
+        False,
+        (),
+        Path("results"),
+    )
+    rehearsal = command.parse_arguments(["accelerator", "--cpu", "--only", "speed"])
+    assert (rehearsal.quick, rehearsal.only) == (True, ("speed",))
+
+
+def test_a_baseline_is_a_checkout(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.parse_arguments(["benchmark", "--baseline", str(tmp_path)])
+    assert "--baseline must hold jaxpool/__init__.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threshold", thresholds.THRESHOLDS, ids=lambda t: t.name)
+def test_the_library_has_every_threshold(threshold):
+    assert threshold.now in threshold.values
+    with thresholds._set(threshold.name, -1):
+        assert threshold.now == -1
+    assert threshold.now in threshold.values
+
+
+@pytest.fixture
+def job(tmp_path):
+    with report.progress_bar(Console(quiet=True)) as bar:
+        task = bar.add_task("")
+        yield report.Job(True, 1, tmp_path, bar, task, baseline=tmp_path)
+
+
+def test_a_baseline_is_measured_by_its_public_functions(job, tmp_path, monkeypatch):
+    (tmp_path / "jaxpool").mkdir()
+    (tmp_path / "jaxpool" / "__init__.py").write_text(SUMS)
+    missing = CASE._replace(label="min 2/2", function="min_pool")
+    monkeypatch.setattr(baseline, "_cases", lambda job: [CASE, missing])
+    found = baseline.run(job)
+    (case,) = found.results["cases"]
+    assert case["difference"] > 0.1
+    assert "results differ: max 2/2" in found.conclusion
+    # The place of each winner, against the input of each square.
+    assert (case["new"]["kept"], case["old"]["kept"]) == (4, 64)
+    (missing,) = found.results["not measured"]
+    assert missing.startswith("min 2/2: old: AttributeError")
+    assert not found.failures
+
+
+def test_a_ratio_that_is_far_from_one_is_measured_again(job, monkeypatch):
+    measured = []
+
+    def measure(job, checkouts, cases):
+        measured.append((next(iter(checkouts)), [case.label for case in cases]))
+        ratios = {case.label: 2 if len(measured) == 1 else 1.1 for case in cases}
+        return list(rows(**ratios)), {}
+
+    monkeypatch.setattr(baseline, "_cases", lambda job: [CASE._replace(label="one")])
+    monkeypatch.setattr(baseline, "_measure", measure)
+    found = baseline.run(dataclasses.replace(job, quick=False))
+    assert measured == [(side, ["one"]) for side in ("new", "old", "new")]
+    (case,) = found.results["cases"]
+    assert (case["ratio"], case["new"]["turns"]) == (1.1, 3)
+
+
+def test_a_worker_refuses_another_jaxpool(tmp_path):
+    with pytest.raises(ImportError, match="not from"):
+        worker.Worker(tmp_path, keep=False)
+
+
+def rows(**ratios):
+    program = worker.Program(0, 0)
+    for label, ratio in ratios.items():
+        seconds = {"new": [ratio], "old": [1]}
+        case = CASE._replace(label=label, is_common="common" in label)
+        yield baseline.Row(case, seconds, dict.fromkeys(seconds, program), 0.0)
+
+
+def test_the_baseline_says_which_targets_are_missed():
+    lines = baseline._conclude(list(rows(common_one=1.2, other=1.3, third=0.7)))
+    assert lines[0] == "mean at most 1.03: met"
+    assert lines[1] == "no common case above 1.15: missed by common_one 1.20"
+    lines = baseline._conclude(list(rows(common_one=1.1, common_two=1.0)))
+    assert lines[0] == "mean at most 1.03: missed by max both 1.049"
+    assert lines[1:3] == [
+        "no common case above 1.15: met",
+        "worst common case: common_one 1.10",
+    ]
+
+
+def test_a_target_may_have_a_bound_for_the_mean():
+    target = targets.Target("a", "b", 0, 6, programs.tracing, 3)
+    assert targets._is_met(target, {"one": 5, "two": 1})
+    assert not targets._is_met(target, {"one": 5, "two": 2})
+    assert targets._misses(target, {"one": 5, "two": 2}) == "mean 3.50, at most 3"
+    assert not targets._is_met(target, {"one": 6.5, "two": -4})
+
+
+def test_a_program_takes_what_its_passes_need():
+    x, g = np.arange(4, dtype=np.float32), np.ones(2, np.float32)
+    pool = lambda x: x[::2] * 3  # noqa: E731
+    for passes, want in (("forward", [[0, 6]]), ("both", [[0, 6], [3, 0, 3, 0]])):
+        found = peers.compiled(pool, passes, x, g)(*peers.arguments(passes, x, g))
+        found = found if isinstance(found, tuple) else (found,)
+        for a, b in zip(found, want, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_device_without_its_compiler_is_skipped_with_a_reason(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for target, extra in ((compiling.V5E, "libtpu"), (compiling.H100, "CUDA plugin")):
+        assert extra in compiling.missing(target, None)

@@ -12,81 +12,23 @@ from jax import lax
 
 import jaxpool
 import jaxpool.linen as pools
-from tests import oracle
-from tests.cases import distinct, mask
-from tests.twin import twin, twin_of_bins
+from tests.cases import (
+    GEOMETRY,
+    distinct,
+    every_extreme,
+    every_kind,
+    mask,
+    pooling,
+    quick_jit,
+)
+from tests.twin import OPERATORS, SHAPE
 
-SHAPE = (1, 5, 4, 2)
-GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
-WHOLE = {"window": SHAPE[1:-1]}
-KINDS = ("max", "min", "sum", "avg", "lp")
 POLICIES = {
     "nothing": policies.nothing_saveable,
     "everything": policies.everything_saveable,
     "positions": policies.save_only_these_names("jaxpool_position"),
     "no positions": policies.save_anything_except_these_names("jaxpool_position"),
 }
-
-
-def _operators():
-    """Each public pool, with its twin."""
-
-    def windowed(kind, operator, **kwargs):
-        reference = twin(kind, SHAPE, **kwargs)
-        return functools.partial(operator, **kwargs), reference
-
-    def whole(kind):
-        reference = twin(kind, SHAPE, SHAPE[1:-1])
-        operator = getattr(jaxpool, f"global_{kind}_pool")
-        pooled = functools.partial(operator, axes=(-3, -2))
-        return pooled, lambda x: reference(x).squeeze((-3, -2))
-
-    def unpooling():
-        places = np.tile(np.arange(30)[:, None], 2)
-        rows = np.random.default_rng(0).permuted(places, axis=0)[:20]
-
-        def scattered(x):
-            zeros = jnp.zeros((30, 2), x.dtype)
-            return zeros.at[rows, np.arange(2)[None]].set(x.reshape(20, 2))[None]
-
-        unpool = lambda x: jaxpool.max_unpool(x, rows.reshape(SHAPE), (6, 5))  # noqa: E731
-        return unpool, lambda x: scattered(x).reshape(1, 6, 5, 2)
-
-    for kind in KINDS:
-        operator = getattr(jaxpool, f"{kind}_pool")
-        yield kind, *windowed(kind, operator, **GEOMETRY)
-        yield f"global {kind}", *whole(kind)
-    masked = GEOMETRY | {"where": mask(SHAPE)}
-    for kind in ("max", "avg"):
-        operator = getattr(jaxpool, f"{kind}_pool")
-        yield f"{kind} masked", *windowed(kind, operator, **masked)
-    dilated = GEOMETRY | {"dilation": (1, 2)}
-    yield "max dilated", *windowed("max", jaxpool.max_pool, **dilated)
-    yield "lp inf", *windowed("lp", jaxpool.lp_pool, **GEOMETRY, p=np.inf)
-    indexed = lambda x, **kwargs: jaxpool.max_pool_with_indices(x, **kwargs)[0]  # noqa: E731
-    yield "max with indices", *windowed("max", indexed, **GEOMETRY)
-    yield "unpool", *unpooling()
-    minima = lambda x, **kwargs: jaxpool.min_pool_with_indices(x, **kwargs)[0]  # noqa: E731
-    yield "min with indices", *windowed("min", minima, **GEOMETRY)
-    u = np.float32([0.3, 0.8])
-    adapted = [oracle.adaptive_bins(5, 3), oracle.adaptive_bins(4, 3)]
-    drawn = [
-        oracle.fractional_windows(size, out, 2, v)
-        for size, out, v in zip((5, 4), (3, 2), u, strict=True)
-    ]
-    draw = {"window": 2, "output_shape": (3, 2), "samples": u, "axes": (-3, -2)}
-    for kind in ("max", "avg"):
-        adaptive = getattr(jaxpool, f"adaptive_{kind}_pool")
-        pooled = functools.partial(adaptive, output_shape=3, axes=(-3, -2))
-        yield f"adaptive {kind}", pooled, twin_of_bins(kind, SHAPE, adapted)
-        fractional = getattr(jaxpool, f"fractional_{kind}_pool")
-        pooled = functools.partial(fractional, **draw)
-        yield f"fractional {kind}", pooled, twin_of_bins(kind, SHAPE, drawn)
-    added = functools.partial(jaxpool.pool, init=0.0, op=jnp.add)
-    yield "pool", *windowed("sum", added, **GEOMETRY)
-
-
-OPERATORS = {name: pair for name, *pair in _operators()}
 
 
 def transformed(pooled, x, v):
@@ -145,13 +87,14 @@ def transformed(pooled, x, v):
     }
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_under_every_transformation(name, dtype):
     x = jnp.asarray(distinct(SHAPE) / 4 + 0.125, dtype)  # never 0
     v = jnp.asarray(distinct(SHAPE)[:, ::-1] / 8, dtype)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def both(x, v):
         return [transformed(pooled, x, v) for pooled in OPERATORS[name]]
 
@@ -167,13 +110,14 @@ def test_every_operator_under_every_transformation(name, dtype):
             np.testing.assert_allclose(got, want, rounding, near, err_msg=how)
 
 
-@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.share(8)
+@every_extreme
 def test_forward_and_reverse_mode_agree_on_ties_nan_and_infinities(kind):
     x = np.random.default_rng(3).integers(-1, 2, (4, 9, 7, 3)).astype(np.float32)
     x[x == (1 if kind == "min" else -1)] = -np.inf if kind == "max" else np.inf
     x[np.random.default_rng(4).random(x.shape) < 0.1] = np.nan
     t = distinct(x.shape)
-    pooled = functools.partial(getattr(jaxpool, f"{kind}_pool"), **GEOMETRY)
+    pooled = pooling(kind, **GEOMETRY)
     with jaxpool.forward_mode():
         y, tangent = jax.jit(lambda x, t: jax.jvp(pooled, (x,), (t,)))(x, t)
     outside, pull = jax.vjp(pooled, x)
@@ -194,12 +138,12 @@ def test_checkpoint_of_a_whole_model():
         ]
     )
     x = distinct((2, 12, 12, 3)) / 100
-    variables = model.init(jax.random.key(0), x)
+    variables = quick_jit(model.init)(jax.random.key(0), x)
     loss = lambda v: (model.apply(v, x) ** 2).sum()  # noqa: E731
-    want = jax.jit(jax.grad(loss))(variables)
+    want = quick_jit(jax.grad(loss))(variables)
     for policy in POLICIES.values():
         remat = jax.checkpoint(loss, policy=policy)
-        got = jax.jit(jax.grad(remat))(variables)
+        got = quick_jit(jax.grad(remat))(variables)
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=1e-5), got, want
         )
@@ -226,6 +170,7 @@ def test_forward_mode_may_be_nested_and_entered_while_tracing():
     np.testing.assert_array_equal(tangent(x), jaxpool.max_pool(x, (2,)))
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_mode_keeps_the_residual_of_reverse_mode(masked):
     x = distinct((1, 12, 12, 2))
@@ -245,6 +190,7 @@ def test_forward_mode_computes_no_positions_without_a_tangent():
     assert "ui8" not in text
 
 
+@pytest.mark.share(8)
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize(
     ("window", "strides"), [(2, 2), (3, 2), (3, 1), (5, 3), (2, 3), (15, 1), (15, 4)]
@@ -253,8 +199,8 @@ def test_forward_mode_computes_no_positions_without_a_tangent():
 def test_tangents_of_every_geometry_are_the_transpose(kind, window, strides, dilation):
     """`<g, J t> == <J^T g, t>`, of integers, exactly."""
     x, t = distinct((40, 33, 2)), distinct((40, 33, 2))[::-1]
-    pooled = functools.partial(
-        getattr(jaxpool, f"{kind}_pool"),
+    pooled = pooling(
+        kind,
         window=(window, window),
         strides=strides,
         padding=window // 2,
@@ -269,11 +215,12 @@ def test_tangents_of_every_geometry_are_the_transpose(kind, window, strides, dil
     assert found == np.vdot(np.float64(dx), np.float64(t)) != 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.share(8)
+@every_kind
 def test_float64(kind):
     with jax.enable_x64(True):
         x = jnp.asarray(distinct(SHAPE) / 4 + 0.125, jnp.float64)
-        pooled = functools.partial(getattr(jaxpool, f"{kind}_pool"), **GEOMETRY)
+        pooled = pooling(kind, **GEOMETRY)
         with jaxpool.forward_mode():
             y, tangent = jax.jvp(pooled, (x,), (x,))
         dx = jax.grad(lambda x: pooled(x).sum())(x)

@@ -10,15 +10,10 @@ import numpy as np
 import pytest
 
 import jaxpool
-from tests.cases import value_and_vjp
+from tests.cases import column, every_extreme, value_and_vjp
 
 NAN, INF = np.nan, np.inf
 CEIL = {"ceil_mode": True}
-
-
-def column(row, dtype=np.float32):
-    """A row of numbers as `[1, n, 1]`."""
-    return np.array(row, dtype).reshape(1, -1, 1)
 
 
 def image(rows):
@@ -127,7 +122,7 @@ def test_ceil_lp_norm_of_a_clipped_window():
         ([INF, INF, 1], 3, 3, 0, [INF], [1, 0, 0]),
     ],
 )
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_owner(row, window, strides, padding, y, dx, kind):
     """The same table for min, of the negated row; and for the global pools."""
     sign = 1 if kind == "max" else -1

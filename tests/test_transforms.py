@@ -15,26 +15,26 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool.functions import entry as _entry
-from tests import oracle
-from tests.cases import distinct, mask, quick_jit
-from tests.test_matrix import OPERATORS
-from tests.test_matrix import SHAPE as MATRIX_SHAPE
-from tests.twin import twin
+from jaxpool.functions import entry
+from tests import cases, oracle, twin
+from tests.cases import (
+    CLOSE,
+    GEOMETRY,
+    KINDS,
+    distinct,
+    every_extreme,
+    every_kind,
+    every_smooth,
+    mask,
+    quick_jit,
+)
 
-KINDS = ("max", "min", "sum", "avg", "lp")
-GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": ((1, 0), (0, 1))}
 SHAPE = (2, 7, 5, 3)
-CLOSE = {"rtol": 2e-5, "atol": 1e-5}
-every_kind = pytest.mark.parametrize("kind", KINDS)
-extreme = pytest.mark.parametrize("kind", ["max", "min"])
-smooth = pytest.mark.parametrize("kind", ["sum", "avg", "lp"])
 
 
-def pooling(kind, **kwargs):
-    return functools.partial(
-        getattr(jaxpool, f"{kind}_pool"), **GEOMETRY | {"dilation": (1, 2)} | kwargs
-    )
+def pooling(kind, **options):
+    """A pool of dilated windows."""
+    return cases.pooling(kind, **GEOMETRY, dilation=(1, 2), **options)
 
 
 def cubes(kind):
@@ -43,6 +43,7 @@ def cubes(kind):
     return lambda x: (pool(x) ** 3).sum() / 100
 
 
+@pytest.mark.share(3)
 @every_kind
 def test_jit_equals_eager(kind):
     x, pool = distinct(SHAPE), pooling(kind)
@@ -51,20 +52,7 @@ def test_jit_equals_eager(kind):
     np.testing.assert_allclose(jax.jit(grad)(x), grad(x), **CLOSE)
 
 
-@every_kind
-def test_jit_traces_once(kind):
-    traces = []
-
-    @jax.jit
-    def pool(x):
-        traces.append(1)
-        return pooling(kind)(x)
-
-    for fill in range(3):
-        pool(jnp.full(SHAPE, fill, jnp.float32))
-    assert len(traces) == 1
-
-
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("kind", "in_axes"),
     [
@@ -97,26 +85,30 @@ def test_vmap_over_where(kind, in_axes):
         np.testing.assert_allclose(got, want, **CLOSE)
 
 
-@extreme
+@pytest.mark.share(3)
+@every_extreme
 def test_check_grads_reverse(kind):
     x = distinct(SHAPE)  # a step of 0.1 never changes an owner
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, ["rev"], eps=0.1)
 
 
-@smooth
+@pytest.mark.share(3)
+@every_smooth
 def test_check_grads_both_modes(kind):
     x = distinct(SHAPE) / 20 + 0.01
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, rtol=2e-2, atol=2e-2)
 
 
-@smooth
+@pytest.mark.share(3)
+@every_smooth
 def test_check_grads_masked(kind):
     x, where = distinct(SHAPE) / 20 + 0.01, mask(SHAPE)
     pool = jax.jit(pooling(kind, where=where))
     jax.test_util.check_grads(pool, (x,), 1, rtol=2e-2, atol=2e-2)
 
 
-@extreme
+@pytest.mark.share(3)
+@every_extreme
 def test_plain_forward_mode_is_refused(kind):
     x = distinct(SHAPE)
     with pytest.raises(TypeError, match="custom_vjp"):
@@ -139,13 +131,14 @@ def counted():
         run = False
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.share(3)
+@pytest.mark.parametrize("name", twin.OPERATORS)
 def test_called_again_outside_jit_compiles_nothing(name):
     """A call is found again by its geometry, NaN for empty windows included."""
-    pooled, _ = OPERATORS[name]
+    pooled, _ = twin.OPERATORS[name]
     if "masked" in name:
         pooled = functools.partial(pooled, empty_value=np.float32("nan"))
-    x = jnp.asarray(distinct(MATRIX_SHAPE))
+    x = jnp.asarray(distinct(twin.SHAPE))
     g = pooled(x)
     jax.vjp(pooled, x)[1](g)
     with counted() as compiled:
@@ -197,6 +190,7 @@ def square(rows, columns):
     return jnp.arange(rows * columns, dtype=jnp.float32).reshape(rows, columns)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("cells", "window", "strides", "padding", "implementation"),
     [
@@ -217,7 +211,7 @@ def test_every_derivative_where_the_input_goes_on_behind_the_last_window(
     """Several steps on an axis leave the rest out, and it comes back with zeros."""
     window = (window,) * 2 if isinstance(window, int) else window
     kwargs = {"window": window, "strides": strides, "padding": padding}
-    reference = twin("max", cells, **kwargs)
+    reference = twin.twin("max", cells, **kwargs)
     kwargs["implementation"] = implementation
     x, v = jnp.asarray(distinct(cells)), jnp.asarray(distinct(cells)[:, ::-1])
 
@@ -265,6 +259,7 @@ def test_tangents_of_windows_in_steps():
     np.testing.assert_array_equal(got, [[33, 35], [45, 47], [57, 59]])
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("p", "implementation"), [(2, None), (3, "slices"), (np.inf, None)]
 )
@@ -305,6 +300,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_pool_by_an_operation_is_compiled_once(name):
     """C7: also where Python makes a function anew for each call."""
@@ -317,6 +313,7 @@ def test_a_pool_by_an_operation_is_compiled_once(name):
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("inner", [softest, jnp.logaddexp])
 def test_operations_are_not_kept(inner):
     """C7: neither they, nor the arrays that they close over, nor all their programs.
@@ -340,7 +337,7 @@ def test_operations_are_not_kept(inner):
         assert sum(alive[1]) == 0
     elif inner is not softest:
         assert sum(alive[1]) <= 1
-    assert _entry._compiled.cache_info().maxsize is not None
+    assert entry._compiled.cache_info().maxsize is not None
 
 
 def test_operations_that_differ_are_told_apart():
@@ -382,6 +379,7 @@ def test_what_an_operation_closes_over_has_gradients():
     np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("init", [0.0, 0, np.float32(0), jnp.float32(0)])
 def test_xlas_own_sums_have_a_gradient_inside_jit(init):
     """C7: the identity stays known there."""

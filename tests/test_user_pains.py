@@ -16,10 +16,18 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from tests import oracle
-from tests.cases import distinct, mask, tied, value_and_vjp
+from tests.cases import (
+    KINDS,
+    column,
+    distinct,
+    every_extreme,
+    every_kind,
+    mask,
+    tied,
+    value_and_grad,
+    value_and_vjp,
+)
 
-KINDS = ("max", "min", "sum", "avg", "lp")
-every_kind = pytest.mark.parametrize("kind", KINDS)
 GEOMETRY = ("window", "strides", "padding", "dilation")
 windowed = {
     kind: jax.jit(getattr(jaxpool, f"{kind}_pool"), static_argnames=GEOMETRY)
@@ -28,14 +36,10 @@ windowed = {
 pooled = {kind: jax.jit(getattr(jaxpool, f"global_{kind}_pool")) for kind in KINDS}
 
 
-def column(row, dtype=np.float32):
-    return np.array(row, dtype).reshape(1, -1, 1)
-
-
 def gradient(op, x, **kwargs):
     """Gradient of the sum of `op(x, **kwargs)`."""
-    total = lambda x: op(x, **kwargs).astype(jnp.float32).sum()  # noqa: E731
-    return np.asarray(jax.jit(jax.grad(total))(x))
+    run = functools.partial(value_and_grad, functools.partial(op, **kwargs))
+    return np.asarray(jax.jit(run)(x)[1])
 
 
 def f32(x):
@@ -105,7 +109,7 @@ def test_L6_gradient_goes_to_the_nan_and_ties_to_the_first():
 def test_L7_explicit_sharding_of_batch_and_channels(kind):
     mesh = jax.make_mesh((2, 2), ("b", "c"), axis_types=(AxisType.Explicit,) * 2)
     x = distinct((4, 8, 8, 4)) + 0.5
-    run = sharded_value_and_grad(kind, window=(3, 3), strides=(2, 2))
+    run = squares_and_grad(kind, window=(3, 3), strides=(2, 2))
     with jax.set_mesh(mesh):
         got = run(jax.device_put(x, NamedSharding(mesh, P("b", None, None, "c"))))
     for a, b in zip(got, run(x), strict=True):
@@ -116,14 +120,14 @@ def test_L7_explicit_sharding_of_batch_and_channels(kind):
 def test_L7_explicit_sharding_of_a_pooled_axis(kind):
     mesh = jax.make_mesh((4,), ("h",), axis_types=(AxisType.Explicit,))
     x = distinct((1, 8, 8, 2)) + 0.5
-    run = sharded_value_and_grad(kind, window=(2, 2), strides=(2, 2))
+    run = squares_and_grad(kind, window=(2, 2), strides=(2, 2))
     with jax.set_mesh(mesh):
         got = run(jax.device_put(x, NamedSharding(mesh, P(None, "h"))))
     for a, b in zip(got, run(x), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def sharded_value_and_grad(kind, **kwargs):
+def squares_and_grad(kind, **kwargs):
     pool = functools.partial(windowed[kind], **kwargs)
     loss = lambda x: ((pool(x) ** 2).sum(), pool(x))  # noqa: E731
     return jax.jit(lambda x: jax.grad(loss, has_aux=True)(x))
@@ -139,15 +143,13 @@ def spatially_sharded():
 @pytest.mark.parametrize(("win", "stride"), [(2, 2), (3, 1)])
 def test_L8_spatial_sharding_gathers_nothing(kind, win, stride):
     x = jax.device_put(distinct((1, 32, 16, 2)), spatially_sharded())
-    run = sharded_value_and_grad(
-        kind, window=(win, win), strides=stride, padding="SAME"
-    )
+    run = squares_and_grad(kind, window=(win, win), strides=stride, padding="SAME")
     text = run.lower(x).compile().as_text()
     assert "all-gather" not in text
     assert "all-to-all" not in text
 
 
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_L9_hessian_through_the_custom_rule(kind):
     x = distinct((1, 4, 4, 1))
     pool = functools.partial(windowed[kind], window=(2, 2))
@@ -198,9 +200,7 @@ def test_L12_a_fully_masked_row_is_finite(kind):
 )
 def test_L13_spatially_sharded_gradients_are_right(kind, win, stride, padding):
     x = distinct((2, 32, 16, 2)) / 8
-    run = sharded_value_and_grad(
-        kind, window=(win, win), strides=stride, padding=padding
-    )
+    run = squares_and_grad(kind, window=(win, win), strides=stride, padding=padding)
     sharded = run(jax.device_put(x, spatially_sharded()))
     for got, want in zip(sharded, run(x), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
@@ -212,14 +212,14 @@ def test_L13_spatially_sharded_gradients_are_right(kind, win, stride, padding):
 @every_kind
 @pytest.mark.parametrize("kwargs", [{}, {"strides": 1}, {"strides": 1, "dilation": 2}])
 def test_flax_4233_backward_has_no_scatter(kind, kwargs):
-    run = sharded_value_and_grad(kind, window=(3, 3), padding=1, **kwargs)
+    run = squares_and_grad(kind, window=(3, 3), padding=1, **kwargs)
     text = run.lower(distinct((1, 9, 9, 1))).as_text()
     assert "scatter" not in text
 
 
 def test_pytorch_85425_three_dimensional_gradients_repeat_bit_for_bit():
     x = tied((1, 6, 6, 6, 2))
-    run = sharded_value_and_grad("max", window=(3, 3, 3), strides=(1, 1, 1))
+    run = squares_and_grad("max", window=(3, 3, 3), strides=(1, 1, 1))
     first = run(x)[0]
     assert all(np.array_equal(run(x)[0], first) for _ in range(3))
 
@@ -440,7 +440,7 @@ def test_haiku_539_counts_are_small_constants():
     assert str(jaxpr).count("reduce_window") <= 2  # one an axis, none over ones
 
 
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 @pytest.mark.parametrize(("win", "width"), [(2, 1), (16, 1), (17, 2)])
 def test_pytorch_103785_residual_is_one_position_an_output(kind, win, width):
     x = distinct((1, 40, 40, 2))
@@ -461,7 +461,7 @@ def test_with_a_mask_the_residual_is_one_position_an_output_too(win, width):
     np.testing.assert_array_equal(dx, np.broadcast_to(where, x.shape))
 
 
-@pytest.mark.parametrize("kind", ["max", "min"])
+@every_extreme
 def test_pytorch_41099_no_positions_without_a_gradient(kind):
     x = distinct((1, 8, 8, 1))
     pool = functools.partial(windowed[kind], window=(3, 3), strides=2)

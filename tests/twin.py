@@ -3,15 +3,21 @@
 A twin is traced like the pool it mirrors, so any transformation of the one can be
 compared with the same transformation of the other. Which cells a window has comes from
 the oracle; the winner is chosen from values without a derivative, then gathered.
+`OPERATORS` has each public pool beside its twin.
 """
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxpool
 from tests import oracle
+from tests.cases import GEOMETRY, KINDS, mask
+
+SHAPE = (1, 5, 4, 2)  # of what the operators below pool
 
 
 def twin(kind, shape, window, *, where=None, empty_value=0, p=2, **geometry):
@@ -76,3 +82,64 @@ def _reduced(kind, cells, valid, p):
     rank = jnp.where(valid, jnp.nan_to_num(fixed, nan=jnp.inf, neginf=-3e38), -jnp.inf)
     winner = jnp.expand_dims(rank.argmax(-2), -2)
     return jnp.take_along_axis(kept, winner, -2).squeeze(-2)
+
+
+def _operators():
+    """Name, public pool and its twin, of each."""
+
+    def windowed(kind, operator, **kwargs):
+        reference = twin(kind, SHAPE, **kwargs)
+        return functools.partial(operator, **kwargs), reference
+
+    def whole(kind):
+        reference = twin(kind, SHAPE, SHAPE[1:-1])
+        operator = getattr(jaxpool, f"global_{kind}_pool")
+        pooled = functools.partial(operator, axes=(-3, -2))
+        return pooled, lambda x: reference(x).squeeze((-3, -2))
+
+    def unpooling():
+        places = np.tile(np.arange(30)[:, None], 2)
+        rows = np.random.default_rng(0).permuted(places, axis=0)[:20]
+
+        def scattered(x):
+            zeros = jnp.zeros((30, 2), x.dtype)
+            return zeros.at[rows, np.arange(2)[None]].set(x.reshape(20, 2))[None]
+
+        unpool = lambda x: jaxpool.max_unpool(x, rows.reshape(SHAPE), (6, 5))  # noqa: E731
+        return unpool, lambda x: scattered(x).reshape(1, 6, 5, 2)
+
+    for kind in KINDS:
+        operator = getattr(jaxpool, f"{kind}_pool")
+        yield kind, *windowed(kind, operator, **GEOMETRY)
+        yield f"global {kind}", *whole(kind)
+    masked = GEOMETRY | {"where": mask(SHAPE)}
+    for kind in ("max", "avg"):
+        operator = getattr(jaxpool, f"{kind}_pool")
+        yield f"{kind} masked", *windowed(kind, operator, **masked)
+    dilated = GEOMETRY | {"dilation": (1, 2)}
+    yield "max dilated", *windowed("max", jaxpool.max_pool, **dilated)
+    yield "lp inf", *windowed("lp", jaxpool.lp_pool, **GEOMETRY, p=np.inf)
+    indexed = lambda x, **kwargs: jaxpool.max_pool_with_indices(x, **kwargs)[0]  # noqa: E731
+    yield "max with indices", *windowed("max", indexed, **GEOMETRY)
+    yield "unpool", *unpooling()
+    minima = lambda x, **kwargs: jaxpool.min_pool_with_indices(x, **kwargs)[0]  # noqa: E731
+    yield "min with indices", *windowed("min", minima, **GEOMETRY)
+    u = np.float32([0.3, 0.8])
+    adapted = [oracle.adaptive_bins(5, 3), oracle.adaptive_bins(4, 3)]
+    drawn = [
+        oracle.fractional_windows(size, out, 2, v)
+        for size, out, v in zip((5, 4), (3, 2), u, strict=True)
+    ]
+    draw = {"window": 2, "output_shape": (3, 2), "samples": u, "axes": (-3, -2)}
+    for kind in ("max", "avg"):
+        adaptive = getattr(jaxpool, f"adaptive_{kind}_pool")
+        pooled = functools.partial(adaptive, output_shape=3, axes=(-3, -2))
+        yield f"adaptive {kind}", pooled, twin_of_bins(kind, SHAPE, adapted)
+        fractional = getattr(jaxpool, f"fractional_{kind}_pool")
+        pooled = functools.partial(fractional, **draw)
+        yield f"fractional {kind}", pooled, twin_of_bins(kind, SHAPE, drawn)
+    added = functools.partial(jaxpool.pool, init=0.0, op=jnp.add)
+    yield "pool", *windowed("sum", added, **GEOMETRY)
+
+
+OPERATORS = {name: pair for name, *pair in _operators()}

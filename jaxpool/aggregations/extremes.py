@@ -1,11 +1,15 @@
 """The extreme value of each window, and the first cell that attains it.
 
 The winner of a window is its first NaN, else its first extreme cell in row-major order,
-never a padded or masked one. Nothing here has a derivative: `_reduce_max` adds it.
+never a padded or masked one. Values, positions and gradients agree on it. A gradient
+keeps the position of the winner inside its window, in the smallest unsigned type that
+holds it, and nothing else. The rules call kernels only, never `extremum` itself, so
+that they can be differentiated again.
 """
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,52 +18,408 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import zero_from_primal
 
-from jaxpool.aggregations import dtypes
+from jaxpool.aggregations import dtypes, places
 from jaxpool.aggregations.dtypes import FLOAT32
-from jaxpool.engines import places
-from jaxpool.engines.lowering import (
-    NATIVE,
-    Implementation,
-    Lowerings,
-    dispatch,
-    on_platform,
-    portable,
-    xla_reduce_window,
-)
-from jaxpool.engines.numbers import Numbers, numbers
-from jaxpool.engines.slices import (
-    Cell,
+from jaxpool.aggregations.forward_mode import is_forward_mode
+from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.engines import symbolic
+from jaxpool.engines.elementwise import is_nan, like, select
+from jaxpool.engines.faults import widened
+from jaxpool.engines.fold import (
     Op,
-    Windows,
-    dims_of,
-    fold,
-    of_windows,
-    reduce_steps,
-    seen,
-    select,
-    widened,
-)
-from jaxpool.engines.stages import Arrays, Deferred, ready, stage
-from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.steps import (
-    PADS_A_LOOP,
+    Place,
     Step,
-    forward_steps,
-    pads_of,
+    first_cell,
+    fold,
+    fold_back,
+    reduce_steps,
 )
-from jaxpool.geometry.window import Window
+from jaxpool.engines.kernel import ANY, call, call_linear
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.numbers import Numbers, numbers
+from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.symbolic import as_number
+from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry import steps
+from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
+from jaxpool.geometry.window import AxisWindow, Window
 
 Kind: TypeAlias = Literal["max", "min"]
+
+POSITION = "jaxpool_position"  # the residual's name, for remat policies
+
+
+def extremum(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    over: Domain,
+    tables: Any,
+    empty: float,
+    implementation: Implementation | None,
+    both_modes: bool = False,
+) -> jax.Array:
+    """Extreme value of each output, over the cells that `mask` keeps, if there is one.
+
+    The mask broadcasts to the shape of `x`. Where it keeps no cell of an output, the
+    value is `empty`, and there is no winner.
+    """
+    over = over.clipped()
+    if len(over.axes) > 1 and not over.is_countable:
+        return _axis_by_axis(
+            kind, x, mask, over, tables, empty, implementation, both_modes
+        )
+    config = Config(kind, over, empty, implementation)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return _values(config, x, mask, tables)
+    both_modes = both_modes or is_forward_mode()
+    rule = _extremum_both_modes if both_modes else _extremum
+    return rule(config, x, mask, tables)
+
+
+def _axis_by_axis(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    over: Domain,
+    tables: Any,
+    empty: float,
+    implementation: Implementation | None,
+    both_modes: bool,
+) -> jax.Array:
+    """The same where int32 cannot count the cells.
+
+    The first winner of the winners along the last axis is the first in row-major order.
+    """
+    domains: tuple[Domain, ...] = over.axis_by_axis()
+    for number, each in reversed([*enumerate(domains)]):
+        rest = (each, tables[number : number + 1], empty, implementation, both_modes)
+        if mask is None:
+            x = extremum(kind, x, None, *rest)
+            continue
+        cells = jnp.broadcast_to(mask, x.shape)
+        x = extremum(kind, x, cells, *rest)
+        config = Config("max", each, 0, implementation)
+        counts = _values(config, cells.astype(np.uint8), None, rest[1])
+        mask = counts > np.uint8(0)
+    return x
+
+
+def indexed_extremum(
+    kind: Kind,
+    x: jax.Array,
+    mask: jax.Array | None,
+    over: Domain,
+    tables: Any,
+    empty: float,
+    implementation: Implementation | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The same, and the flat index of each winner over the pooled axes.
+
+    It is -1 where the mask keeps no cell.
+    """
+    over = over.clipped()
+    config = Config(kind, over, empty, implementation)
+    values, position = winners(config, x, mask, tables)
+    indices = places.index_of(position, over, tables)
+    if mask is not None:
+        some = position < as_number(over.cells, position.dtype)
+        indices = jnp.where(some, indices, np.int32(-1))
+    return values, indices
 
 
 class Config(NamedTuple):
     """What is static about a call."""
 
     kind: Kind
-    window: Window
+    over: Domain
     empty: float
     implementation: Implementation | None
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether a program is to be of standard operations of jax."""
+        return self.implementation == "reduce_window" or self.over.is_symbolic
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _extremum(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> jax.Array:
+    return _values(config, x, mask, tables)
+
+
+def _extremum_fwd(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> tuple[jax.Array, Any]:
+    values, position = winners(config, x, mask, tables)
+    return values, (checkpoint_name(position, POSITION), tables)
+
+
+def _extremum_bwd(
+    config: Config, residual: tuple[jax.Array, Any], g: jax.Array
+) -> tuple[jax.Array, None, None]:
+    position, tables = residual
+    shares = _shares(config, g).transpose
+    return call_linear(shares, (position,), tables, g), None, None
+
+
+_extremum.defvjp(_extremum_fwd, _extremum_bwd)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _extremum_both_modes(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> jax.Array:
+    return _values(config, x, mask, tables)
+
+
+@_extremum_both_modes.defjvp
+def _extremum_jvp(
+    config: Config,
+    primals: tuple[jax.Array, jax.Array | None, Any],
+    tangents: tuple[jax.Array, Any, Any],
+) -> tuple[jax.Array, jax.Array]:
+    (values, _), (tangent, _) = _winners_jvp(config, primals, tangents)
+    return values, tangent
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def winners(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> tuple[jax.Array, jax.Array]:
+    """The value of each winner, and its position inside the window, row-major.
+
+    Where a mask keeps no cell of a window, the position is beyond the window. The
+    derivative, in both modes, reads the tangents at the winners.
+    """
+    if not config.over.is_countable:
+        raise ValueError(
+            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
+            f"for; got x.shape={x.shape}"
+        )
+    values, position = call(_Winners(config), x, mask, tables)
+    return values, position
+
+
+@winners.defjvp
+def _winners_jvp(
+    config: Config,
+    primals: tuple[jax.Array, jax.Array | None, Any],
+    tangents: tuple[jax.Array, Any, Any],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    values, position = winners(config, *primals)
+    named = checkpoint_name(position, POSITION)
+    tangent = call_linear(_shares(config, values), (named,), primals[2], tangents[0])
+    no_tangent = zero_from_primal(position)
+    return (values, position), (tangent, no_tangent)
+
+
+def _values(
+    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+) -> jax.Array:
+    (values,) = call(_Values(config), x, mask, tables)
+    return values  # type: ignore[no-any-return]
+
+
+def _shares(config: Config, x: Any) -> Shares:
+    """The kernel that reads tangents at the winners; its transpose sends them back."""
+    by = Winner(dtypes.summed(x.dtype), x.ndim - 1)
+    return Shares(by, config.over, config.implementation, x.dtype, x.dtype)
+
+
+@dataclass(frozen=True)
+class Winner(Aggregation):
+    """The share of a winner is 1, that of all other cells 0."""
+
+    # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
+    last_axis: int
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(back="places", alone=self.last_axis, most_pads=PADS_A_LOOP)
+
+    def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
+        return select(place.has(output[0]), t, 0)
+
+    def levels(self, chosen: Plan, residual: Arrays) -> Levels:
+        """The position of the winner in each window, and in each of its runs.
+
+        Two windows that pick cells of one run pick the same cell of it.
+        """
+
+        def inner(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+            position = output[0]
+            return select(place.has(position), place.inside(position), 0)
+
+        found = [Lifted(residual)]
+        for step in reversed(chosen.back[1:]):
+            position = fold_back(
+                step,
+                lax.max,
+                inner,
+                found[0],
+                outlined=chosen.outlined,
+                most_pads=PADS_A_LOOP,
+            )
+            found.insert(0, Lifted(position))
+        return [NOTHING, *found]
+
+    def anywhere(
+        self, window: Window, residual: Arrays, t: jax.Array, back: bool
+    ) -> jax.Array:
+        move = symbolic.route if back else symbolic.read
+        return move(window, t, *residual)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The kernel of the values of winners, without their positions."""
+
+    config: Config
+
+    @property
+    def portable(self) -> bool:
+        return self.config.is_portable
+
+    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
+        return [x.update(shape=self.config.over.output_shape(x.shape))]
+
+    def run(
+        self, platform: str, x: jax.Array, mask: jax.Array | None, tables: Any
+    ) -> Arrays:
+        kind, over, empty, implementation = self.config
+        chosen = planned(over, platform, implementation, Needs(overlap=True), tables)
+        arrays = (x,) if mask is None else (x, mask)
+        if chosen.form == "reduce_window" and isinstance(over, Window):
+            values, *valid = _by_windows(kind, over, platform, arrays)
+        else:
+            values, *valid = _in_steps(kind, chosen, arrays)
+        values = values.astype(x.dtype)
+        return (_or(values, empty, *valid),)
+
+
+def _or(values: jax.Array, empty: float, *valid: jax.Array) -> jax.Array:
+    """The values, and `empty` where no cell is valid."""
+    for some in valid:
+        values = jnp.where(some, values, np.asarray(empty, values.dtype))
+    return values
+
+
+def _cells(
+    kind: Kind, dtype: np.dtype, on_cpu: bool | None, x: jax.Array, *masks: Any
+) -> Arrays:
+    """Cells as they compete, in `dtype`: the worst where masked.
+
+    Also which of them are valid, where a mask says so.
+    """
+    wide = widened(x, dtype, on_cpu)
+    if not masks:
+        return (wide,)
+    valid = jnp.broadcast_to(masks[0], x.shape)
+    return jnp.where(valid, wide, worst(kind, dtype)), valid
+
+
+def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
+    """The cells for a reduction in steps."""
+    dtype = dtypes.ordered(arrays[0].dtype)
+    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.outlined))
+    # XLA:CPU does not vectorise the reading of a mask behind a pad.
+    first = chosen.steps[0] if chosen.steps else None
+    slow = len(arrays) > 1 and isinstance(first, steps.Step) and pads_of(first.dims)
+    return Lifted(cells.now(chosen.outlined)) if slow else cells
+
+
+def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
+    """The values, and whether a mask keeps any cell, step by step."""
+    dtype = arrays[0].dtype
+    cells = _competing(kind, chosen, arrays)
+    wide = dtypes.ordered(dtype)
+    reduced = partial(reduce_steps, steps=chosen.steps, outlined=chosen.outlined)
+    narrow = Lifted((), lambda values: (values.astype(dtype),))
+    values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
+    if len(arrays) == 1:
+        return values
+    return *values, *reduced(lax.bitwise_or, cells.pick(1), np.False_)
+
+
+def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
+    """The same by XLA's own windows."""
+    x, extreme = arrays[0], _extreme(kind)
+    dtype, portable = dtypes.infinite(x.dtype), platform == ANY
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    if is_float and platform == "cpu":
+        extreme = partial(_select, kind)
+    cells, *valid = _cells(kind, dtype, False, *arrays)
+    fill = worst(kind, dtype)
+    values = reduce_windows(cells, fill, extreme, window, portable=portable)
+    some = [
+        reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
+        for ok in valid
+    ]
+    if is_float and portable:
+        # The same for every platform: whether a window has a NaN is a maximum too.
+        is_nan = reduce(operator.and_, arrays[1:], x != x).astype(FLOAT32)
+        none = worst("max", FLOAT32)
+        has = reduce_windows(is_nan, none, lax.max, window, portable=True) > 0
+        values = jnp.where(has, np.asarray(np.nan, values.dtype), values)
+    return values, *some
+
+
+def _select(kind: Kind, m: jax.Array, v: jax.Array) -> jax.Array:
+    """The extreme one of two, as XLA:CPU hands it to no library that drops NaN."""
+    return lax.select(_beats(kind, v, m), v, m)
+
+
+@dataclass(frozen=True)
+class _Winners:
+    """The kernel of the values of winners, and of their positions in their windows."""
+
+    config: Config
+
+    @property
+    def portable(self) -> bool:
+        return self.config.is_portable
+
+    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
+        values = x.update(shape=self.config.over.output_shape(x.shape))
+        dtype = position_dtype(self.config.over, mask is not None)
+        return [values, values.update(dtype=dtype)]
+
+    def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
+        kind, over, empty, implementation = self.config
+        needs = Needs(overlap=True, alone=x.ndim - 1)
+        chosen = planned(over, platform, implementation, needs, tables)
+        dtype = position_dtype(over, mask is not None)
+        arrays = (x,) if mask is None else (x, mask)
+        if chosen.form == "reduce_window" and isinstance(over, Window):
+            wide = dtypes.infinite(x.dtype)
+            cells = _cells(kind, wide, False, *arrays)
+            beats = partial(_beats, kind)
+            found = places.first_winners(beats, worst(kind, wide), over, *cells)
+        else:
+            found = _winners_in_steps(kind, over, chosen, arrays, dtype)
+        values, position, *valid = found
+        values, position = values.astype(x.dtype), position.astype(dtype)
+        none = np.iinfo(dtype).max
+        values, position = _or(values, empty, *valid), _or(position, none, *valid)
+        chex.assert_equal_shape([values, position])
+        return values, position
+
+
+def position_dtype(over: Domain, masked: bool) -> np.dtype:
+    """The smallest unsigned type that holds a position inside the window.
+
+    And, where a mask may keep no cell of it, one more number that is beyond it.
+    """
+    if is_symbolic(over.cells):
+        return np.dtype(np.uint32)
+    return np.min_scalar_type(over.cells - 1 + masked)
 
 
 def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
@@ -71,157 +431,8 @@ def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
     return np.asarray(info.min if lowest else info.max, dtype)
 
 
-def _cells(kind: Kind, dtype: np.dtype, x: jax.Array, *masks: jax.Array) -> Arrays:
-    """Cells as they compete, in `dtype`: the worst where masked.
-
-    Also which of them are valid, where a mask says so.
-    """
-    wide = widened(x, dtype)
-    if not masks:
-        return (wide,)
-    valid = jnp.broadcast_to(masks[0], x.shape)
-    return jnp.where(valid, wide, worst(kind, dtype)), valid
-
-
-def _competing(
-    kind: Kind, dtype: np.dtype, steps: Sequence[Step], arrays: Arrays
-) -> Deferred:
-    """The cells for a reduction in steps."""
-    cells = Deferred(partial(_cells, kind, dtype), arrays)
-    # XLA:CPU does not vectorise the reading of a mask behind a pad.
-    slow = len(arrays) > 1 and steps and pads_of(steps[0].dims)
-    return cells.stored() if slow else cells
-
-
-@portable
-def extreme_values(config: Config, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The value of each winner, without its position."""
-    kind, window, empty, implementation = config
-    extreme = lax.max if kind == "max" else lax.min
-
-    def finished(values: jax.Array, *valid: jax.Array) -> Arrays:
-        values = values.astype(x.dtype)
-        return (
-            (jnp.where(valid[0], values, np.asarray(empty, x.dtype)),)
-            if valid
-            else (values,)
-        )
-
-    def passes(doubling: bool, *arrays: jax.Array) -> jax.Array:
-        steps = forward_steps(window, doubling, idempotent=True)
-        dtype = dtypes.ordered(x.dtype)
-        cells = _competing(kind, dtype, steps, arrays)
-        values = reduce_steps(extreme, cells.pick(0), worst(kind, dtype), steps)
-        if len(arrays) > 1:
-            valid = reduce_steps(lax.bitwise_or, cells.pick(1), np.False_, steps)
-            values = values.beside(valid)
-        (result,) = values.then(finished).now()
-        return result  # type: ignore[no-any-return]
-
-    def native(extreme: Op, *arrays: jax.Array) -> jax.Array:
-        dtype = dtypes.infinite(x.dtype)
-        cells, *valid = _cells(kind, dtype, *arrays)
-        fill = worst(kind, dtype)
-        values = xla_reduce_window(cells, fill, extreme, window)
-        some = (
-            xla_reduce_window(ok, np.False_, lax.bitwise_or, window) for ok in valid
-        )
-        result: jax.Array = finished(values, *some)[0]
-        return result
-
-    def select(m: jax.Array, v: jax.Array) -> jax.Array:
-        # XLA:CPU hands some float windows to a library that drops NaN; a computation
-        # that it does not recognise as a maximum stays with XLA.
-        return lax.select(_beats(kind, v, m), v, m)
-
-    def reduce_window(*arrays: jax.Array) -> jax.Array:
-        plain = partial(native, extreme)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            return plain(*arrays)
-        ways: dict[str, Op] = dict.fromkeys(NATIVE, plain)
-        ways |= {"cpu": partial(native, select), "any": repaired}
-        reduced: jax.Array = on_platform(ways, *arrays)
-        return reduced
-
-    def repaired(*arrays: jax.Array) -> jax.Array:
-        # The same for every platform: whether a window has a NaN is a maximum too.
-        values, is_nan = native(extreme, *arrays), arrays[0] != arrays[0]
-        is_nan = is_nan & arrays[1] if len(arrays) > 1 else is_nan
-        none, count = worst("max", FLOAT32), is_nan.astype(FLOAT32)
-        some = xla_reduce_window(count, none, lax.max, window) > 0
-        return jnp.where(some, np.asarray(np.nan, x.dtype), values)
-
-    lowerings: Lowerings = {
-        "reduce_window": reduce_window,
-        "slices": partial(passes, False),
-        "doubling": partial(passes, True),
-    }
-    arrays = (x,) if mask is None else (x, mask)
-    values: jax.Array = dispatch(lowerings, window, implementation, *arrays)
-    return values
-
-
-@portable
-def find_winners(
-    config: Config, x: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    kind, window, empty, implementation = config
-    if not window.is_countable:
-        raise ValueError(
-            "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
-            f"for; got x.shape={x.shape}"
-        )
-    dtype = position_dtype(window, mask is not None)
-
-    def finished(values: jax.Array, position: jax.Array, *valid: jax.Array) -> Arrays:
-        values = values.astype(x.dtype)
-        if valid:
-            values = jnp.where(valid[0], values, np.asarray(empty, x.dtype))
-            none = np.asarray(np.iinfo(dtype).max, dtype)
-            position = jnp.where(valid[0], position, none)
-        return values, position
-
-    def passes(doubling: bool, *arrays: jax.Array) -> Arrays:
-        # XLA:CPU does not vectorise selects from strided cells of an array's last axis.
-        steps = forward_steps(window, doubling, idempotent=True, alone=x.ndim - 1)
-        wide, masked = dtypes.ordered(x.dtype), len(arrays) > 1
-        cells = _competing(kind, wide, steps, arrays)
-        fill = worst(kind, wide)
-        found = _winners_in_steps(kind, window, steps, cells, fill, masked, dtype)
-        return found.then(finished).now()
-
-    def reduce_window(*arrays: jax.Array) -> Arrays:
-        wide = dtypes.infinite(x.dtype)
-        cells = _cells(kind, wide, *arrays)
-        compete = partial(_beats, kind), worst(kind, wide)
-        if len(arrays) == 1 and places.packs(window, cells[0]):
-            first = partial(places.packed_winners, kind == "max", dtype)
-        elif places.has_places(window):
-            first = partial(places.first_winners, *compete)
-        else:
-            first = partial(places.indexed_winners, *compete)
-        values, position, *some = first(window, *cells)
-        return finished(values, position.astype(dtype), *some)
-
-    lowerings: Lowerings = {
-        "reduce_window": reduce_window,
-        "slices": partial(passes, False),
-        "doubling": partial(passes, True),
-    }
-    arrays = (x,) if mask is None else (x, mask)
-    values, position = dispatch(lowerings, window, implementation, *arrays)
-    chex.assert_equal_shape([values, position])
-    return values, position
-
-
-def position_dtype(window: Window, masked: bool) -> np.dtype:
-    """The smallest unsigned type that holds a position inside the window.
-
-    And, where a mask may keep no cell of it, one more number that is beyond it.
-    """
-    if is_symbolic(window.cells):
-        return np.dtype(np.uint32)
-    return np.min_scalar_type(window.cells - 1 + masked)
+def _extreme(kind: Kind) -> Op:
+    return lax.max if kind == "max" else lax.min
 
 
 def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
@@ -233,108 +444,100 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
 
 
 def _winners_in_steps(
-    kind: Kind,
-    window: Window,
-    steps: Sequence[Step],
-    cells: Deferred,
-    fill: np.ndarray,
-    masked: bool,
-    dtype: np.dtype,
-) -> Deferred:
+    kind: Kind, over: Domain, chosen: Plan, arrays: Arrays, dtype: np.dtype
+) -> Arrays:
     """The value and the position of each winner, and whether a mask keeps any cell.
 
     Step by step the value of each window, then the first run of cells that has it.
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
+    outlined, wide = chosen.outlined, dtypes.ordered(arrays[0].dtype)
+    cells, each = _competing(kind, chosen, arrays), chosen.steps
+    if not each:
+        values, *valid = cells.now(outlined)
+        return values, jnp.zeros(values.shape, dtype), *valid
+    join = _Join(kind, over, outlined, len(arrays) > 1, wide, dtype)
+    for step in each:
+        lift, first, last = cells.lift, step is each[0], step is each[-1]
 
-    def started(values: jax.Array, *valid: jax.Array) -> Arrays:
-        return values, None if steps else jnp.zeros(values.shape, dtype), *valid
+        def joined(
+            *arrays: Any,
+            step: Step = step,
+            lift: Callable[..., Arrays] = lift,
+            first: bool = first,
+            last: bool = last,
+        ) -> Arrays:
+            return join(step, first, last, Lifted(arrays, lift))
 
-    def reduced(step: Step, lift: Callable[..., Arrays], *arrays: Any) -> Arrays:
-        runs = Deferred(lift, arrays)
-        (values,) = _step_values(kind, step, runs, fill).now()
-        first = _step_winners(step, values, runs, dtype)
-        if step is steps[-1]:
-            first = first.then(partial(_never_padding, window))
-        valid = _step_valid(step, runs).now() if masked else ()
-        return (values, *first.now(), *valid)
-
-    # Each step is one stage, or else XLA would compute the values of all of them before
-    # it finds the winners of the first, and hold them all in memory.
-    runs = cells.then(started)
-    for step in steps:
-        runs = ready(*stage(partial(reduced, step, runs.function), *runs.arrays))
-    return runs
-
-
-def _step_values(kind: Kind, step: Step, runs: Deferred, fill: np.ndarray) -> Deferred:
-    """The extreme value of each window, from those of its runs."""
-    dims = dims_of(step)
-
-    def value(cell: Cell, windows: Windows, values: jax.Array, *_: Any) -> jax.Array:
-        return seen(values, dims, cell, windows)
-
-    extreme = lax.max if kind == "max" else lax.min
-    return fold(extreme, value, fill, dims, runs)
+        # Each step is one stage, or else XLA would compute the values of all of them
+        # before it finds the winners of the first, and hold them all in memory.
+        cells = Lifted(stage(outlined, joined, *cells.arrays))
+    values, *valid, position = cells.arrays
+    return values, position, *valid
 
 
-def _step_winners(
-    step: Step, found: jax.Array, runs: Deferred, dtype: np.dtype
-) -> Deferred:
-    """The position of the first cell, in row-major order, that has the value found."""
-    dims = dims_of(step)
-    # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
-    none = np.int32(min(np.iinfo(dtype).max, np.iinfo(np.int32).max))
+@dataclass(frozen=True)
+class _Join:
+    """How a step joins runs: their values, whether any is valid, and positions.
 
-    def first(
-        cell: Cell,
-        windows: Windows,
-        found: jax.Array,
-        values: jax.Array,
-        position: jax.Array | None,
-        *valid: jax.Array,
-    ) -> jax.Array:
-        value = seen(values, dims, cell, windows)
-        has = (value == of_windows(found, dims, windows)) | (value != value)
-        for ok in valid:
-            has = has & seen(ok, dims, cell, windows)
-        start = np.int32(step.start(cell))
-        if position is None:
-            return select(has, start, none)
-        inside = seen(position, dims, cell, windows).astype(np.int32)
-        return select(has, inside + start, none)
+    Before the first step, cells have no positions.
+    """
 
-    return fold(
-        lax.min, first, none, dims, ready(found).beside(runs), PADS_A_LOOP, dtype
-    )
+    kind: Kind
+    over: Domain
+    outlined: bool | None
+    masked: bool
+    wide: np.dtype
+    dtype: np.dtype
+
+    def __call__(self, step: Step, first: bool, last: bool, runs: Lifted) -> Arrays:
+        joined = partial(fold, step, outlined=self.outlined)
+        fill = worst(self.kind, self.wide)
+        values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
+        # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
+        none = np.int32(min(np.iinfo(self.dtype).max, np.iinfo(np.int32).max))
+
+        def earliest(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+            value = cell[0]
+            has = lax.bitwise_or(lax.eq(value, output[0]), is_nan(value))
+            if self.masked:
+                has = lax.bitwise_and(has, cell[1])
+            if first:
+                return select(has, place.start, none)
+            position = lax.convert_element_type(cell[-1], np.int32)
+            return select(has, lax.add(position, like(place.start, position)), none)
+
+        ends = Lifted((), partial(_never_padding, self.over)) if last else NOTHING
+        position = joined(
+            lax.min,
+            earliest,
+            none,
+            [runs],
+            Lifted(values),
+            finish=ends,
+            most_pads=PADS_A_LOOP,
+            dtype=self.dtype,
+        )
+        if not self.masked:
+            return *values, *position
+        valid = joined(lax.bitwise_or, first_cell, np.False_, [runs.pick(1)])
+        return *values, *valid, *position
 
 
-def _step_valid(step: Step, runs: Deferred) -> Deferred:
-    """Whether any of the runs has a valid cell."""
-    dims = dims_of(step)
-
-    def ok(
-        cell: Cell, windows: Windows, values: Any, position: Any, valid: jax.Array
-    ) -> jax.Array:
-        return seen(valid, dims, cell, windows)
-
-    return fold(lax.bitwise_or, ok, np.False_, dims, runs)
-
-
-def _never_padding(window: Window, position: jax.Array) -> Arrays:
+def _never_padding(over: Domain, position: jax.Array) -> Arrays:
     """Move winners off the padding, where nothing in the window beats it.
 
     Then the first cell won, at position 0, and the first cell of the input is meant;
     no other winner comes before that one.
     """
     firsts, cells = list[Numbers](), 1
-    for axis, dim in reversed(window.pairs()):
-        if dim.low:  # else 0 is one
+    for axis, dim in reversed(over.pairs()):
+        if isinstance(dim, AxisWindow) and dim.low:  # else 0 is one
             first = dim.first_valid(numbers(dim.out)) * cells
             shape = [-1 if a == axis else 1 for a in range(position.ndim)]
             firsts.append(first.astype(position.dtype).reshape(shape))
-        cells *= dim.window
+            cells *= dim.window
     if not firsts:
         return (position,)
     return (jnp.maximum(position, reduce(operator.add, firsts)),)

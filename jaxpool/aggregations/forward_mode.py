@@ -15,32 +15,33 @@ _forward_mode = jax.make_user_context(default_value=False)
 
 
 def forward_mode() -> AbstractContextManager[None]:
-    """Differentiate the max-like pools traced inside in forward mode as well.
+    """Let max-like pools support forward mode too, if they are traced inside.
 
         with jaxpool.forward_mode():
             y, dy = jax.jvp(model, (x,), (dx,))      dy = dx at the winner
 
-    JAX refuses forward mode (`jax.jvp`, `jax.linearize`) through any `jax.custom_vjp`,
-    which max and min pools are, windowed and global, and norms of `p=inf`. Inside they
-    have a rule for both modes instead, with the values, the residual (one byte an
-    output for windows of up to 256 cells) and the reverse mode they have outside. All
-    other pools, adaptive and fractional ones and those with indices too, have both
-    modes without it.
+    JAX refuses forward mode (`jax.jvp`, `jax.linearize`) for every `jax.custom_vjp`.
+    Max and min pools, windowed and global, and norms with `p=inf` are such functions.
+    Inside this context they support both modes. Values, reverse mode and the data kept
+    for backward (1 byte per output for windows up to 256 cells) stay the same. All
+    other pools, also adaptive and fractional pools and pools with indices, always
+    support both modes.
 
-    It counts where a function is traced: a `jax.jit` around a pool is traced again
-    when it is called inside, and may itself be entered from inside the function.
+    The context applies when a function is traced. A `jax.jit` function that is called
+    inside is traced again. The context also works inside a jitted function. See
+    "Gradients" in docs/conventions.md.
 
     Returns:
-        A context manager, which may be nested and is local to its thread.
+        A context manager. It can be nested, and is local to its thread.
 
     Gradient:
-        The tangent of a window is that of its winner: the first NaN, else the first
-        extreme cell in row-major order. It is the transpose of reverse mode, ties, NaN
-        and infinities included.
+        The tangent of a window is the tangent of its winner: the first NaN, else the
+        first extreme cell in row-major order. It is the transpose of reverse mode, also
+        for ties, NaN and infinities.
 
     References:
-        `jax.custom_vjp` and `jax.custom_jvp`; Flax and `lax.reduce_window` have forward
-        mode, whose tangent at a NaN or at a tie is not that of their reverse mode.
+        `jax.custom_vjp` and `jax.custom_jvp`. Flax and `lax.reduce_window` have forward
+        mode, but at a NaN or a tie it differs from their reverse mode.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxpool

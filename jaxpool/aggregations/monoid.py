@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxpool.aggregations.operation import Operation
 from jaxpool.engines.faults import loose_back
-from jaxpool.engines.lowering import Implementation, is_doubling, xla_reduce_window
-from jaxpool.engines.slices import Op, reduce_steps
-from jaxpool.engines.stages import ready
+from jaxpool.engines.fold import Op, reduce_steps
+from jaxpool.engines.loops import Lifted
+from jaxpool.engines.plan import Implementation, Needs, plan
 from jaxpool.engines.symbolic import reduce_cells
-from jaxpool.geometry.steps import forward_steps
+from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.window import Window
 
 
@@ -48,14 +48,15 @@ def _reduce_any(
     """Reduce each window of `x` by `op`, a function of scalars with identity `init`."""
     window = window.clipped()
     if implementation == "reduce_window":
-        reduced: jax.Array = loose_back(xla_reduce_window(x, init, op, window))
+        reduced: jax.Array = loose_back(
+            reduce_windows(x, init, op, window, portable=True)
+        )
         return reduced
     of_arrays = op
     for _ in range(x.ndim):
         of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
-    doubling = is_doubling(window, implementation)
-    steps = forward_steps(window, doubling, ordered=True)
-    (result,) = reduce_steps(of_arrays, ready(x), init, steps).now()
+    steps = plan(window, "cpu", implementation, Needs(ordered=True)).steps
+    (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, outlined=None)
     return loose_back(result)

@@ -16,6 +16,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax.extend.linear_util import WrappedFun
 
+from jaxpool.geometry.spelling import spelled
+
 # What XLA's own windows know, and jax differentiates there.
 KNOWN = (lax.add, lax.max, lax.min)
 
@@ -52,7 +54,8 @@ def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
     """
     if not callable(op) or not _takes_two(op):
         raise TypeError(
-            f"op must be a function of two scalars; got op={op!r} for x.shape={x.shape}"
+            f"{spelled('op')} must be a function of two scalars; "
+            f"got {spelled('op')}={op!r} for {spelled('x')}.shape={x.shape}"
         )
     scalar = jax.ShapeDtypeStruct((), x.dtype)
     # A function of its own, as jax remembers what those that it knows do.
@@ -60,8 +63,8 @@ def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
     closed, result = trace(scalar, scalar)
     if getattr(result, "shape", None) != () or result.dtype != x.dtype:
         raise TypeError(
-            f"op must return one scalar of the dtype of x, {x.dtype}; got {result} "
-            f"for x.shape={x.shape}"
+            f"{spelled('op')} must return one scalar of the dtype of {spelled('x')}, "
+            f"{x.dtype}; got {result} for {spelled('x')}.shape={x.shape}"
         )
     if any(op is known for known in KNOWN):
         return Traced(Operation(lambda: op, op), ())

@@ -9,6 +9,8 @@ library that it is named after.
 import importlib
 from typing import TYPE_CHECKING
 
+__all__ = ["flax", "keras", "onnx", "torch"]
+
 if TYPE_CHECKING:
     from jaxpool.compat import flax as flax
     from jaxpool.compat import keras as keras
@@ -18,10 +20,10 @@ else:
 
     def __getattr__(name: str) -> object:
         """Import a dialect that is used for the first time."""
-        if name in ("flax", "keras", "onnx", "torch"):
+        if name in __all__:
             return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
         """What there is, imported or not."""
-        return sorted({*globals(), "flax", "keras", "onnx", "torch"})
+        return sorted({*globals(), *__all__})

@@ -16,13 +16,15 @@ import jax
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool.compat._spelling import spelled
 from jaxpool.functions.arguments import as_array
 from jaxpool.geometry.axes import Ints, as_ints
+from jaxpool.geometry.spelling import renamed
 from jaxpool.geometry.window import Padding
 
+__all__ = ["avg_pool", "max_pool", "min_pool", "pool"]
+
 _PADDINGS = ("VALID", "SAME", "SAME_LOWER")
-_named = spelled(x="inputs", window="window_shape", op="reduce_fn")
+_named = renamed(x="inputs", window="window_shape", op="reduce_fn")
 
 
 @_named

@@ -19,14 +19,24 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool.compat._spelling import spelled
 from jaxpool.functions.arguments import as_array, as_given
 from jaxpool.geometry.axes import Ints, as_ints
+from jaxpool.geometry.spelling import renamed
+
+__all__ = [
+    "DataFormat",
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "average_pool",
+    "global_average_pooling",
+    "global_max_pooling",
+    "max_pool",
+]
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
 
 
-_named = spelled(x="inputs", window="pool_size", output_shape="output_size")
+_named = renamed(x="inputs", window="pool_size", output_shape="output_size")
 
 
 @_named

@@ -10,19 +10,31 @@ Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mod
 """
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 import jaxpool
-from jaxpool.compat._spelling import spelled
 from jaxpool.functions.arguments import as_array, known_range
 from jaxpool.functions.unpooling import Convention
 from jaxpool.geometry.axes import as_ints
+from jaxpool.geometry.spelling import renamed
+
+__all__ = [
+    "AutoPad",
+    "AveragePool",
+    "Flag",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
+    "LpPool",
+    "MaxPool",
+    "MaxUnpool",
+]
 
 AutoPad: TypeAlias = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 Flag: TypeAlias = Literal[0, 1]
@@ -30,7 +42,7 @@ Flag: TypeAlias = Literal[0, 1]
 _PADDINGS = {"SAME_UPPER": "SAME", "SAME_LOWER": "SAME_LOWER", "VALID": "VALID"}
 
 
-_named = spelled(
+_named = renamed(
     x="X", values="X", window="kernel_shape", padding="pads", dilation="dilations"
 )
 
@@ -60,7 +72,8 @@ def MaxPool(
         [3. 4.] [0 3]
     """
     X = as_array(X, "any", "X")
-    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    given = _Windows(kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    windows = given.over(X)
     by_columns = _flag("storage_order", storage_order)
     if outputs not in (1, 2):
         raise ValueError(f"outputs must be 1 or 2; got outputs={outputs!r}")
@@ -87,9 +100,9 @@ def AveragePool(
     count_include_pad: Flag = 0,
 ) -> jax.Array:
     """`AveragePool`; see `jaxpool.avg_pool`."""
-    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    given = _Windows(kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     counted = _flag("count_include_pad", count_include_pad)
-    return jaxpool.avg_pool(X, **windows, count_include_pad=counted)
+    return jaxpool.avg_pool(X, **given.over(X), count_include_pad=counted)
 
 
 @_named
@@ -105,8 +118,8 @@ def LpPool(
     p: float = 2,
 ) -> jax.Array:
     """`LpPool`, the norm of the cells that there are; see `jaxpool.lp_pool`."""
-    windows = _windows(X, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    return jaxpool.lp_pool(X, **windows, p=p)
+    given = _Windows(kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    return jaxpool.lp_pool(X, **given.over(X), p=p)
 
 
 @_named
@@ -146,8 +159,8 @@ def MaxUnpool(
     axes = _axes(X)
     rank, shape = len(axes), X.shape
     kernel = _each("kernel_shape", kernel_shape, rank)
-    steps = _each("strides", (1,) * rank if strides is None else strides, rank)
-    around = _each("pads", (0,) * 2 * rank if pads is None else pads, 2 * rank)
+    steps = _each("strides", strides, rank, 1)
+    around = _each("pads", pads, 2 * rank, 0)
     inferred = [
         (n - 1) * s + k - sum(pair)
         for n, s, k, pair in zip(shape[2:], steps, kernel, _pairs(around), strict=True)
@@ -172,8 +185,7 @@ def MaxUnpool(
     smallest = jaxpool.max_unpool(X, places, inferred, axes=axes)
     if not any(missing):
         return smallest
-    larger: jax.Array = _padded(smallest, tuple(missing))
-    return larger
+    return jnp.pad(smallest, [(0, 0), (0, 0), *((0, n) for n in missing)])
 
 
 def _all_sizes(output_shape: Any) -> tuple[int, ...]:
@@ -184,44 +196,40 @@ def _all_sizes(output_shape: Any) -> tuple[int, ...]:
     return (sizes,) if isinstance(sizes, int) else sizes
 
 
-@partial(jax.jit, static_argnums=1)
-def _padded(x: jax.Array, missing: tuple[int, ...]) -> jax.Array:
-    ends = [(0, 0, 0)] * 2 + [(0, n, 0) for n in missing]
-    return lax.pad(x, np.zeros((), x.dtype), ends)
+@dataclass(frozen=True)
+class _Windows:
+    """The attributes of a windowed pool."""
 
+    kernel_shape: Any
+    strides: Any
+    pads: Any
+    dilations: Any
+    auto_pad: Any
+    ceil_mode: Any
 
-def _windows(
-    X: Any,
-    kernel_shape: Any,
-    strides: Any,
-    pads: Any,
-    dilations: Any,
-    auto_pad: Any,
-    ceil_mode: Any,
-) -> dict[str, Any]:
-    """The attributes of a window as native arguments."""
-    axes = _axes(X)
-    rank = len(axes)
-    ones = (1,) * rank
-    names = ("NOTSET", *_PADDINGS)
-    if auto_pad not in names:
-        raise ValueError(
-            f"auto_pad must be one of {', '.join(names)}; got auto_pad={auto_pad!r}"
-        )
-    around = _each("pads", (0,) * 2 * rank if pads is None else pads, 2 * rank)
-    if auto_pad != "NOTSET" and any(around):
-        raise ValueError(
-            f"pads must be left out where auto_pad is given; got pads={pads} "
-            f"with auto_pad={auto_pad!r}"
-        )
-    return {
-        "window": _each("kernel_shape", kernel_shape, rank),
-        "strides": _each("strides", ones if strides is None else strides, rank),
-        "padding": _PADDINGS.get(auto_pad, _pairs(around)),
-        "dilation": _each("dilations", ones if dilations is None else dilations, rank),
-        "axes": axes,
-        "ceil_mode": _flag("ceil_mode", ceil_mode),
-    }
+    def over(self, X: Any) -> dict[str, Any]:
+        """The same as arguments of a native pool of `X`."""
+        axes = _axes(X)
+        rank = len(axes)
+        if self.auto_pad not in ("NOTSET", *_PADDINGS):
+            raise ValueError(
+                f"auto_pad must be one of NOTSET, {', '.join(_PADDINGS)}; "
+                f"got auto_pad={self.auto_pad!r}"
+            )
+        pads = _each("pads", self.pads, 2 * rank, 0)
+        if self.auto_pad != "NOTSET" and any(pads):
+            raise ValueError(
+                "pads must be left out where auto_pad is given; got "
+                f"pads={self.pads} with auto_pad={self.auto_pad!r}"
+            )
+        return {
+            "window": _each("kernel_shape", self.kernel_shape, rank),
+            "strides": _each("strides", self.strides, rank, 1),
+            "padding": _PADDINGS.get(self.auto_pad, _pairs(pads)),
+            "dilation": _each("dilations", self.dilations, rank, 1),
+            "axes": axes,
+            "ceil_mode": _flag("ceil_mode", self.ceil_mode),
+        }
 
 
 def _axes(X: Any) -> tuple[int, ...]:
@@ -232,8 +240,12 @@ def _axes(X: Any) -> tuple[int, ...]:
     return tuple(range(2, len(shape)))
 
 
-def _each(name: str, value: Any, length: int) -> tuple[int, ...]:
-    """One int for each of `length` places."""
+def _each(
+    name: str, value: Any, length: int, default: int | None = None
+) -> tuple[int, ...]:
+    """`length` ints, or as often the default."""
+    if value is None and default is not None:
+        return (default,) * length
     ints = as_ints(name, value)
     if isinstance(ints, int) or len(ints) != length:
         raise ValueError(f"{name} must be {length} ints; got {name}={value}")

@@ -13,245 +13,83 @@ of a norm of order inf, needs `with jaxpool.forward_mode():`. Under `jax.jit`, w
 indices are not known, `max_unpool` drops those that are no cell.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool.compat import _torch
-from jaxpool.compat._torch import IntOrInts, Pooled
+from jaxpool.compat._torch import bins as _bins
+from jaxpool.compat._torch import norms as _norms
+from jaxpool.compat._torch import unpooling as _unpooling
+from jaxpool.compat._torch import windows as _windows
+from jaxpool.compat._torch.ranks import (
+    AdaptiveMaxPool,
+    FractionalMaxPool,
+    MaxPool,
+    of_rank,
+)
+from jaxpool.geometry.axes import Ints
 
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+]
 
-def max_pool1d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    dilation: IntOrInts = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Pooled:
-    """`torch.nn.functional.max_pool1d`; see `jaxpool.max_pool`."""
-    geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _torch.max_pool(1, input, *geometry, return_indices)
+max_pool1d = cast(MaxPool, of_rank(1, _windows.max_pool))
+max_pool2d = cast(MaxPool, of_rank(2, _windows.max_pool))
+max_pool3d = cast(MaxPool, of_rank(3, _windows.max_pool))
 
+avg_pool2d = of_rank(2, _windows.avg_pool)
+avg_pool3d = of_rank(3, _windows.avg_pool)
 
-def max_pool2d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    dilation: IntOrInts = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Pooled:
-    """`torch.nn.functional.max_pool2d`; see `jaxpool.max_pool`."""
-    geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _torch.max_pool(2, input, *geometry, return_indices)
+lp_pool1d = of_rank(1, _norms.lp_pool)
+lp_pool2d = of_rank(2, _norms.lp_pool)
+lp_pool3d = of_rank(3, _norms.lp_pool)
 
+adaptive_avg_pool1d = of_rank(1, _bins.adaptive_avg_pool)
+adaptive_avg_pool2d = of_rank(2, _bins.adaptive_avg_pool)
+adaptive_avg_pool3d = of_rank(3, _bins.adaptive_avg_pool)
 
-def max_pool3d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    dilation: IntOrInts = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Pooled:
-    """`torch.nn.functional.max_pool3d`; see `jaxpool.max_pool`."""
-    geometry = (kernel_size, stride, padding, dilation, ceil_mode)
-    return _torch.max_pool(3, input, *geometry, return_indices)
+adaptive_max_pool1d = cast(AdaptiveMaxPool, of_rank(1, _bins.adaptive_max_pool))
+adaptive_max_pool2d = cast(AdaptiveMaxPool, of_rank(2, _bins.adaptive_max_pool))
+adaptive_max_pool3d = cast(AdaptiveMaxPool, of_rank(3, _bins.adaptive_max_pool))
+
+fractional_max_pool2d = cast(FractionalMaxPool, of_rank(2, _bins.fractional_max_pool))
+fractional_max_pool3d = cast(FractionalMaxPool, of_rank(3, _bins.fractional_max_pool))
+
+max_unpool1d = of_rank(1, _unpooling.max_unpool)
+max_unpool2d = of_rank(2, _unpooling.max_unpool)
+max_unpool3d = of_rank(3, _unpooling.max_unpool)
+
+_avg_pool1d = of_rank(1, _windows.avg_pool)
 
 
 def avg_pool1d(
     input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> jax.Array:
     """`torch.nn.functional.avg_pool1d`; see `jaxpool.avg_pool`."""
-    geometry = (kernel_size, stride, padding, ceil_mode)
-    return _torch.avg_pool(1, input, *geometry, count_include_pad, None)
-
-
-def avg_pool2d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> jax.Array:
-    """`torch.nn.functional.avg_pool2d`; see `jaxpool.avg_pool`."""
-    geometry = (kernel_size, stride, padding, ceil_mode)
-    return _torch.avg_pool(2, input, *geometry, count_include_pad, divisor_override)
-
-
-def avg_pool3d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> jax.Array:
-    """`torch.nn.functional.avg_pool3d`; see `jaxpool.avg_pool`."""
-    geometry = (kernel_size, stride, padding, ceil_mode)
-    return _torch.avg_pool(3, input, *geometry, count_include_pad, divisor_override)
-
-
-def lp_pool1d(
-    input: ArrayLike,
-    norm_type: float,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    ceil_mode: bool = False,
-) -> jax.Array:
-    """`torch.nn.functional.lp_pool1d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _torch.lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
-
-
-def lp_pool2d(
-    input: ArrayLike,
-    norm_type: float,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    ceil_mode: bool = False,
-) -> jax.Array:
-    """`torch.nn.functional.lp_pool2d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _torch.lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
-
-
-def lp_pool3d(
-    input: ArrayLike,
-    norm_type: float,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    ceil_mode: bool = False,
-) -> jax.Array:
-    """`torch.nn.functional.lp_pool3d`: no absolute value; see `jaxpool.lp_pool`."""
-    return _torch.lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
-
-
-def adaptive_avg_pool1d(input: ArrayLike, output_size: IntOrInts) -> jax.Array:
-    """`torch.nn.functional.adaptive_avg_pool1d`; see `jaxpool.adaptive_avg_pool`."""
-    return _torch.adaptive_avg_pool(1, input, output_size)
-
-
-def adaptive_avg_pool2d(input: ArrayLike, output_size: Any) -> jax.Array:
-    """`torch.nn.functional.adaptive_avg_pool2d`; see `jaxpool.adaptive_avg_pool`."""
-    return _torch.adaptive_avg_pool(2, input, output_size)
-
-
-def adaptive_avg_pool3d(input: ArrayLike, output_size: Any) -> jax.Array:
-    """`torch.nn.functional.adaptive_avg_pool3d`; see `jaxpool.adaptive_avg_pool`."""
-    return _torch.adaptive_avg_pool(3, input, output_size)
-
-
-def adaptive_max_pool1d(
-    input: ArrayLike, output_size: IntOrInts, return_indices: bool = False
-) -> Pooled:
-    """`torch.nn.functional.adaptive_max_pool1d`; see `jaxpool.adaptive_max_pool`."""
-    return _torch.adaptive_max_pool(1, input, output_size, return_indices)
-
-
-def adaptive_max_pool2d(
-    input: ArrayLike, output_size: Any, return_indices: bool = False
-) -> Pooled:
-    """`torch.nn.functional.adaptive_max_pool2d`; see `jaxpool.adaptive_max_pool`."""
-    return _torch.adaptive_max_pool(2, input, output_size, return_indices)
-
-
-def adaptive_max_pool3d(
-    input: ArrayLike, output_size: Any, return_indices: bool = False
-) -> Pooled:
-    """`torch.nn.functional.adaptive_max_pool3d`; see `jaxpool.adaptive_max_pool`."""
-    return _torch.adaptive_max_pool(3, input, output_size, return_indices)
-
-
-def fractional_max_pool2d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    output_size: IntOrInts | None = None,
-    output_ratio: Sequence[float] | None = None,
-    return_indices: bool = False,
-    _random_samples: ArrayLike | None = None,
-    *,
-    key: jax.Array | None = None,
-) -> Pooled:
-    """`torch.nn.functional.fractional_max_pool2d`; see `jaxpool.fractional_max_pool`.
-
-    Where no samples are given they are drawn with `key`, which PyTorch has no need of.
-    """
-    sizes = (kernel_size, output_size, output_ratio)
-    return _torch.fractional_max_pool(
-        2, input, *sizes, return_indices, _random_samples, key
-    )
-
-
-def fractional_max_pool3d(
-    input: ArrayLike,
-    kernel_size: IntOrInts,
-    output_size: IntOrInts | None = None,
-    output_ratio: Sequence[float] | None = None,
-    return_indices: bool = False,
-    _random_samples: ArrayLike | None = None,
-    *,
-    key: jax.Array | None = None,
-) -> Pooled:
-    """`torch.nn.functional.fractional_max_pool3d`; see `jaxpool.fractional_max_pool`.
-
-    Where no samples are given they are drawn with `key`, which PyTorch has no need of.
-    """
-    sizes = (kernel_size, output_size, output_ratio)
-    return _torch.fractional_max_pool(
-        3, input, *sizes, return_indices, _random_samples, key
-    )
-
-
-def max_unpool1d(
-    input: ArrayLike,
-    indices: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    output_size: Sequence[int] | None = None,
-) -> jax.Array:
-    """`torch.nn.functional.max_unpool1d`; see `jaxpool.max_unpool`."""
-    return _torch.max_unpool(
-        1, input, indices, kernel_size, stride, padding, output_size
-    )
-
-
-def max_unpool2d(
-    input: ArrayLike,
-    indices: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    output_size: Sequence[int] | None = None,
-) -> jax.Array:
-    """`torch.nn.functional.max_unpool2d`; see `jaxpool.max_unpool`."""
-    return _torch.max_unpool(
-        2, input, indices, kernel_size, stride, padding, output_size
-    )
-
-
-def max_unpool3d(
-    input: ArrayLike,
-    indices: ArrayLike,
-    kernel_size: IntOrInts,
-    stride: IntOrInts | None = None,
-    padding: IntOrInts = 0,
-    output_size: Sequence[int] | None = None,
-) -> jax.Array:
-    """`torch.nn.functional.max_unpool3d`; see `jaxpool.max_unpool`."""
-    return _torch.max_unpool(
-        3, input, indices, kernel_size, stride, padding, output_size
-    )
+    options = padding, ceil_mode, count_include_pad
+    return _avg_pool1d(input, kernel_size, stride, *options)

@@ -1,34 +1,231 @@
-"""Reducing windows step by step, with slices, pads and elementwise operations.
+"""The engine of `slices`: cells to outputs, and back, one strided slice per cell.
 
-Nothing here knows what is reduced: `fold` combines what it is told about the cells of
-each window, `reduce_steps` follows a plan of `_steps` with any associative operation.
+`fold` and `fold_back` are all that it can do; what they combine is a function of a
+cell, an output and the place of the cell in it. Nothing here knows an aggregation.
+There is no scatter, no sort, nothing whose order of evaluation could vary.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.elementwise import equals, pair, select
 from jaxpool.engines.faults import loose
-from jaxpool.engines.lowering import is_portable
-from jaxpool.engines.stages import Arrays, Deferred
-from jaxpool.engines.symbolic import Op as Op
-from jaxpool.geometry.steps import Step
-from jaxpool.geometry.window import AxisWindow
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.numbers import LONG, module_of, numbers
+from jaxpool.geometry.steps import Step, is_sparse
+from jaxpool.geometry.window import MOST, AxisWindow
 
+Op: TypeAlias = Callable[[Any, Any], Any]
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
+Tell: TypeAlias = Callable[[Arrays, Arrays, "Place"], jax.Array]
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
-Windows: TypeAlias = tuple[range, ...]  # some windows, for each axis
-Region: TypeAlias = tuple[
-    tuple[range, range], ...
-]  # numbers and windows, for each axis
+Ranges: TypeAlias = tuple[range, ...]  # for each axis
+
+_ZERO = np.zeros(())
+
+
+class Place(NamedTuple):
+    """Where a cell, or a run of cells, lies in an output.
+
+    Its positions, in the row-major order of the whole window, are `length` from `start`
+    on. On the way back these are arrays over a block of cells: some cells of it may not
+    be in the window, and `inside` is the range of those that are, for each axis along a
+    block.
+    """
+
+    start: Any
+    length: Any
+    is_in: Any = True
+    spans: Mapping[int, range] | None = None
+    is_full: bool = True
+
+    def only(self, told: jax.Array) -> jax.Array:
+        """What is told of cells in the window, 0 for others."""
+        return told if self.is_full else select(self.is_in, told, 0)
+
+    def has(self, position: jax.Array) -> jax.Array:
+        """Whether a position of the window lies in the run."""
+        if isinstance(self.length, int) and self.length == 1:
+            has = equals(position, self.start)
+        else:
+            # What is before the run has wrapped to large numbers.
+            inner = self.inside(position)
+            has = lax.le(*pair(inner, self.length - 1))
+        return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in))
+
+    def inside(self, position: jax.Array) -> jax.Array:
+        """A position of the window as one of the run."""
+        return lax.sub(*pair(position, self.start))
+
+    def copies(self, array: jax.Array) -> jax.Array:
+        """What an output has, for all cells of a block that are in its window."""
+        shape, around = list(array.shape), {}
+        for axis, inside in (self.spans or {}).items():
+            shape[axis] = len(inside)
+            around[axis] = inside.start, self.is_in.shape[axis] - inside.stop
+        return pad(jnp.broadcast_to(array, shape), _ZERO, around)
+
+
+def fold(
+    step: Step,
+    op: Op,
+    tell: Tell,
+    fill: Scalar,
+    sources: Sequence[Lifted],
+    outputs: Lifted = NOTHING,
+    *,
+    outlined: bool | None,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+    dtype: np.dtype | None = None,
+) -> Arrays:
+    """For each output, `op` over its cells of `tell(cell, output, place)`.
+
+    `sources` are the runs of cells that the step combines, and single cells if it has a
+    rest. `fill` stands for cells in the padding.
+
+    Cells that the same windows have are combined before they are padded. XLA branches
+    at each pad, and vectorises a loop only if there are few: with `most_pads`, more of
+    them go to further loops. Each loop writes `dtype`, if that is given. The last one
+    applies `finish` to what is combined, and to arrays of its own.
+    """
+
+    def combined(regions: Sequence[_Region], *arrays: Arrays) -> Any:
+        *states, own = arrays
+        pieces = []
+        for number, js, windows in regions:
+            part = step.pieces[number]
+
+            def told(j: Cell, cell: Arrays, output: Arrays, part: Step = part) -> Any:
+                return tell(cell, output, Place(part.start(j), part.length(j)))
+
+            dims = dims_of(part)
+            piece = _combined(op, told, dims, (js, windows), states[number], own)
+            pieces.append(_padded(piece, fill, dims, windows))
+        result = reduce(op, pieces)
+        return result if dtype is None else result.astype(dtype)
+
+    regions = [
+        _Region(number, js, windows)
+        for number, part in enumerate(step.pieces)
+        for js, windows in _regions(part.dims)
+    ]
+    loops = _loops(regions, step.dims, most_pads)
+    return _run(loops, op, combined, (*sources, outputs), finish, outlined)
+
+
+def fold_back(
+    step: Step,
+    op: Op,
+    tell: Tell,
+    outputs: Lifted,
+    cells: Lifted = NOTHING,
+    *,
+    outlined: bool | None,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+) -> Arrays:
+    """For each cell, `op` over the outputs that read it of `tell(cell, output, place)`.
+
+    The adjoint of `fold`, if `op` adds; of a step without a rest. `tell` is asked for
+    blocks of `stride` cells, which the same windows cover: an axis along the blocks
+    comes after each axis with a stride.
+
+    On a CPU what is told is padded, elsewhere the outputs are, so that all cells look
+    at as many windows, in one loop.
+    """
+    if is_sparse(step.dims):
+        step, move = _at_stride_one(step)
+        outputs = Lifted(stage(outlined, outputs.then(move).lift, *outputs.arrays))
+    blocks = _blocks(step)
+    covers = {block.at: block.dim.covering()[0] for block in blocks}
+    along = [block.along for block in blocks if block.along is not None]
+    around = {
+        block.axis: (dim.low, dim.behind)
+        for block, dim in zip(blocks, covers.values(), strict=True)
+    }
+    if not outlined:
+        covers = {axis: _filled(dim) for axis, dim in covers.items()}
+
+    def combined(regions: Sequence[_Region], own: Arrays, cells: Arrays) -> Any:
+        if not outlined:
+            own = tuple(pad(array, _ZERO, around) for array in own)
+        own = tuple(jnp.expand_dims(array, along) for array in own)
+        split_up = _in_blocks(blocks, *cells)
+
+        def told(number: Cell, output: Arrays, cell: Arrays) -> Any:
+            return tell(cell, output, _place(step, blocks, number, own[0].ndim))
+
+        pieces = []
+        for _, js, windows in regions:
+            piece = _combined(op, told, covers, (js, windows), own, split_up)
+            pieces.append(_padded(piece, _ZERO, covers, windows))
+        result = merged(reduce(op, pieces))
+        # Also the cells behind the last window, where it is known how many there are.
+        behind = {
+            axis: (0, cells[0].shape[axis] - result.shape[axis])
+            for axis in step.axes
+            if cells
+        }
+        return pad(result, _ZERO, behind)
+
+    def merged(array: jax.Array) -> jax.Array:
+        full = list(array.shape)
+        for block in blocks:
+            if block.along is not None:
+                full[block.along] = block.dim.stride
+        array = jnp.broadcast_to(array, full)
+        if along and not outlined:
+            # A TPU's compiler would open the blocks before it fills them.
+            array = lax.optimization_barrier(array)
+        for axis in reversed(along):
+            array = with_next(array, axis - 1)
+        cells = {b.axis: (b.dim.covering()[2], b.dim.size, 1) for b in blocks}
+        return cut(array, cells)
+
+    each = [*covers.values()]
+    regions = [_Region(0, js, windows) for js, windows in _regions(each)]
+    most = most_pads if len(each) == 1 else None  # several are few enough
+    loops = _loops(regions, each, most)
+    return _run(loops, op, combined, (outputs, cells), finish, outlined)
+
+
+class _Block(NamedTuple):
+    """An axis of the input in blocks of `stride` cells.
+
+    The axis `at` has the blocks, the axis `along` the cells of each; blocks of one cell
+    need none.
+    """
+
+    axis: int
+    at: int
+    along: int | None
+    dim: AxisWindow
+
+
+def _blocks(step: Step) -> list[_Block]:
+    """The axes of a step in blocks."""
+    blocks, more = list[_Block](), 0
+    for axis, dim in dims_of(step).items():
+        at = axis + more
+        more += dim.stride > 1
+        blocks.append(_Block(axis, at, at + 1 if dim.stride > 1 else None, dim))
+    return blocks
+
+
+def _filled(dim: AxisWindow) -> AxisWindow:
+    """The same windows over cells that hold the padding."""
+    return replace(dim, size=dim.low + dim.size + dim.behind, low=0)
 
 
 def dims_of(step: Step) -> Dims:
@@ -36,113 +233,105 @@ def dims_of(step: Step) -> Dims:
     return dict(zip(step.axes, step.dims, strict=True))
 
 
-def reduce_steps(
-    op: Op, cells: Deferred, fill: Scalar, steps: Sequence[Step]
-) -> Deferred:
-    """Reduce every window of one array to one cell; padded cells hold `fill`."""
-    runs = singles = cells
-    for number, step in enumerate(steps):
-        runs = runs.stored() if number else runs
-        singles = runs if step.begins else singles
-        runs = reduce_step(op, runs, singles, fill, step)
-    return runs
+class _Region(NamedTuple):
+    """Cells that the same windows have, by their numbers in a window along each axis.
 
-
-def reduce_step(
-    op: Op, runs: Deferred, singles: Deferred, fill: Scalar, step: Step
-) -> Deferred:
-    """Reduce the runs of each window, and single cells that lie beside them."""
-
-    def tell(dims: Dims, cell: Cell, windows: Windows, array: jax.Array) -> jax.Array:
-        return seen(array, dims, cell, windows)
-
-    dims = dims_of(step)
-    reduced = fold(op, partial(tell, dims), fill, dims, runs)
-    if step.rest:
-        dims = {step.axes[0]: step.rest}
-        rest = fold(op, partial(tell, dims), fill, dims, singles)
-        reduced = reduced.beside(rest).then(lambda run, single: (op(run, single),))
-    return reduced
-
-
-def fold(
-    op: Op,
-    tell: Callable[..., jax.Array],
-    fill: Scalar,
-    dims: Dims,
-    arrays: Deferred,
-    most_pads: int | None = None,
-    dtype: np.dtype | None = None,
-) -> Deferred:
-    """For each window, fold by `op` what is told about its cells.
-
-    `tell(cell, windows, *arrays)` is asked about windows that have the cell in the
-    input; `fill` stands for the others. Cells that the same windows have are folded
-    before they are padded. XLA branches at each pad, and vectorises a loop only if
-    there are few: with `most_pads`, more of them go to further loops. Each loop writes
-    `dtype`, if that is given.
+    They are those of one of the pieces of a step.
     """
-    (first, *further) = _loops(dims, most_pads)
-    told = partial(_told, op, tell, fill, dims, dtype)
-    folded = arrays.then(partial(told, first))
-    for regions in further:
-        part = arrays.then(partial(told, regions))
-        folded = folded.stored().beside(part).then(lambda one, other: (op(one, other),))
-    return folded
+
+    piece: int
+    js: tuple[range, ...]
+    windows: tuple[range, ...]
 
 
-def _loops(dims: Dims, most_pads: int | None) -> list[list[Region]]:
-    """The regions of the windows, with so few in each loop that are padded."""
-    regions = list(itertools.product(*(dim.regions() for dim in dims.values())))
-    whole: list[Region] = []
-    padded: list[Region] = []
-    for region in regions:
-        is_whole = all(
-            len(windows) == dim.out
-            for (_, windows), dim in zip(region, dims.values(), strict=True)
-        )
-        (whole if is_whole else padded).append(region)
+def _regions(dims: Sequence[AxisWindow]) -> Iterator[tuple[Ranges, Ranges]]:
+    for region in itertools.product(*(dim.regions() for dim in dims)):
+        js, windows = zip(*region, strict=True)
+        yield js, windows
+
+
+def _loops(
+    regions: Sequence[_Region], dims: Sequence[AxisWindow], most_pads: int | None
+) -> list[list[_Region]]:
+    """The regions, with so few in each loop that are padded."""
+    lengths = [dim.out for dim in dims]
+    padded = [r for r in regions if [len(windows) for windows in r.windows] != lengths]
     if most_pads is None or len(padded) <= most_pads:
-        return [regions]
+        return [list(regions)]
     loops = math.ceil(len(padded) / most_pads)
     first, *further = (padded[i::loops] for i in range(loops))
-    return [whole + first, *further]
+    return [[r for r in regions if r not in padded] + first, *further]
 
 
-def _told(
+def _run(
+    loops: Sequence[Sequence[_Region]],
     op: Op,
-    tell: Callable[..., jax.Array],
-    fill: Scalar,
-    dims: Dims,
-    dtype: np.dtype | None,
-    regions: Sequence[Region],
-    *arrays: jax.Array,
+    combined: Callable[..., Any],
+    inputs: Sequence[Lifted],
+    finish: Lifted,
+    outlined: bool | None,
 ) -> Arrays:
-    """What is told about some regions, combined, for all windows."""
-    parts = []
-    for region in regions:
-        js, windows = zip(*region, strict=True)
-        cells = itertools.product(*js)
-        part = reduce(op, (tell(cell, windows, *arrays) for cell in cells))
-        around = {
-            axis: (seeing.start, dim.out - seeing.stop)
-            for (axis, dim), seeing in zip(dims.items(), windows, strict=True)
-        }
-        parts.append(pad(part, fill, around))
-    told = reduce(op, parts)
-    return (told if dtype is None else told.astype(dtype),)
+    """Combine the regions of one loop after the other; finish the last."""
+    counts = [len(lifted.arrays) for lifted in inputs]
+    arrays = tuple(itertools.chain(*(lifted.arrays for lifted in inputs)))
+
+    def loop(regions: Sequence[_Region], *arrays: Any) -> Any:
+        given = iter(arrays)
+        lifted = (
+            one.lift(*itertools.islice(given, count))
+            for one, count in zip(inputs, counts, strict=True)
+        )
+        result = combined(regions, *lifted)
+        return op(next(given), result) if regions is not loops[0] else result
+
+    def last(*arrays: Any) -> Arrays:
+        count = len(arrays) - len(finish.arrays)
+        return finish.lift(loop(loops[-1], *arrays[:count]), *arrays[count:])
+
+    before: Arrays = ()
+    for regions in loops[:-1]:
+        before = (stage(outlined, partial(loop, regions), *arrays, *before),)
+    results: Arrays = stage(outlined, last, *arrays, *before, *finish.arrays)
+    return results
 
 
-def seen(array: jax.Array, dims: Dims, cell: Cell, windows: Windows) -> jax.Array:
+def _combined(
+    op: Op,
+    told: Callable[..., Any],
+    dims: Dims,
+    region: tuple[Ranges, Ranges],
+    cells: Arrays,
+    outputs: Arrays,
+) -> Any:
+    """What is told of the cells of a region, combined for its windows."""
+    js, windows = region
+    own = tuple(of_windows(array, dims, windows) for array in outputs)
+    pieces = []
+    for j in itertools.product(*js):
+        cell = tuple(seen(array, dims, j, windows) for array in cells)
+        pieces.append(told(j, cell, own))
+    return reduce(op, pieces)
+
+
+def _padded(piece: jax.Array, fill: Scalar, dims: Dims, windows: Ranges) -> jax.Array:
+    """The piece with `fill` for the windows that have no cell of it."""
+    around = {
+        axis: (seeing.start, dim.out - seeing.stop)
+        for (axis, dim), seeing in zip(dims.items(), windows, strict=True)
+    }
+    return pad(piece, fill, around)
+
+
+def seen(array: jax.Array, dims: Dims, j: Cell, windows: Ranges) -> jax.Array:
     """One cell of each of `windows`, which all have it in the input."""
     places = {}
-    for (axis, dim), j, ws in zip(dims.items(), cell, windows, strict=True):
-        start = ws.start * dim.stride + j * dim.dilation - dim.low
+    for (axis, dim), number, ws in zip(dims.items(), j, windows, strict=True):
+        start = ws.start * dim.stride + number * dim.dilation - dim.low
         places[axis] = start, len(ws), dim.stride
     return cut(array, places)
 
 
-def of_windows(array: jax.Array, dims: Dims, windows: Windows) -> jax.Array:
+def of_windows(array: jax.Array, dims: Dims, windows: Ranges) -> jax.Array:
     """What an array with one cell for each window says of some of them."""
     places = {
         axis: (ws.start, len(ws), 1) for axis, ws in zip(dims, windows, strict=True)
@@ -153,7 +342,7 @@ def of_windows(array: jax.Array, dims: Dims, windows: Windows) -> jax.Array:
 def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
     """The cells `(start, length, stride)` of each of some axes.
 
-    A slice of one cell has stride 1, for XLA's partitioner (`_partitioner`).
+    A slice of one cell has stride 1, for XLA's partitioner (`faults`).
     """
     starts, stops = [0] * array.ndim, list(array.shape)
     strides = [1] * array.ndim
@@ -200,27 +389,47 @@ def split(array: jax.Array, axis: int, length: int) -> jax.Array:
     return array.reshape(*shape[:axis], parts, length, *shape[axis + 1 :])
 
 
-def select(
-    mask: jax.Array, array: jax.Array | np.integer, other: int | np.integer
-) -> jax.Array:
-    """`array` where the mask says so, else a number.
+def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Place:
+    """The `number`-th of the windows that cover the blocks, seen from their cells."""
+    is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
+    length: Any = min(step.last, MOST)
+    inside, is_full = dict[int, range](), True
+    many = math.prod(dim.stride for *_, dim in blocks) > LONG
+    for (_, _, along, dim), weight, i in zip(blocks, step.weights, number, strict=True):
+        first = dim.covering()[1] - i * dim.stride
+        if along is not None:
+            ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
+            inside[along] = range(*ends)
+            is_full = is_full and len(inside[along]) == dim.stride
+        js = numbers(dim.stride).astype(np.int32) + first
+        js = jnp.asarray(js) if many else js  # no constant as long as a window
+        js = js.reshape([-1 if other == along else 1 for other in range(rank)])
+        is_in = is_in & (js >= 0) & (js < dim.window)
+        start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
+        if weight != step.last and len(blocks) == 1:  # runs of several cells
+            length = module_of(js).where(
+                js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
+            )
+    return Place(start, length, is_in, inside, is_full)
 
-    `jnp.where` without its `jit`, which in the transpose of a stage would become a
-    stage of its own.
-    """
-    mask, array = jnp.broadcast_arrays(mask, jnp.asarray(array))
-    return lax.select(mask, array, lax.full_like(array, other))
+
+def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
+    """The step over windows that are moved apart, and what moves them."""
+    (axis,), (dim,) = step.axes, step.dims
+    out = dim.out * dim.stride
+
+    def move(*arrays: jax.Array) -> Arrays:
+        around, between = {axis: (0, dim.stride - 1)}, dim.stride - 1
+        return tuple(pad(array, _ZERO, around, between) for array in arrays)
+
+    return replace(step, dims=(replace(dim, stride=1, out=out),)), move
 
 
-def widened(array: jax.Array, dtype: np.dtype) -> jax.Array:
-    """`array` in a dtype that holds all of its values.
-
-    Of converted float16, LLVM takes the maximum before it converts, which it does not
-    vectorise. Here it does not see that the bits it would lose are all 0. Bits have no
-    derivative, which a portable program needs.
-    """
-    wide: jax.Array = array.astype(dtype)
-    if array.dtype == jnp.float16 and dtype == np.float32 and not is_portable():
-        bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
-        wide = lax.bitcast_convert_type(bits, np.float32)
-    return wide
+def _in_blocks(blocks: Sequence[_Block], *arrays: jax.Array) -> Arrays:
+    """The cells of a step in the blocks that the same windows cover."""
+    for _, at, along, dim in blocks:
+        covering, _, before = dim.covering()
+        around = {at: (before, covering.out * dim.stride - before - dim.size)}
+        cells = (pad(cut(a, {at: (0, dim.size, 1)}), _ZERO, around) for a in arrays)
+        arrays = tuple(split(a, at, dim.stride) if along else a for a in cells)
+    return arrays

@@ -1,8 +1,8 @@
 """Windows over axes whose sizes are symbols: what the kernels do with them.
 
-The plans of `_steps` are ranges of windows, and there is no range up to a symbol. Here
-are the plain forms, one axis after the other: a slice or a pad for each cell of a
-window, and for a window that is the whole axis one reduction or comparison.
+The plans of `geometry.steps` are ranges of windows, and there is no range up to a
+symbol. Here are the plain forms, one axis after the other: a slice or a pad for each
+cell of a window, and for a window that is the whole axis one reduction or comparison.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Adaptive pools: as many bins on each axis as the result is to have places.
+"""Adaptive pools: the output size is given, and one bin of cells makes each output.
 
-Each checks its arguments, resolves its bins, and says what to compute.
+Each function checks its arguments, resolves its bins, and calls an aggregation.
 """
 
 from typing import Any
@@ -8,76 +8,87 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool.functions import binning
+from jaxpool.functions import pooling
 from jaxpool.functions.arguments import Kinds, about, as_array
-from jaxpool.functions.docs import documented
-from jaxpool.functions.entry import enter
-from jaxpool.geometry.bins import Bins, OptionalInts, adaptive_bins
+from jaxpool.functions.entry import Call
+from jaxpool.geometry.bins import OptionalInts, adaptive_bins
 from jaxpool.geometry.window import Ints, check_countable
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def adaptive_max_pool(
     x: ArrayLike, output_shape: OptionalInts, *, axes: Ints | None = None
 ) -> jax.Array:
-    """Maximum over bins, as many as the result is to have.
+    """Maximum over bins, for a given output size.
 
         y[n, o, c] = max_i x[n, i, c],
         floor(o * size / out) <= i < ceil((o + 1) * size / out)
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {adaptive}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`);
+            `None` keeps the size of an axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x`.
 
     Raises:
-        {bins_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
-        `torch.nn.functional.adaptive_max_pool2d`; of two NaN in a bin, PyTorch's
-        gradient goes to the last. `keras.ops.adaptive_max_pool` has the same bins,
-        and on JAX NaN where they do not divide the input.
+        `torch.nn.functional.adaptive_max_pool2d`, whose gradient goes to the last of
+        several NaN. `keras.ops.adaptive_max_pool` has the same bins, but on JAX it
+        returns NaN where they do not divide the input.
 
     Example:
         >>> import jax.numpy as jnp
         >>> print(adaptive_max_pool(jnp.arange(10.0), 4, axes=0))
         [2. 4. 7. 9.]
     """
-    x, bins = _check(x, output_shape, axes)
-    return enter(binning.maxima, bins, bins, x)
+    return pooling.maxima(_check(x, output_shape, axes))
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def adaptive_max_pool_with_indices(
     x: ArrayLike, output_shape: OptionalInts, *, axes: Ints | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Maximum over bins, and the index of the cell that is it.
+    """Maximum over bins, for a given output size, and the index of its cell.
 
         y[n, o, c] = x[n, index[n, o, c], c] = max_i x[n, i, c],
         floor(o * size / out) <= i < ceil((o + 1) * size / out)
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {adaptive}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`);
+            `None` keeps the size of an axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        {bins_returns}
-        {indices}
+        `(values, indices)`, each of shape `[*batch, *output_shape, channels]`. Values
+        have the dtype of `x`. Indices are int32, flat and row-major over the pooled
+        axes of `x`.
 
     Raises:
-        {bins_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
-        `torch.nn.functional.adaptive_max_pool2d` with `return_indices=True`, which are
-        int64, and point at the last NaN of a bin.
+        `torch.nn.functional.adaptive_max_pool2d` with `return_indices=True`, whose
+        indices are int64 and point to the last of several NaN.
 
     Example:
         >>> import jax.numpy as jnp
@@ -86,36 +97,38 @@ def adaptive_max_pool_with_indices(
         >>> print(y, index)
         [3. 4.] [0 3]
     """
-    x, bins = _check(x, output_shape, axes)
-    with about(x.shape):
-        check_countable("x", (dim.size for dim in bins.dims))
-    return enter(binning.winners, bins, bins, x)
+    call = _check(x, output_shape, axes)
+    with about(call.x.shape):
+        check_countable("x", (dim.size for dim in call.over.dims))
+    return pooling.indexed_maxima(call)
 
 
-@documented(
-    dtype="that of `x`, of integers float32",
-    rule="a cell gets the sum of its bins' cotangents, divided as they were",
-)
 def adaptive_avg_pool(
     x: ArrayLike, output_shape: OptionalInts, *, axes: Ints | None = None
 ) -> jax.Array:
-    """Average over bins, as many as the result is to have.
+    """Average over bins, for a given output size.
 
         y[n, o, c] = sum_i x[n, i, c] / number of cells i,
         floor(o * size / out) <= i < ceil((o + 1) * size / out)
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {adaptive}
+        x: Input, shape `[*batch, *spatial, channels]`; float, int or complex dtype.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`);
+            `None` keeps the size of an axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x` (float32 for integers).
 
     Raises:
-        {bins_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {linear_gradient}
+        Linear: a cell gets the sum over its bins of cotangent / number of cells.
+        Integers have no gradient. Reverse and forward mode work to any order.
 
     References:
         `torch.nn.functional.adaptive_avg_pool2d`. `equinox.nn.AdaptiveAvgPool2d` has
@@ -128,15 +141,14 @@ def adaptive_avg_pool(
         >>> print(adaptive_avg_pool(jnp.arange(10.0), 4, axes=0))
         [1. 3. 6. 8.]
     """
-    x, bins = _check(x, output_shape, axes, "number")
-    return enter(binning.averages, bins, bins, x)
+    return pooling.mean(_check(x, output_shape, axes, "number"))
 
 
 def _check(
     x: Any, output_shape: OptionalInts, axes: Ints | None, kinds: Kinds = "real"
-) -> tuple[jax.Array, Bins]:
-    """Check what the adaptive pools have in common."""
+) -> Call:
+    """Check the arguments that adaptive pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
         bins = adaptive_bins(x.shape, output_shape, axes)
-    return x, bins
+    return Call(x, bins.window or bins)

@@ -1,13 +1,16 @@
-"""What every operator asks of the arrays and numbers it is given.
+"""Checks of the arrays and numbers that users pass.
 
-Each function here checks one argument, before any array work, and returns it in the
-form that the kernels take. Checks run inside `about`, which says for which input.
+Each function checks one argument, before any array operation, and returns it as the
+kernels accept it. Checks run inside `about`, which adds the shape of the input to the
+message. Geometry (`window`, `axes`, ...) is checked in `jaxpool.geometry`.
+
+A message has the form `<argument> must <rule>; got <argument>=<value> ...`.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +19,18 @@ from jax.export import is_symbolic_dim
 
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.dtypes import FLOAT32
-from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.engines.plan import check_implementation
+from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
 from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Window, as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
 INT32 = np.iinfo(np.int32)
-# Of jaxlib 0.10, which takes integers of one bit for booleans.
+# By jaxlib 0.10, which treats 1-bit integers as booleans.
 UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
-
-
-class Call(NamedTuple):
-    """The checked arguments that all pools share, as `_pooling` takes them."""
-
-    x: jax.Array
-    window: Window
-    mask: jax.Array | None
-    empty: np.ndarray
-    implementation: Implementation | None
 
 
 def as_call(
@@ -49,7 +44,7 @@ def as_call(
     kinds: Kinds = "real",
     averaged: bool = False,
 ) -> Call:
-    """Check what all pools have in common."""
+    """Check the arguments that all pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
         window = resolve_window(x.shape, *geometry)
@@ -63,17 +58,18 @@ def as_call(
 
 @contextmanager
 def about(shape: Any, name: str = "x") -> Iterator[None]:
-    """End each complaint about an argument with the shape of the input."""
+    """Add the shape of the input to the message of an error."""
     try:
         yield
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
-            raise  # one of jax's own, about an array that was traced
-        raise type(error)(f"{error} for {name}.shape={tuple(shape)}") from None
+            raise  # a class of jax, for a traced array
+        got = f"{spelled(name)}.shape={tuple(shape)}"
+        raise type(error)(f"{error} for {got}") from None
 
 
 def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
-    """`shape` as sizes that an array can have, some of which may be symbolic."""
+    """`shape` as sizes of an array. Sizes may be symbolic."""
     if not isinstance(shape, (tuple, list)):
         return as_shape(shape)
     symbolic = [bool(is_symbolic_dim(size)) for size in shape]
@@ -83,8 +79,8 @@ def as_sizes(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
-    """`x` as a jax array of a dtype that can be pooled."""
-    x = as_given(name, x)
+    """`x` as a jax array with a dtype that the pool supports."""
+    x, name = as_given(name, x), spelled(name)
     got = f"got {name}.dtype={x.dtype} for {name}.shape={x.shape}"
     is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x.dtype == np.bool_:
@@ -96,70 +92,71 @@ def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
     elif is_complex:
         if kinds == "real":
             raise TypeError(
-                f"{name} must be real: complex numbers have no order, and only sums "
-                f"and averages take them; {got}"
+                f"{name} must be real: complex numbers have no order, and only sum "
+                f"and average pools accept them; {got}"
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
-        raise TypeError(f"{name} must hold numbers; {got}")
+        raise TypeError(f"{name} must have a number dtype; {got}")
     x = jnp.asarray(_kept_by_jax(name, x))
     return x if dtypes.has_zero(x.dtype) else _without_derivative(x)
 
 
 @jax.custom_jvp
 def _without_derivative(x: jax.Array) -> jax.Array:
-    """`x`, of a dtype whose numbers are no derivatives."""
+    """`x`, with a dtype that cannot represent a gradient."""
     return x
 
 
 @_without_derivative.defjvp
 def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
     raise TypeError(
-        f"x must have a dtype that holds 0 where a pool is differentiated: pool "
+        f"x must have a dtype that can represent 0 to be differentiated: pool "
         f"x.astype(jnp.bfloat16); got x.dtype={primals[0].dtype}"
     )
 
 
 def _kept_by_jax(name: str, x: Any) -> Any:
-    """`x`, unless jax would wrap its integers: of 64 bits without `jax_enable_x64`."""
+    """`x`, if jax does not wrap its integers (64 bits without `jax_enable_x64`)."""
     own = jax.dtypes.canonicalize_dtype(x.dtype)
     if jnp.issubdtype(own, jnp.integer) and own != x.dtype:
         bounds, info = known_range(x), jnp.iinfo(own)
         if bounds is not None and not info.min <= bounds[0] <= bounds[1] <= info.max:
             raise ValueError(
-                f"{name} must hold integers of {own} unless jax_enable_x64 is set; got "
-                f"numbers from {bounds[0]} to {bounds[1]} for {name}.shape={x.shape}"
+                f"{name} must fit in {own} unless jax_enable_x64 is set; got "
+                f"values from {bounds[0]} to {bounds[1]} for {name}.shape={x.shape}"
             )
     return x
 
 
 def as_given(name: str, value: Any, what: str = "an array") -> Any:
-    """An argument as an array of jax's or NumPy's, of a dtype that jax may take."""
+    """An argument as a jax or NumPy array, with a dtype that jax supports."""
     if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
         value = value.__jax_array__()
+    name = spelled(name)
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
         raise TypeError(
             f"{name} must be {what}; got {type(value).__name__}: {value!r:.80}"
         )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} must not be a masked array: pass its data, and the mask as "
-            "where=~np.ma.getmaskarray(x) to a pool that takes one; "
+            f"{name} must not be a masked array: pass its data, and "
+            "where=~np.ma.getmaskarray(x) if the pool accepts a mask; "
             f"got {name}.shape={value.shape}"
         )
     dtype = value.dtype
-    if not isinstance(dtype, np.dtype):  # of random keys
+    if not isinstance(dtype, np.dtype):  # a random key
         return value
     if dtype.name in UNKNOWN_TO_XLA:
         raise TypeError(
-            f"{name} must have a dtype that XLA computes with: cast it, to float8_e4m3 "
-            f"or int2 for example; got {name}.dtype={dtype} for "
+            f"{name} must have a dtype that XLA supports: cast it, for example to "
+            f"float8_e4m3 or int2; got {name}.dtype={dtype} for "
             f"{name}.shape={value.shape}"
         )
-    # By types: letters such as "G" are those of other dtypes too.
+    # By type: other dtypes have the same letters, such as "G".
     if dtype.kind in "mM" or dtype.type in (np.longdouble, np.clongdouble):
         raise TypeError(
-            f"{name} must have a dtype that jax has, so no extended precision, dates "
-            f"or durations: cast it; got {name}.dtype={dtype} "
+            f"{name} must have a dtype that jax supports (no extended precision, date "
+            f"or duration): cast it; got {name}.dtype={dtype} "
             f"for {name}.shape={value.shape}"
         )
     return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
@@ -168,17 +165,18 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
 def as_indices(
     indices: Any, shape: tuple[int, ...] | None = None, cells: int | None = None
 ) -> jax.Array:
-    """`indices` as int32, of the given shape if there is one.
+    """`indices` as int32, with the given shape if there is one.
 
-    Known ones must be -1 or the number of a cell. Traced ones that int32 does not hold
-    become its least or largest number, which is no cell.
+    Concrete indices must be -1 or the number of a cell. Traced indices outside int32
+    become its smallest or largest number, which is not a cell.
     """
     indices = as_given("indices", indices)
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
     if shape is not None and indices.shape != shape:
         raise ValueError(
-            f"indices must have the shape of values; got indices.shape={indices.shape}"
+            f"indices must have the shape of {spelled('values')}; "
+            f"got indices.shape={indices.shape}"
         )
     bounds = known_range(indices)
     if bounds is not None:
@@ -195,7 +193,7 @@ def as_indices(
 
 
 def _as_int32(indices: jax.Array) -> jax.Array:
-    """`indices` as int32, and the nearest number of that for those it does not hold."""
+    """`indices` as int32; a number outside its range becomes the nearest in it."""
     if jnp.iinfo(indices.dtype).max > INT32.max:
         least = max(INT32.min, jnp.iinfo(indices.dtype).min)
         indices = jnp.clip(indices, least, INT32.max)
@@ -206,9 +204,9 @@ _as_int32_at_once = jax.jit(_as_int32)
 
 
 def known_range(array: jax.Array | np.ndarray) -> tuple[Any, Any] | None:
-    """The least and the largest number of an array, if it is known and has any.
+    """The smallest and largest number of an array, or `None` if traced or empty.
 
-    It may be known inside `jax.jit` too, where only what is made of it is traced.
+    Inside `jax.jit` an array from outside is concrete too.
     """
     if isinstance(array, jax.core.Tracer) or is_symbolic(array.size) or not array.size:
         return None
@@ -225,7 +223,7 @@ def _bounds(array: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
-    """`where` with the rank of `x`, not yet broadcast."""
+    """`where` with the rank of `x`, before it is broadcast."""
     if where is None:
         return None
     mask = as_given("where", np.asarray(where) if isinstance(where, bool) else where)
@@ -236,7 +234,7 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
         )
     if not dtypes.has_zero(x.dtype):
         raise TypeError(
-            "where must be None for a dtype that does not hold 0: pool "
+            "where must be None for a dtype that cannot represent 0: pool "
             f"x.astype(jnp.bfloat16); got x.dtype={x.dtype}"
         )
     if mask.ndim == 0:
@@ -245,15 +243,18 @@ def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
         m not in (1, n) for m, n in zip(mask.shape, x.shape, strict=True)
     ):
         raise ValueError(
-            "where must have the rank of x, or be a scalar, and broadcast to x: a mask "
-            "of batch and time needs a last axis for the channels, where[..., None]; "
+            "where must have the rank of x, or be a scalar, and broadcast to x (a mask "
+            "of batch and time needs an axis for the channels: where[..., None]); "
             f"got where.shape={mask.shape}"
         )
     return jnp.asarray(mask)
 
 
 def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarray:
-    """`empty_value` in the dtype of the result; 1 for a 0 that is not used."""
+    """`empty_value` in the dtype of the result.
+
+    1 replaces an unused 0 in a dtype that cannot represent 0.
+    """
     number = as_number("empty_value", empty_value)
     if number == 0 and not is_used and not dtypes.has_zero(dtype):
         return np.ones((), dtype)
@@ -261,7 +262,7 @@ def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarr
 
 
 def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
-    """A number in a dtype that holds it: exactly if an integer, else rounded."""
+    """A number in a dtype that represents it: integers exactly, floats rounded."""
     if not jnp.issubdtype(dtype, jnp.integer):
         with np.errstate(all="ignore"):
             value = np.asarray(number, dtype)
@@ -269,7 +270,7 @@ def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
             np.isnan(value) != math.isnan(number)
         ):
             raise ValueError(
-                f"{name} must be a number that {np.dtype(dtype)} holds; "
+                f"{name} must be a number that {np.dtype(dtype)} can represent; "
                 f"got {name}={number}"
             )
     else:
@@ -277,22 +278,22 @@ def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
         held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
         if not held or number != int(number):
             raise ValueError(
-                f"{name} must be an integer that {np.dtype(dtype)} holds; "
+                f"{name} must be an integer that {np.dtype(dtype)} can represent; "
                 f"got {name}={number}"
             )
     return np.asarray(number, dtype)
 
 
 def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
-    """`divisor` as a number that can divide what is accumulated in `dtype`."""
+    """`divisor` as a number that can divide a sum in `dtype`."""
     if divisor is None:
         return None
     number = as_number("divisor", divisor)
     info = jnp.finfo(dtype)
     if not float(info.tiny) <= abs(number) <= float(info.max):
         raise ValueError(
-            f"divisor must be a finite number other than 0 that {info.dtype} holds; "
-            f"got divisor={divisor}"
+            f"{spelled('divisor')} must be a finite number other than 0 that "
+            f"{info.dtype} can represent; got {spelled('divisor')}={divisor}"
         )
     return number
 
@@ -302,8 +303,8 @@ def as_order(p: Any) -> float:
     if isinstance(p, jax.core.Tracer):
         raise TypeError(
             "p must be a Python number, not a traced value: mark it static "
-            "(jax.jit(..., static_argnames='p')); for a derivative by p, or a p that "
-            "is computed, pool abs(x) ** p by sum_pool and take the power 1 / p; "
+            "(jax.jit(..., static_argnames='p')). For a computed p, or a gradient of "
+            "p, use sum_pool of abs(x) ** p and take the power 1 / p; "
             f"got p={p}"
         )
     order = as_number("p", p)
@@ -313,10 +314,10 @@ def as_order(p: Any) -> float:
 
 
 def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
-    """One value of the given dtype: of NumPy's if it is no array of jax's.
+    """One value of the given dtype: a NumPy scalar, or a jax array if it is one.
 
-    It may be traced. A kind of number that the dtype does not have is refused, as is a
-    known one that it does not hold.
+    It may be traced. Raises if the dtype has another kind of number, or if it cannot
+    represent a concrete value.
     """
     if isinstance(value, (bool, int, float, complex)):
         given: Any = np.asarray(value)
@@ -326,8 +327,8 @@ def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
         raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
     if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
         raise TypeError(
-            f"{name} must be a number of x.dtype={np.dtype(dtype)}, to which no other "
-            f"kind is converted; got {name}={value!r:.40} of {given.dtype}"
+            f"{name} must be a number that converts to {spelled('x')}.dtype="
+            f"{np.dtype(dtype)}; got {name}={value!r:.40} of dtype {given.dtype}"
         )
     if isinstance(given, jax.Array):
         return given.astype(dtype)
@@ -346,8 +347,8 @@ _KINDS_HELD = {
 
 
 def _kind(dtype: Any) -> str:
-    """Which kind of numbers a dtype holds."""
-    if jnp.issubdtype(dtype, np.timedelta64):  # an integer, for NumPy
+    """The kind of number that a dtype represents."""
+    if jnp.issubdtype(dtype, np.timedelta64):  # NumPy says it is an integer
         return "none"
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
     names = zip(_KINDS_HELD, kinds, strict=True)
@@ -355,7 +356,7 @@ def _kind(dtype: Any) -> str:
 
 
 def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
-    """`init` as one number, of NumPy's if it is known, and without a derivative."""
+    """`init` as one number, a NumPy scalar if concrete, and without a gradient."""
     identity = as_scalar("init", init, dtype)
     if isinstance(identity, jax.core.Tracer):
         return jax.lax.stop_gradient(identity)
@@ -364,13 +365,13 @@ def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse everything but True and False."""
+    """Raise unless the value is True or False."""
     if not isinstance(value, np.bool_):
         axes.check_flag(name, value)
 
 
 def as_number(name: str, value: Any) -> float:
-    """A real number as one of Python's."""
+    """A real number as a Python number."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"{name} must be a Python number, {axes.NOT_TRACED}; "
@@ -384,7 +385,7 @@ def as_number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not hasattr(value, "__float__"):
             raise TypeError
         number: float = value if isinstance(value, int) else float(value)
-        float(number)  # overflows where no float holds it
+        float(number)  # overflows if no float represents it
         return number
     except (TypeError, ValueError, OverflowError):
         raise TypeError(

@@ -2,7 +2,7 @@
 
 What runs outside `jax.jit` would be traced and compiled at every call, and what runs
 inside traced again at every layer. And arrays that are sharded explicitly along
-pooled axes are pooled in auto mode (`_sharding`).
+pooled axes are pooled in auto mode (`engines.sharding`).
 """
 
 from collections.abc import Callable, Hashable
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from jaxpool.engines.plan import Implementation
 from jaxpool.engines.sharding import Geometry, in_auto_mode
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.window import Window
 
 # Functions that are kept compiled. The library has few, and each operation that `pool`
 # is called with makes one; what was not used for longest goes first.
@@ -76,18 +77,31 @@ def _hashable(static: Any) -> Hashable:
     )
 
 
+class Call(NamedTuple):
+    """The checked arguments that all pools share.
+
+    `tables` are the places of bins that are drawn.
+    """
+
+    x: jax.Array
+    over: Domain
+    mask: jax.Array | None = None
+    empty: np.ndarray = np.zeros((), bool)
+    implementation: Implementation | None = None
+    tables: Any = ()
+
+
 def entered(pool: Callable[..., T]) -> Callable[..., T]:
-    """The pool of `(x, window, mask, *options)`, entered; the options are static."""
+    """The pool of a `Call` and options, entered; all but its arrays is static."""
 
     @wraps(pool)
-    def body(static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None) -> T:
-        window, *options = static
-        return pool(x, window, mask, *options)
+    def body(static: tuple[Any, ...], x: jax.Array, mask: Any, tables: Any) -> T:
+        over, empty, implementation, *options = static
+        return pool(Call(x, over, mask, empty, implementation, tables), *options)
 
     @wraps(pool)
-    def outside(
-        x: jax.Array, window: Window, mask: jax.Array | None, *options: Any
-    ) -> T:
-        return enter(body, (window, *options), window, x, mask)
+    def outside(call: Call, *options: Any) -> T:
+        static = call.over, call.empty, call.implementation, *options
+        return enter(body, static, call.over, call.x, call.mask, call.tables)
 
     return outside

@@ -1,6 +1,7 @@
-"""Fractional pools: bins whose places are drawn, for ratios that are not integers.
+"""Fractional pools: bins that are drawn at random, for ratios that are not integers.
 
-Each checks its arguments, draws its bins, and says what to compute.
+Each function checks its arguments, draws its bins, and calls an aggregation. The rules
+that draw bins are here. What holds for every draw is in `jaxpool.geometry.bins`.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxpool.engines.numbers import divided, numbers
 from jaxpool.engines.sharding import Sizes
-from jaxpool.functions import binning
+from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
     about,
@@ -23,19 +24,18 @@ from jaxpool.functions.arguments import (
     check_flag,
     known_range,
 )
-from jaxpool.functions.docs import documented
-from jaxpool.functions.entry import enter
+from jaxpool.functions.entry import Call, enter
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Table: TypeAlias = tuple[jax.Array, jax.Array]
-Placing: TypeAlias = tuple[Any, ...]  # a function, and its first arguments
+Placing: TypeAlias = tuple[Any, ...]  # a function and its first arguments
 Result = TypeVar("Result", jax.Array, tuple[jax.Array, jax.Array])
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def fractional_max_pool(
     x: ArrayLike,
     window: Ints | None,
@@ -47,27 +47,43 @@ def fractional_max_pool(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> jax.Array:
-    """Maximum over bins that are drawn at random, evenly spread.
+    """Maximum over bins that are drawn at random.
 
         y[n, o, c] = max_i x[n, i, c],  start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x`.
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
         B. Graham, "Fractional Max-Pooling", 2014, https://arxiv.org/abs/1412.6071.
-        `torch.nn.functional.fractional_max_pool2d`, whose `_random_samples` are in the
-        order (width, height), and `tf.nn.fractional_max_pool`.
+        `torch.nn.functional.fractional_max_pool2d`, whose `_random_samples` have the
+        order (width, height). `tf.nn.fractional_max_pool`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,10 +92,9 @@ def fractional_max_pool(
         [1. 3. 5. 6.]
     """
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
-    return _drawn(binning.maxima, call)
+    return _drawn(pooling.maxima, call)
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def fractional_max_pool_with_indices(
     x: ArrayLike,
     window: Ints | None,
@@ -91,24 +106,41 @@ def fractional_max_pool_with_indices(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Maximum over bins that are drawn at random, and the index of the cell that is it.
+    """Maximum over bins that are drawn at random, and the index of its cell.
 
         y[n, o, c] = x[n, index[n, o, c], c] = max_i x[n, i, c],
         start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
-        {indices}
+        `(values, indices)`, each of shape `[*batch, *output_shape, channels]`. Values
+        have the dtype of `x`. Indices are int32, flat and row-major over the pooled
+        axes of `x`.
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {bins_winner_gradient}
+        The cotangent of a bin goes to one cell: the first NaN, else the first maximum
+        in row-major order. Integers have no gradient. Reverse and forward mode work to
+        any order.
 
     References:
         `torch.nn.functional.fractional_max_pool2d` with `return_indices=True`.
@@ -123,13 +155,9 @@ def fractional_max_pool_with_indices(
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
     with about(call.x.shape):
         check_countable("x", (dim.size for dim in call.bins.dims))
-    return _drawn(binning.winners, call)
+    return _drawn(pooling.indexed_maxima, call)
 
 
-@documented(
-    dtype="that of `x`, of integers float32",
-    rule="a cell gets the sum of its bins' cotangents, divided as they were",
-)
 def fractional_avg_pool(
     x: ArrayLike,
     window: Ints | None,
@@ -141,22 +169,37 @@ def fractional_avg_pool(
     rule: Rule = "window",
     overlapping: bool = False,
 ) -> jax.Array:
-    """Average over bins that are drawn at random, evenly spread.
+    """Average over bins that are drawn at random.
 
         y[n, o, c] = sum_i x[n, i, c] / number of cells i,  start[o] <= i < stop[o]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {fractional}
+        x: Input, shape `[*batch, *spatial, channels]`; float, int or complex dtype.
+        window: Cells of a bin, an int or one per axis; `None` unless `rule="window"`.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        key: Random key that draws the bins; `None` if `samples` is given.
+        samples: Numbers in [0, 1) that place the bins, float32 or float64, with one per
+            pooled axis on the last axis; `None` if `key` is given.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        rule: "window" (bins of PyTorch), "pseudorandom" or "random" (bins of
+            TensorFlow).
+        overlapping: Whether a bin includes the first cell of the next; not with
+            "window".
 
     Returns:
-        {bins_returns}
+        Shape `[*batch, *output_shape, channels]`, dtype of `x` (float32 for integers).
 
     Raises:
-        {fractional_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `key` and `samples` are both given or both `None`, or if `rule`
+            does not accept the one given.
 
     Gradient:
-        {linear_gradient}
+        Linear: a cell gets the sum over its bins of cotangent / number of cells.
+        Integers have no gradient. Reverse and forward mode work to any order.
 
     References:
         `tf.nn.fractional_avg_pool`.
@@ -171,14 +214,14 @@ def fractional_avg_pool(
     call = _check(
         x, window, output_shape, key, samples, axes, rule, overlapping, "number"
     )
-    return _drawn(binning.averages, call)
+    return _drawn(pooling.mean, call)
 
 
 class _Call(NamedTuple):
-    """Checked arguments, and a key to draw with, or else samples.
+    """Checked arguments. `source` is a key if `is_drawn`, else samples.
 
-    Samples have one number for each pooled axis, in the order of `given`, and broadcast
-    to the other axes of `x`. `place` places the bins of an axis.
+    Samples have one number per pooled axis, in the order of `given`, and broadcast to
+    the other axes of `x`. `place` computes the bins of one axis.
     """
 
     x: jax.Array
@@ -200,7 +243,7 @@ def _check(
     overlapping: Any,
     kinds: Kinds = "real",
 ) -> _Call:
-    """Check what the fractional pools have in common, and draw."""
+    """Check the arguments that fractional pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
         check_options(window, rule, overlapping)
@@ -223,58 +266,62 @@ def _check(
 
 
 def check_options(window: Any, rule: Any, overlapping: Any) -> None:
-    """Check which options go together."""
+    """Check that the options fit together."""
     if not isinstance(rule, str) or rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got rule={rule!r}")
     check_flag("overlapping", overlapping)
     if rule == "window" and overlapping:
         raise ValueError(
-            'overlapping must be False with rule="window", where windows overlap as '
-            "they are long; got overlapping=True"
+            'overlapping must be False with rule="window", where `window` decides '
+            "the overlap; got overlapping=True"
         )
     if rule == "window" and window is None:
         raise ValueError('window must be given with rule="window"; got window=None')
     if rule != "window" and window is not None:
         raise ValueError(
-            f'window must be None with rule="{rule}", where bins end at the next one; '
+            f'window must be None with rule="{rule}", where a bin ends at the next; '
             f"got window={window}"
         )
 
 
 def _check_source(key: Any, samples: Any, rule: Rule) -> None:
-    """Refuse no source of randomness, and two."""
+    """Raise unless there is exactly one source of randomness."""
     if (key is None) == (samples is None):
         both = "neither" if key is None else "both"
-        raise ValueError(f"key or samples must be given, and not both; got {both}")
+        raise ValueError(f"key or samples must be given, but not both; got {both}")
     if rule == "random" and samples is not None:
-        raise ValueError('samples must be None with rule="random", which takes a key')
+        raise ValueError(
+            'samples must be None with rule="random", which needs a key; '
+            f"got samples={samples!r:.80}"
+        )
 
 
 def _as_samples(samples: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Samples with an axis for each of `shape`, not yet broadcast."""
+    """Samples with one axis per entry of `shape`, before they are broadcast."""
     samples = as_given("samples", samples)
     if not jnp.issubdtype(samples.dtype, np.floating) or samples.dtype.itemsize < 4:
         raise TypeError(
-            f"samples must be float32 or float64; got samples.dtype={samples.dtype}"
+            f"{spelled('samples')} must be float32 or float64; "
+            f"got {spelled('samples')}.dtype={samples.dtype}"
         )
     full = (1,) * (len(shape) - samples.ndim) + samples.shape
     fits = len(full) == len(shape) and full[-1] == shape[-1]
     if not fits or any(m not in (1, n) for m, n in zip(full, shape, strict=True)):
         raise ValueError(
-            "samples must broadcast to the axes of x that are not pooled, and one "
-            f"number for each that is, {shape}; got samples.shape={samples.shape}"
+            "samples must broadcast to the axes of x that are not pooled, then one "
+            f"number per pooled axis, {shape}; got samples.shape={samples.shape}"
         )
     bounds = known_range(samples)
     if bounds is not None and not 0 <= bounds[0] <= bounds[1] < 1:
         raise ValueError(
-            "samples must be at least 0 and less than 1; "
-            f"got samples from {bounds[0]} to {bounds[1]}"
+            f"{spelled('samples')} must be at least 0 and less than 1; "
+            f"got {spelled('samples')} from {bounds[0]} to {bounds[1]}"
         )
     return jnp.asarray(samples).reshape(full)
 
 
 def as_key(key: Any, name: str = "key") -> jax.Array:
-    """One random key, of either kind."""
+    """One random key, typed or raw."""
     try:
         given = as_given(name, key)
         if jax.eval_shape(_typed, given).shape == ():
@@ -282,12 +329,12 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
     except (TypeError, ValueError):
         pass
     raise TypeError(
-        f"{name} must be one random key, as of jax.random.key; got {name}={key!r:.80}"
+        f"{name} must be one random key, as from jax.random.key; got {name}={key!r:.80}"
     )
 
 
 def _typed(key: jax.Array) -> jax.Array:
-    """A key of the kind that has a type of its own."""
+    """The key as a typed key."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     typed: jax.Array = jax.random.wrap_key_data(key)
@@ -295,7 +342,7 @@ def _typed(key: jax.Array) -> jax.Array:
 
 
 def _windows(dim: AxisBins, u: jax.Array) -> Table:
-    """PyTorch's places, in the arithmetic of the sample, as PyTorch computes them."""
+    """Bins of PyTorch, computed in the dtype of the sample, as PyTorch does."""
     length, last = dim.cells[0], dim.size - dim.cells[0]
     o = numbers(dim.out)
     alpha = np.asarray(last, u.dtype) / np.asarray(max(dim.out - 1, 1), u.dtype)
@@ -306,12 +353,13 @@ def _windows(dim: AxisBins, u: jax.Array) -> Table:
 
 
 def _pseudorandom(overlapping: bool, dim: AxisBins, u: jax.Array) -> Table:
-    """TensorFlow's places, `ceil(size / out * (o + v)) - 1`, computed in integers.
+    """Bins of TensorFlow start at `ceil(size / out * (o + v)) - 1`, in integers.
 
-    `u` is a share of the `v` for which bins have `size // out` cells or one more.
+    `u` is a fraction of the largest `v` for which bins have `size // out` cells or one
+    more.
     """
     more = dim.size % dim.out
-    shifts = min(2 * dim.out - more, dim.out + more)  # size * v, at most
+    shifts = min(2 * dim.out - more, dim.out + more)  # the largest size * v
     shift = jnp.ceil(u * np.asarray(shifts, u.dtype)).astype(np.int32) - 1
     shift = jnp.clip(shift, 0, shifts - 1)
     o = numbers(dim.out + 1)
@@ -322,7 +370,7 @@ def _pseudorandom(overlapping: bool, dim: AxisBins, u: jax.Array) -> Table:
 
 
 def _random(overlapping: bool, dim: AxisBins, key: jax.Array) -> Table:
-    """Bins of `size // out` cells, and as many of one more as are left, shuffled."""
+    """Bins of `size // out` cells; the rest of the cells make some bins longer by 1."""
     least, more = divmod(dim.size, dim.out)
     ordered = (numbers(dim.out) < more).astype(np.int32) + np.int32(least)
     lengths = jax.random.permutation(key, ordered)
@@ -333,12 +381,12 @@ def _random(overlapping: bool, dim: AxisBins, key: jax.Array) -> Table:
 def _reaching(
     overlapping: bool, dim: AxisBins, starts: jax.Array, ends: jax.Array
 ) -> Table:
-    """The bins themselves, or each with the first cell of the next one."""
+    """The bins, or with `overlapping` each with the first cell of the next."""
     return starts, jnp.minimum(ends + np.int32(overlapping), np.int32(dim.size))
 
 
-def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> Result:
-    """Call a function of `_binning` with bins that are drawn."""
+def _drawn(function: Callable[[Call], Result], call: _Call) -> Result:
+    """Call a function of `pooling` with drawn bins."""
     x, bins, given, place, is_drawn, source = call
     geometry = Sizes.of_all(x.shape, bins.axes, bins.outs)
     static = function, bins, given, place, is_drawn
@@ -347,7 +395,7 @@ def _drawn(function: Callable[[Bins, jax.Array, Any], Result], call: _Call) -> R
 
 
 def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
-    """Call the function once for all that has the same draws."""
+    """Call the function once for all axes that have the same draws."""
     function, bins, given, (place, *options), is_drawn = static
     others = [axis for axis in range(x.ndim) if axis not in given]
     draws = source
@@ -366,7 +414,7 @@ def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
             place(*options, dim, draws[given.index(axis)])
             for axis, dim in zip(bins.axes, bins.dims, strict=True)
         )
-        return function(inner, x, tables)
+        return function(Call(x, inner, tables=tables))
 
     front = range(len(mapped))
     for _ in mapped:

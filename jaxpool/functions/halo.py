@@ -1,4 +1,8 @@
-"""The edges of neighbouring shards, for pools inside `jax.shard_map`."""
+"""`halo_exchange`: the edge cells of neighbouring shards, for `jax.shard_map`.
+
+One permute for each side of a split axis from which windows read. Cases that need cells
+of a shard further away raise an error.
+"""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -14,7 +18,7 @@ from jaxpool.functions.arguments import about, as_array
 from jaxpool.geometry.axes import Ints, as_ints, pooled_axes
 from jaxpool.geometry.window import AxisWindow, Padding, resolve
 
-MeshAxis: TypeAlias = str | tuple[str, ...]  # one that splits an axis, or several
+MeshAxis: TypeAlias = str | tuple[str, ...]  # one mesh axis, or several
 
 
 def halo_exchange(
@@ -27,47 +31,47 @@ def halo_exchange(
     dilation: Ints = 1,
     axes: Ints | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """A shard with the cells around it that the windows of its part of a pool read.
+    """Add to a shard the cells of its neighbours that its windows read.
 
-        padded[i] = x_global[start + i - low],  start: where the shard begins
+        padded[i] = x_global[start + i - low],  start: the first cell of the shard
 
-    To be called in `jax.shard_map`. Pooling what it returns with padding "VALID" gives
-    the shard's part of the pooled global array:
+    Call it inside `jax.shard_map`. Then pool `padded` with padding "VALID"; the result
+    is the shard of the pooled global array:
 
-    - `max_pool`, `min_pool`, `avg_pool`: `where=inside`;
-    - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: no mask;
-    - `pool`: of `jnp.where(inside, padded, init)`;
-    - with a mask of the cells, of the rank of `x`, which needs an exchange too: it, for
-      `where`, and `mask | ~inside` for `count_include_pad=True`.
+    - `max_pool`, `min_pool`, `avg_pool`: pass `where=inside`;
+    - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: pass no mask;
+    - `pool`: pool `jnp.where(inside, padded, init)`;
+    - with a mask of your own: exchange it too, with the rank of `x`. Pass it as
+      `where`, or `where=mask | ~inside` with `count_include_pad=True`.
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        x: This device's shard, `[*batch, *spatial, channels]`, or any shape if `axes`
-            is given; of any dtype, booleans included.
-        window: Cells of the window that will be pooled, as every pool takes them.
-        strides: Cells from one window to the next; `None` means the window itself.
-        padding: Padding of the global array, by a name or by numbers.
-        axis_names: For each pooled axis, in the order of `axes`, the axis of the mesh
-            that splits it (a tuple, if several do), or `None`. A single pooled axis
-            needs no sequence.
-        dilation: Distance between the cells of a window.
-        axes: The pooled axes. `None`: the `len(window)` axes before the last one.
+        x: Shard of this device, shape `[*batch, *spatial, channels]`; any dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        axis_names: For each pooled axis, the mesh axis that splits it (a tuple if
+            several do), or `None`. For one pooled axis, the name alone.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        `(padded, inside)`. `padded` is `x` with the cells of its neighbours, and with
-        zeros where the padding is, also along axes that are not split. `inside` is a
-        boolean array that broadcasts to it, and False at the padding; or `None`, if no
-        cells were added.
+        `(padded, inside)`. `padded` is `x` with the cells of its neighbours, and zeros
+        for padding; axes that are not split are padded too. `inside` is a boolean mask
+        that broadcasts to it, False at the padding. It is `None` if no cells were
+        added.
 
     Raises:
-        ValueError: As the pool of the global array would; if `strides` does not divide
-            a shard; if the padding does not give as many windows to each shard; if a
-            window reaches beyond the next shard; or if a mesh axis is not there.
-        TypeError: If `x` is not an array, if `axis_names` does not hold names, or if a
-            static argument is traced.
+        ValueError: If the pool of the global array raises it; if `strides` does not
+            divide a shard; if shards get different numbers of windows; if a window
+            reaches beyond the next shard; if a mesh axis does not exist.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        Linear, in both modes, to any order: the cotangents of cells that came from a
-        neighbour go back to it, and are added there.
+        Linear: the cotangent of a neighbour's cell is sent back and added there.
+        Reverse and forward mode work to any order.
 
     References:
         `lax.ppermute`, one for each side of a split axis from which windows read. N.
@@ -120,11 +124,11 @@ def _positions(rank: int, window: Ints, axes: Ints | None) -> tuple[int, ...]:
 def _by_axis(
     axis_names: str | Sequence[MeshAxis | None], positions: tuple[int, ...]
 ) -> dict[int, MeshAxis]:
-    """What splits each pooled axis that is split."""
+    """The mesh axis of each pooled axis that is split."""
     if not isinstance(axis_names, (str, tuple, list)):
         raise TypeError(
-            "axis_names must be a name, or a sequence with one entry for each pooled "
-            f"axis; got axis_names={axis_names!r}"
+            "axis_names must be a name, or a sequence with one entry per pooled axis; "
+            f"got axis_names={axis_names!r}"
         )
     names = (axis_names,) if isinstance(axis_names, str) else axis_names
     if len(names) != len(positions):
@@ -137,39 +141,39 @@ def _by_axis(
 
 
 def _shards(name: MeshAxis | None) -> int:
-    """How many shards there are along mesh axes."""
+    """The number of shards along a mesh axis."""
     try:
         return 1 if name is None else lax.axis_size(name)
     except NameError:
         raise ValueError(
-            "axis_names must name axes of the mesh of the jax.shard_map around this "
-            f"call; got {name!r}"
+            "axis_names must name axes of the mesh of the enclosing jax.shard_map; "
+            f"got {name!r}"
         ) from None
 
 
 def _around(dim: AxisWindow) -> tuple[int, int]:
-    """The cells before a shard, and after it, that its windows read."""
+    """The number of cells before and after a shard that its windows read."""
     return dim.low, max(0, dim.span - dim.low - dim.size)
 
 
 def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
-    """Refuse what no exchange between neighbours can provide."""
+    """Raise for what an exchange between neighbours cannot provide."""
     if size % dim.stride:
         raise ValueError(
-            f"strides must divide the cells of a shard, {size} on axis {axis}; "
+            f"strides must divide the size of a shard, {size} on axis {axis}; "
             f"got strides={dim.stride}"
         )
     if dim.out * dim.stride != dim.size:
         raise ValueError(
-            "padding must give size / strides windows, as many to each shard, as "
+            "padding must give size / strides windows, the same number per shard, as "
             f'"SAME" does; got {dim.out} windows for {dim.size} cells with '
             f"strides={dim.stride} on axis {axis}"
         )
     halo = max(_around(dim))
     if halo > size:
         raise ValueError(
-            f"window must not reach beyond the next shard, {halo} cells away where a "
-            f"shard has {size}; got window={dim.window} with "
+            f"window must not reach beyond the next shard: it reads {halo} cells, "
+            f"and a shard has {size}; got window={dim.window} with "
             f"dilation={dim.dilation} on axis {axis}"
         )
 
@@ -177,7 +181,7 @@ def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
 def _with_neighbours(
     x: jax.Array, axis: int, around: tuple[int, int], name: MeshAxis
 ) -> jax.Array:
-    """With the last cells of the shard before and the first of the one after."""
+    """The shard with the last cells of the previous and the first of the next."""
     low, high = around
     size, shards = x.shape[axis], lax.axis_size(name)
     up = [(i, i + 1) for i in range(shards - 1)]

@@ -1,4 +1,7 @@
-"""Maxima and minima together with the places they were found at."""
+"""Maxima and minima with the indices of their cells.
+
+An index is int32, so the pooled axes must have fewer than 2**31 cells.
+"""
 
 from typing import Any
 
@@ -6,14 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxpool.engines.lowering import Implementation
+from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import Call, about, as_call, check_flag
-from jaxpool.functions.docs import documented
+from jaxpool.functions.arguments import about, as_call, check_flag
+from jaxpool.functions.entry import Call
 from jaxpool.geometry.window import Ints, Padding, check_countable, resolve, whole
 
 
-@documented(padding="it never wins", dtype="that of `x`")
 def max_pool_with_indices(
     x: ArrayLike,
     window: Ints,
@@ -27,30 +29,45 @@ def max_pool_with_indices(
     empty_value: float = 0,
     implementation: Implementation | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Maximum over each window, and where in the input it is.
+    """Maximum over each window, and the index of its cell.
 
         i[n, o, c] = the first argmax_i x[n, i, c] of the cells i of window o
         y[n, o, c] = x[n, i[n, o, c], c]
 
+    Padded cells are never the maximum.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {indexed_returns}
+        `(values, indices)`, each of shape `[*batch, *out, channels]` with `out` as in
+        `jaxpool.max_pool`. Values have the dtype of `x`. Indices are int32, flat and
+        row-major over the pooled axes of `x`; -1 for a window without a valid cell.
 
     Raises:
-        {raises}
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {indexed_gradient}
+        The cotangent of a value goes to the cell at its index. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
-        `torch.nn.functional.max_pool2d(..., return_indices=True)`, whose index of a
-        window with several NaN is that of the last. `tf.nn.max_pool_with_argmax` and
-        ONNX count differently: see `jaxpool.convert_indices`.
+        `torch.nn.functional.max_pool2d` with `return_indices=True`, whose index points
+        to the last of several NaN. `tf.nn.max_pool_with_argmax` and ONNX count
+        differently: see `jaxpool.convert_indices`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,10 +78,9 @@ def max_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme_with_indices(*call, "max")
+    return pooling.extreme_with_indices(call, "max")
 
 
-@documented(padding="it never wins", dtype="that of `x`")
 def min_pool_with_indices(
     x: ArrayLike,
     window: Ints,
@@ -78,28 +94,44 @@ def min_pool_with_indices(
     empty_value: float = 0,
     implementation: Implementation | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Minimum over each window, and where in the input it is.
+    """Minimum over each window, and the index of its cell.
 
         i[n, o, c] = the first argmin_i x[n, i, c] of the cells i of window o
         y[n, o, c] = x[n, i[n, o, c], c]
 
+    Padded cells are never the minimum.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {indexed_returns}
+        `(values, indices)`, each of shape `[*batch, *out, channels]` with `out` as in
+        `jaxpool.max_pool`. Values have the dtype of `x`. Indices are int32, flat and
+        row-major over the pooled axes of `x`; -1 for a window without a valid cell.
 
     Raises:
-        {raises}
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {indexed_gradient}
+        The cotangent of a value goes to the cell at its index. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
-        None elsewhere; `jaxpool.max_pool_with_indices` of `-x`.
+        No other library has it. It equals `jaxpool.max_pool_with_indices` of `-x`, with
+        the values negated.
 
     Example:
         >>> import jax.numpy as jnp
@@ -108,10 +140,9 @@ def min_pool_with_indices(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = _check(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme_with_indices(*call, "min")
+    return pooling.extreme_with_indices(call, "min")
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def global_max_pool_with_indices(
     x: ArrayLike,
     *,
@@ -120,25 +151,34 @@ def global_max_pool_with_indices(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Maximum over whole axes, and where it is.
+    """Maximum over all cells of the pooled axes, and the index of its cell.
 
         i[n, c] = the first argmax_i x[n, i, c],  y[n, c] = x[n, i[n, c], c]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_indexed_returns}
+        `(values, indices)`, each with the shape of `x` without the pooled axes. Values
+        have the dtype of `x`. Indices are int32, flat and row-major over the pooled
+        axes of `x`; -1 if there is no valid cell.
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {indexed_gradient}
+        The cotangent of a value goes to the cell at its index. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
-        `jnp.argmax`, over one axis; `torch.max(x, dim)`.
+        `jnp.argmax` over one axis. `torch.max(x, dim)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -147,10 +187,9 @@ def global_max_pool_with_indices(
         (Array([[9.]], dtype=float32), Array([[1]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(pooling.extreme_with_indices(*call, "max"), call, keepdims)
+    return _finish(pooling.extreme_with_indices(call, "max"), call, keepdims)
 
 
-@documented(extreme="minimum", dtype="that of `x`")
 def global_min_pool_with_indices(
     x: ArrayLike,
     *,
@@ -159,25 +198,34 @@ def global_min_pool_with_indices(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Minimum over whole axes, and where it is.
+    """Minimum over all cells of the pooled axes, and the index of its cell.
 
         i[n, c] = the first argmin_i x[n, i, c],  y[n, c] = x[n, i[n, c], c]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_indexed_returns}
+        `(values, indices)`, each with the shape of `x` without the pooled axes. Values
+        have the dtype of `x`. Indices are int32, flat and row-major over the pooled
+        axes of `x`; -1 if there is no valid cell.
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {indexed_gradient}
+        The cotangent of a value goes to the cell at its index. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
-        `jnp.argmin`, over one axis; `torch.min(x, dim)`.
+        `jnp.argmin` over one axis. `torch.min(x, dim)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -186,24 +234,24 @@ def global_min_pool_with_indices(
         (Array([[1.]], dtype=float32), Array([[0]], dtype=int32))
     """
     call = _check(x, whole, (axes,), where, empty_value, keepdims=keepdims)
-    return _finish(pooling.extreme_with_indices(*call, "min"), call, keepdims)
+    return _finish(pooling.extreme_with_indices(call, "min"), call, keepdims)
 
 
 def _check(*arguments: Any, keepdims: bool = True) -> Call:
-    """The arguments of any pool, of which int32 can count the cells."""
+    """Check the arguments, and that int32 can count the cells."""
     call = as_call(*arguments)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
-        check_countable("x", (dim.size for dim in call.window.dims))
+        check_countable("x", (dim.size for dim in call.over.dims))
     return call
 
 
 def _finish(
     pooled: tuple[jax.Array, jax.Array], call: Call, keepdims: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Drop the pooled axes, which have size 1 by now, unless they are to be kept."""
+    """Remove the pooled axes, which have size 1, unless `keepdims`."""
     values, indices = pooled
     if keepdims:
         return values, indices
-    axes = call.window.axes
+    axes = call.over.axes
     return jnp.squeeze(values, axes), jnp.squeeze(indices, axes)

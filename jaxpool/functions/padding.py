@@ -1,4 +1,7 @@
-"""Padding that is data: the input's own cells, repeated around it."""
+"""`padding_mode`: padding that is data, with cells of the input.
+
+The input and the mask are extended first; then the pool has no padding.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxpool.functions.arguments import Call, about
-from jaxpool.functions.entry import enter
+from jaxpool.functions.arguments import about
+from jaxpool.functions.entry import Call, enter
 from jaxpool.geometry.sizes import is_below
 from jaxpool.geometry.window import AxisWindow, Window
 
@@ -19,40 +22,35 @@ PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
 def pooled(
     pool: Callable[..., jax.Array], call: Call, mode: PaddingMode | None, *options: Any
 ) -> jax.Array:
-    """The pool of an input that holds its padding, if there is a mode."""
+    """The pool of the input, extended by its padding if there is a mode."""
     if mode is None:
-        return pool(*call, *options)
+        return pool(call, *options)
+    window: Any = call.over  # no bins have a padding
     with about(call.x.shape):
-        check_mode(mode, call.window)
-
-    x, window, mask, *rest = call
-    return enter(_of_extended, (pool, mode, window, *rest, options), window, x, mask)
+        check_mode(mode, window)
+    static = (pool, mode, window, call.empty, call.implementation, options)
+    return enter(_of_extended, static, window, call.x, call.mask)
 
 
 def _of_extended(
     static: tuple[Any, ...], x: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
-    pool, mode, window, *rest, options = static
-    pooled: jax.Array = pool(*_extended(Call(x, window, mask, *rest), mode), *options)
-    return pooled
-
-
-def _extended(call: Call, mode: PaddingMode) -> Call:
-    """The same windows over an input that holds the padding."""
-    x, window, mask, empty, implementation = call
+    pool, mode, window, empty, implementation, options = static
     for axis, dim in zip(window.axes, window.dims, strict=True):
         x = _with_sides(x, axis, dim, mode)
         if mask is not None and mask.shape[axis] != 1:
             mask = _with_sides(mask, axis, dim, mode)
-    return Call(x, window.filled(), mask, empty, implementation)
+    extended = Call(x, window.filled(), mask, empty, implementation)
+    pooled: jax.Array = pool(extended, *options)
+    return pooled
 
 
 def _with_sides(
     array: jax.Array, axis: int, dim: AxisWindow, mode: PaddingMode
 ) -> jax.Array:
-    """The array with the padding of one axis around it.
+    """The array with padding on both sides of one axis.
 
-    Some versions of `jnp.pad` refuse symbolic sizes even of axes without padding.
+    Not `jnp.pad`: some versions refuse symbolic sizes, even on axes without padding.
     """
     if not (dim.low or dim.high):
         return array
@@ -70,7 +68,7 @@ def _with_sides(
 
 
 def check_mode(mode: str, window: Window) -> None:
-    """Refuse an unknown mode, and padding of cells that the input does not have."""
+    """Raise for another mode, or if the input has too few cells for the padding."""
     if not isinstance(mode, str) or mode not in get_args(PaddingMode):
         raise ValueError(
             f"padding_mode must be None or one of {', '.join(get_args(PaddingMode))}; "

@@ -7,7 +7,7 @@ without a valid cell are handled here, the same for windowed and global pools.
 
 import math
 import operator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import chex
@@ -17,166 +17,152 @@ import numpy as np
 
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.dtypes import INT32
-from jaxpool.aggregations.extremes import Kind
+from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
-from jaxpool.aggregations.maxima import extremum, indexed_extremum
-from jaxpool.aggregations.norms import sizes_of, window_norm
-from jaxpool.aggregations.sums import counts, kept, window_sum
-from jaxpool.engines.lowering import Implementation
+from jaxpool.aggregations.joined import joined
+from jaxpool.aggregations.norms import Norm, sizes_of
+from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
-from jaxpool.functions.entry import entered
-from jaxpool.geometry.window import Window
+from jaxpool.functions.entry import Call, entered
+from jaxpool.geometry.bins import Domain
 
 
 @explaining
 @entered
-def extreme(
-    x: jax.Array,
-    window: Window,
-    mask: jax.Array | None,
-    empty: np.ndarray,
-    implementation: Implementation | None,
-    kind: Kind,
-) -> jax.Array:
-    """Maximum or minimum of each window, in the dtype of `x`."""
-    values = extremum(kind, x, mask, window, empty.item(), implementation)
-    return _fill_empty(values, window, None, empty)
+def extreme(call: Call, kind: Kind, both_modes: bool = False) -> jax.Array:
+    """Maximum or minimum of each output, in the dtype of `x`.
+
+    With `both_modes`, forward mode needs no `forward_mode()`.
+    """
+    options = call.empty.item(), call.implementation, both_modes
+    values = extremum(kind, *_cells(call), *options)
+    return _fill_empty(values, call, None)
 
 
 @entered
-def extreme_with_indices(
-    x: jax.Array,
-    window: Window,
-    mask: jax.Array | None,
-    empty: np.ndarray,
-    implementation: Implementation | None,
-    kind: Kind,
-) -> tuple[jax.Array, jax.Array]:
+def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
-    found = indexed_extremum(kind, x, mask, window, empty.item(), implementation)
-    values, indices = found
-    return (
-        _fill_empty(values, window, None, empty),
-        _fill_empty(indices, window, None, np.asarray(-1, indices.dtype)),
+    found = indexed_extremum(
+        kind, *_cells(call), call.empty.item(), call.implementation
     )
+    values, indices = found
+    nowhere = call._replace(empty=np.asarray(-1, indices.dtype))
+    return _fill_empty(values, call, None), _fill_empty(indices, nowhere, None)
+
+
+def maxima(call: Call) -> jax.Array:
+    """The maximum of each bin."""
+    return extreme(call, "max", True)
+
+
+def indexed_maxima(call: Call) -> tuple[jax.Array, jax.Array]:
+    """The same, and the indices."""
+    return extreme_with_indices(call, "max")
 
 
 @entered
-def total(
-    x: jax.Array,
-    window: Window,
-    mask: jax.Array | None,
-    empty: np.ndarray,
-    implementation: Implementation | None,
-) -> jax.Array:
-    """Sum of each window, in the dtype of `x`."""
-    kinds = dtypes.summed(x.dtype), x.dtype
-    sums = window_sum(x, mask, (), window, *kinds, implementation)
-    if empty == 0:  # as they are
+def total(call: Call) -> jax.Array:
+    """Sum of each output, in the dtype of `x`."""
+    dtype = call.x.dtype
+    sums = _summed(call, dtypes.summed(dtype), dtype)
+    if call.empty == 0:  # as they are
         return sums
-    return _fill_empty(
-        sums, window, _valid_count(mask, window, x, implementation), empty
-    )
+    return _fill_empty(sums, call, _valid_count(call))
 
 
 @entered
 def mean(
-    x: jax.Array,
-    window: Window,
-    mask: jax.Array | None,
-    empty: np.ndarray,
-    implementation: Implementation | None,
-    count_include_pad: bool = False,
-    divisor: float | None = None,
+    call: Call, count_include_pad: bool = False, divisor: float | None = None
 ) -> jax.Array:
-    """Average of each window, in the dtype of `x`, of integers in float32."""
+    """Average of each output, in the dtype of `x`, of integers in float32."""
+    x, over, rank = call.x, call.over, call.x.ndim
     dtype = dtypes.averaged(x.dtype)
     wide = dtypes.summed(dtype)
-    valid = _valid_count(mask, window, x, implementation)
-    if integers.needs_digits(x.dtype, window.cells):
+    valid = _valid_count(call)
+    if integers.needs_digits(x.dtype, over.cells):
+        number = _cell_count(valid, call, count_include_pad)
 
         def total(x: jax.Array) -> jax.Array:
-            return window_sum(x, mask, (), window, x.dtype, x.dtype, implementation)
+            return _summed(call._replace(x=x), x.dtype, x.dtype)
 
-        number = _cell_count(valid, window, x.ndim, count_include_pad)
-        averages = integers.average(total, x, window.cells, number, divisor)
-        return averages if empty == 0 else _fill_empty(averages, window, valid, empty)
-    if divisor is not None:
-        numbers: tuple[Any, ...] = (np.full((1,) * x.ndim, divisor, wide),)
-    elif valid is None:
-        factors = counts(window, x.ndim, count_include_pad)
-        numbers = tuple(factor.clip(1).astype(wide) for factor in factors)
+        averages = integers.average(total, x, over.cells, number, divisor)
     else:
-        numbers = (_cell_count(valid, window, x.ndim, count_include_pad).astype(wide),)
-    kinds = dtypes.averaging(x.dtype, window.cells), dtype
-    averages = window_sum(x, mask, numbers, window, *kinds, implementation)
-    if empty == 0:  # as they are
-        return averages
-    return _fill_empty(averages, window, valid, empty)
+        if divisor is not None:
+            numbers: tuple[Any, ...] = (np.full((1,) * rank, divisor, wide),)
+        elif valid is None:
+            factors = counts(over, call.tables, rank, count_include_pad)
+            numbers = tuple(factor.clip(1).astype(wide) for factor in factors)
+        else:
+            numbers = (_cell_count(valid, call, count_include_pad).astype(wide),)
+        accumulator = dtypes.averaging(x.dtype, over.cells)
+        averages = _summed(call, accumulator, dtype, numbers)
+    return averages if call.empty == 0 else _fill_empty(averages, call, valid)
 
 
 @explaining
 @entered
-def norm(
-    x: jax.Array,
-    window: Window,
-    mask: jax.Array | None,
-    empty: np.ndarray,
-    implementation: Implementation | None,
-    p: float,
-) -> jax.Array:
-    """p-norm of each window, in the dtype of `x`, of integers in float32."""
-    x = kept(x, mask).astype(dtypes.averaged(x.dtype))
+def norm(call: Call, p: float) -> jax.Array:
+    """p-norm of each output, in the dtype of `x`, of integers in float32."""
+    x, over = kept(call.x, call.mask), call.over
+    x = x.astype(dtypes.averaged(x.dtype))
     wide = dtypes.summed(x.dtype)
+    inner = call._replace(x=x, mask=None)
     if math.isinf(p):
-        norms = extremum("max", sizes_of(x, x.dtype), None, window, 0, implementation)
-    elif p == 1 or (not window.is_symbolic and window.cells == 1):
-        sizes = sizes_of(x, wide)
-        norms = window_sum(sizes, None, (), window, wide, x.dtype, implementation)
+        sizes = inner._replace(x=sizes_of(x, x.dtype))
+        norms = extremum("max", *_cells(sizes), 0, call.implementation)
+    elif p == 1 or (not over.is_symbolic and over.cells == 1):
+        norms = _summed(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
     else:
-        norms = window_norm(p, x, window, wide, implementation)
-    valid = _valid_count(mask, window, x, implementation)
-    return _fill_empty(norms, window, valid, empty)
+        norms = joined(Norm(wide, p), x, over, call.implementation, call.tables)
+    return _fill_empty(norms, call, _valid_count(call))
 
 
-def _cell_count(
-    valid: jax.Array | None, window: Window, rank: int, include_pad: bool
-) -> Any:
-    """How many cells each window counts, at least 1; broadcasts to the result."""
-    count = math.prod(counts(window, rank, include_pad))
+def _cells(call: Call) -> tuple[jax.Array, jax.Array | None, Domain, Any]:
+    """The cells of a call, and which outputs read them."""
+    return call.x, call.mask, call.over, call.tables
+
+
+def _summed(
+    call: Call, accumulator: np.dtype, result: np.dtype, divisors: tuple[Any, ...] = ()
+) -> jax.Array:
+    """The sum of each output, divided."""
+    return window_sum(
+        *_cells(call), divisors, Sum(accumulator), result, call.implementation
+    )
+
+
+def _cell_count(valid: jax.Array | None, call: Call, include_pad: bool) -> Any:
+    """How many cells each output counts, at least 1; broadcasts to the result."""
+    each = partial(counts, call.over, call.tables, call.x.ndim)
+    count = math.prod(each(include_pad))
     if valid is None:
         return count.clip(1)
     if include_pad:  # masked cells do not count, padded ones do
-        valid = valid + (count - math.prod(counts(window, rank, False)))
+        valid = valid + (count - math.prod(each(False)))
     return jnp.maximum(valid, np.ones((), valid.dtype))
 
 
-def _valid_count(
-    mask: jax.Array | None,
-    window: Window,
-    x: jax.Array,
-    implementation: Implementation | None,
-) -> jax.Array | None:
-    """How many unmasked cells each window holds; broadcasts to the result."""
-    if mask is None:
+def _valid_count(call: Call) -> jax.Array | None:
+    """How many unmasked cells each output has; broadcasts to the result."""
+    if call.mask is None:
         return None
-    shape = list(mask.shape)
-    for axis in window.axes:
-        shape[axis] = x.shape[axis]
-    cells = jnp.broadcast_to(mask, shape)
-    return window_sum(cells, None, (), window, INT32, INT32, implementation)
+    shape = list(call.mask.shape)
+    for axis in call.over.axes:
+        shape[axis] = call.x.shape[axis]
+    cells = jnp.broadcast_to(call.mask, shape)
+    return _summed(call._replace(x=cells, mask=None), INT32, INT32)
 
 
-def _fill_empty(
-    pooled: jax.Array, window: Window, valid: jax.Array | None, empty: np.ndarray
-) -> jax.Array:
-    """Put `empty` where a window has no valid cell."""
-    chex.assert_axis_dimension(pooled, window.axes[0], window.dims[0].out)
+def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.Array:
+    """Put `empty` where an output has no valid cell."""
+    over = call.over
+    chex.assert_axis_dimension(pooled, over.axes[0], over.dims[0].out)
     if valid is not None:
-        return jnp.where(valid > 0, pooled, empty)
-    factors = counts(window, pooled.ndim, False)
-    pairs = zip(factors, window.dims, strict=True)
-    filled = [factor > 0 for factor, dim in pairs if dim.may_miss]
+        return jnp.where(valid > 0, pooled, call.empty)
+    factors = counts(over, call.tables, pooled.ndim, False)
+    misses = (dim.may_miss for dim in over.dims)
+    pairs = zip(factors, misses, strict=True)
+    filled = [factor > 0 for factor, may_miss in pairs if may_miss]
     if all(is_known(some) and some.all() for some in filled):
         return pooled
-    return jnp.where(reduce(operator.and_, filled), pooled, empty)
+    return jnp.where(reduce(operator.and_, filled), pooled, call.empty)

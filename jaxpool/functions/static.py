@@ -1,14 +1,13 @@
-"""What is known of a windowed pool without an array: its shape and its lowering."""
+"""Properties of a windowed pool without an array: its output shape and its form."""
 
 from collections.abc import Sequence
 
-from jaxpool.engines.lowering import PLATFORMS, Implementation, choose
+from jaxpool.engines.kernel import PLATFORMS
+from jaxpool.engines.plan import Implementation, choose
 from jaxpool.functions.arguments import about, as_sizes
-from jaxpool.functions.docs import documented
 from jaxpool.geometry.window import Ints, Padding, resolve
 
 
-@documented(padding="it only adds to the size")
 def output_shape(
     shape: Sequence[int],
     window: Ints,
@@ -19,26 +18,34 @@ def output_shape(
     axes: Ints | None = None,
     ceil_mode: bool = False,
 ) -> tuple[int, ...]:
-    """Shape that a windowed pool of an input of `shape` has.
+    """Shape of the result of a windowed pool.
 
         out = (size + low + high - dilation * (window - 1) - 1) // strides + 1
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
         shape: Shape of the input, `[*batch, *spatial, channels]`.
-        {geometry}
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
 
     Returns:
-        The shape of the result, as a tuple of ints.
+        The shape of the result, a tuple of ints.
 
     Raises:
-        ValueError: As the pool would.
-        TypeError: As the pool would.
+        ValueError: If the pool raises it for these arguments.
+        TypeError: If the pool raises it for these arguments.
 
     Gradient:
-        None: these are Python integers.
+        None: the result is Python integers.
 
     References:
-        `torch.nn.MaxPool2d` has the formula; PyTorch's own correction of it for
+        `torch.nn.MaxPool2d` documents the formula. PyTorch's correction of it for
         `ceil_mode` is in `aten/src/ATen/native/Pool.h`.
 
     Example:
@@ -51,7 +58,6 @@ def output_shape(
     return resolved.output_shape(sizes)
 
 
-@documented(padding="it only adds to the size")
 def implementation_for(
     platform: str,
     shape: Sequence[int],
@@ -63,29 +69,41 @@ def implementation_for(
     axes: Ints | None = None,
     ceil_mode: bool = False,
 ) -> Implementation:
-    """Lowering that `implementation=None` means for a windowed pool.
+    """Form that `implementation=None` selects for a windowed pool.
 
-        "reduce_window" on accelerators; on a CPU "doubling" from
-        max(window // strides) = 9 on, else "slices"
+        TPU: "reduce_window"
+        GPU: "reduce_window" if prod(ceil(window / strides)) < 16, else as on CPU
+        CPU: "doubling" if max(window // strides) >= 9, else "slices"
+
+    If the size of a pooled axis is symbolic, it is "reduce_window" on every platform.
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
         platform: "cpu", "cuda", "rocm" or "tpu".
         shape: Shape of the input, `[*batch, *spatial, channels]`.
-        {geometry}
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
 
     Returns:
-        The name, as `implementation=` takes it. (`pool` takes the name for "cpu" on
-        every platform.)
+        The name, as `implementation` accepts it. It is the form of the values; their
+        gradient may use another one. `pool` uses the name for "cpu" on every platform,
+        and norms use it on TPU.
 
     Raises:
-        ValueError: If there is no such platform, or as the pool would.
-        TypeError: As the pool would.
+        ValueError: If `platform` is not one of these, or the pool raises it.
+        TypeError: If the pool raises it for these arguments.
 
     Gradient:
-        None: this is a string.
+        None: the result is a string.
 
     References:
-        `jaxpool.engines.lowering` has the rule and its thresholds.
+        `jaxpool.engines.plan` has the rule and its thresholds.
 
     Example:
         >>> implementation_for("cpu", (8, 112, 112, 64), (3, 3), 2, "SAME")

@@ -1,8 +1,12 @@
-"""From values and indices back to a larger array, and between kinds of indices."""
+"""`max_unpool`: from values and indices back to the input. `convert_indices`.
+
+Indices are checked if they are concrete. Traced indices that are not cells are dropped.
+"""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool.aggregations import dtypes
-from jaxpool.engines.linear import linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.sharding import Sizes
 from jaxpool.engines.symbolic import as_number
 from jaxpool.functions.arguments import about, as_array, as_given, as_indices, as_sizes
@@ -38,38 +42,39 @@ def max_unpool(
     *,
     axes: Ints | None = None,
 ) -> jax.Array:
-    """Put values where indices say, and 0 elsewhere: the inverse of max pooling.
+    """Write each value to the cell at its index, and 0 to all other cells.
 
         y[n, indices[n, o, c], c] = values[n, o, c]
 
-    It undoes any pool of jaxpool that returns indices, with any padding, strides,
-    dilation or `ceil_mode`: those are in the indices.
+    This inverts max pooling, for every pool that returns indices. Padding, strides,
+    dilation and `ceil_mode` are not needed: the indices contain them.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        values: Array of shape `[*batch, *pooled, channels]`, or any shape if `axes` is
-            given; a floating, complex or integer dtype.
-        indices: Integers of the shape of `values`, flat and row-major over the axes of
-            `output_shape`; -1 stands for no cell.
-        output_shape: Sizes of the pooled axes before pooling; its length is the number
-            of spatial axes. With `axes`, an int (for each of them) or one per axis.
-        axes: The axes to unpool, an int or ints. `None`: those before the last one.
+        values: Values, shape `[*batch, *out, channels]`; float, int or complex dtype.
+        indices: Integers with the shape of `values`, flat and row-major over the axes
+            of `output_shape`; -1 means no cell.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`).
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        `[*batch, *output_shape, channels]`, of the dtype of `values`. Where several
-        indices name one cell, it holds the last value in row-major order.
+        Shape `[*batch, *output_shape, channels]`, dtype of `values`. If several indices
+        name one cell, it holds the last of their values in row-major order. Indices are
+        not checked under `jax.jit`: a value whose index is not a cell is dropped.
 
     Raises:
-        ValueError: If the shapes do not fit, or if an index is neither -1 nor a cell;
-            traced ones, as under `jax.jit`, are not checked: such values are dropped.
-        TypeError: If `values` or `indices` is not an array of such numbers.
+        ValueError: If an argument does not fit `values.shape`, or an index is neither
+            -1 nor a cell.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        Linear in `values`, in both modes, to any order: each value has the cotangent of
-        the cell that holds it; one that was dropped or overwritten has 0. The index
-        checks of `checkify` have no rule for it with several batches or channels.
+        Linear in `values`: a value gets the cotangent of the cell that holds it, or 0
+        if it was dropped or overwritten. Reverse and forward mode work to any order.
+        The index checks of `checkify` do not support it with several batches or
+        channels.
 
     References:
-        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU where
+        `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU if
         windows overlap. M. Zeiler, R. Fergus, "Visualizing and Understanding
         Convolutional Networks", ECCV 2014, https://arxiv.org/abs/1311.2901
 
@@ -83,7 +88,7 @@ def max_unpool(
     values = as_array(values, "number", "values")
     if not dtypes.has_zero(values.dtype):
         raise TypeError(
-            "values must have a dtype that holds 0, for the cells between them; got "
+            "values must have a dtype that can represent 0, for the other cells; got "
             f"values.dtype={values.dtype} for values.shape={values.shape}"
         )
     with about(values.shape, "values"):
@@ -111,14 +116,15 @@ def _unpooled(
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
     known = _placement(flat(indices), math.prod(sizes))
-    placed = linear(_placed, _picked, known, flat(values))
+    placed = call_linear(_Placing(math.prod(sizes)), known, flat(values))
     return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
 
 
 class _Placement(NamedTuple):
-    """Which cell each value is meant for, and which value each cell holds, plus 1.
+    """The cell of each value, and for each cell 1 + the number of its value.
 
-    Values for no cell have any, which does not hold them: no place is out of bounds.
+    A value without a cell points to any cell, which has another value. So no index is
+    out of bounds.
     """
 
     cell: jax.Array
@@ -126,7 +132,7 @@ class _Placement(NamedTuple):
 
 
 def _placement(indices: jax.Array, cells: int) -> _Placement:
-    """Who gets each cell: the maximum of the claims, so that no order matters."""
+    """The last value wins a cell, by a maximum, so no order of writes matters."""
     is_cell = (indices >= 0) & (indices < cells)
     numbers = jnp.where(is_cell, _numbers(indices.shape), np.int32(0))
 
@@ -140,23 +146,41 @@ def _placement(indices: jax.Array, cells: int) -> _Placement:
     return _Placement(cell, claims(cell, numbers))
 
 
-def _placed(known: _Placement, values: jax.Array) -> jax.Array:
-    found = _take(values, jnp.maximum(known.holds - 1, 0))
-    return jnp.where(known.holds > 0, found, jnp.zeros_like(found))
+@dataclass(frozen=True)
+class _Placing:
+    """The kernel that puts values in cells, or `back`: that picks them up."""
 
+    size: int
+    back: bool = False
 
-def _picked(known: _Placement, g: jax.Array) -> jax.Array:
-    holds, found = (_take(array, known.cell) for array in (known.holds, g))
-    return jnp.where(holds == _numbers(holds.shape), found, jnp.zeros_like(found))
+    portable: ClassVar[bool] = False
+
+    @property
+    def transpose(self) -> "_Placing":
+        return replace(self, back=not self.back)
+
+    def types(self, known: _Placement, values: Any) -> list[Any]:
+        size = known.cell.shape[-1] if self.back else self.size
+        return [values.update(shape=(*values.shape[:-1], size))]
+
+    def run(
+        self, platform: str, known: _Placement, values: jax.Array
+    ) -> tuple[jax.Array]:
+        if self.back:
+            holds, found = (_take(array, known.cell) for array in (known.holds, values))
+            has = holds == _numbers(holds.shape)
+        else:
+            found, has = _take(values, jnp.maximum(known.holds - 1, 0)), known.holds > 0
+        return (jnp.where(has, found, jnp.zeros_like(found)),)
 
 
 def _numbers(shape: Sequence[int]) -> jax.Array:
-    """From 1 on along the last axis."""
+    """1, 2, 3, ... along the last axis."""
     return lax.broadcasted_iota(np.int32, shape, len(shape) - 1) + 1
 
 
 def _take(array: jax.Array, places: jax.Array) -> jax.Array:
-    """What the last axis holds at some places."""
+    """The elements of the last axis at the given positions."""
     taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
     return taken
 
@@ -169,34 +193,35 @@ def convert_indices(
     *,
     axes: Ints | None = None,
 ) -> jax.Array:
-    """Change what the indices of a pool are counted over.
+    """Convert the indices of a pool from one library's convention to another.
 
         index = sum_a coordinate_a * stride_a,  over the axes a that count
 
-    "jaxpool" and "torch" count over the pooled axes; "tf" over all axes but the first,
-    "tf_with_batch" and "onnx" over all axes; each row-major. "onnx_column_major" counts
-    all axes, but the pooled ones column-major (`storage_order=1`).
+    "jaxpool" and "torch" count over the pooled axes, "tf" over all axes except the
+    first, "tf_with_batch" and "onnx" over all axes; each is row-major.
+    "onnx_column_major" counts over all axes, with the pooled ones column-major
+    (`storage_order=1`).
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        indices: Integers, for each window of the pool; -1 stands for no cell and stays.
-            Under `jax.jit` numbers that are no cell become -1 too.
-        shape: Shape of the input of the pool, in the layout it had there: for
-            TensorFlow `[n, h, w, c]`, for ONNX `[n, c, h, w]`.
-        source: The convention of `indices`.
-        target: The convention wanted.
-        axes: The pooled axes, an int or ints. `None`: all but the first and the last.
+        indices: Integers, one per window of the pool; -1 means no cell and stays -1.
+        shape: Shape of the input of the pool: for TensorFlow `[batch, *spatial,
+            channels]`, for ONNX `[batch, channels, *spatial]` with `axes`.
+        source: Convention of `indices`.
+        target: Convention of the result.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
 
     Returns:
-        int32 indices of the shape of `indices`.
+        int32 indices with the shape of `indices`. A traced index that is not a cell
+        becomes -1.
 
     Raises:
-        ValueError: If a convention is unknown, if `indices` and `shape` do not fit, if
-            a known index is neither -1 nor a cell, or if `shape` has more cells than
-            int32 can count.
-        TypeError: If `indices` are not integers.
+        ValueError: If a convention does not exist, `indices` does not fit `shape`, an
+            index is not -1 or a cell, or int32 cannot count the cells.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        None: these are integers.
+        None: indices are integers.
 
     References:
         `torch.nn.MaxPool2d(return_indices=True)`, `tf.nn.max_pool_with_argmax`
@@ -223,8 +248,8 @@ def convert_indices(
         order = _counted(sizes, pooled, source)
         if not set(pooled) <= set(order):
             raise ValueError(
-                'source must not be "tf", which does not count the first axis, where '
-                f"that is pooled; got pooled axes {pooled}"
+                'source must not be "tf" if the first axis is pooled: "tf" does not '
+                f"count that axis; got pooled axes {pooled}"
             )
         check_countable("shape", sizes)
         cells = math.prod(sizes[axis] for axis in order)
@@ -234,7 +259,7 @@ def convert_indices(
             given.shape[axis] != sizes[axis] for axis in others
         ):
             raise ValueError(
-                "indices must have the shape of x but on the pooled axes; "
+                "indices must have the shape of x except on the pooled axes; "
                 f"got indices.shape={given.shape} with pooled axes {pooled}"
             )
         places = as_indices(given, cells=cells)
@@ -242,7 +267,7 @@ def convert_indices(
         _index_strides(sizes, _counted(sizes, pooled, name))
         for name in (source, target)
     )
-    # By their order, as axes of size 1 have the stride of another one.
+    # In this order: an axis of size 1 has the same stride as another axis.
     axes_found = tuple(axis for axis in order if axis in pooled)
     static = _Conversion(old, new, tuple(others), axes_found, cells)
     if any(is_symbolic(size) for size in sizes):
@@ -253,9 +278,9 @@ def convert_indices(
 
 
 class _Conversion(NamedTuple):
-    """What is static about a conversion: the strides of all axes, before and after.
+    """The static data of a conversion: the strides of all axes, before and after.
 
-    The pooled axes are those with the longest strides first.
+    The pooled axes are in descending order of their strides.
     """
 
     old: tuple[int, ...]
@@ -282,7 +307,7 @@ def _converted(static: _Conversion, indices: jax.Array) -> jax.Array:
 def _counted(
     sizes: Sequence[int], pooled: Sequence[int], convention: Convention
 ) -> Sequence[int]:
-    """The axes that count, those with the longest strides first."""
+    """The axes that count, in descending order of their strides."""
     every = range(len(sizes))
     return {
         "tf": every[1:],
@@ -293,7 +318,7 @@ def _counted(
 
 
 def _index_strides(sizes: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """How far apart neighbours along each axis are; 0 for axes that do not count."""
+    """The step of the index along each axis; 0 for an axis that does not count."""
     strides, cells = [0] * len(sizes), 1
     for axis in reversed(order):
         strides[axis] = cells

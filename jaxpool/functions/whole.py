@@ -1,4 +1,7 @@
-"""Pools over whole axes: one result for everything that `axes` cover."""
+"""Global pools: one output for all cells of the pooled axes.
+
+Each function checks its arguments and calls an aggregation.
+"""
 
 from typing import Any
 
@@ -7,12 +10,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import Call, about, as_call, as_order, check_flag
-from jaxpool.functions.docs import documented
+from jaxpool.functions.arguments import about, as_call, as_order, check_flag
+from jaxpool.functions.entry import Call
 from jaxpool.geometry.window import Ints, whole
 
 
-@documented(extreme="maximum", dtype="that of `x`")
 def global_max_pool(
     x: ArrayLike,
     *,
@@ -21,25 +23,34 @@ def global_max_pool(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> jax.Array:
-    """Maximum over whole axes.
+    """Maximum over all cells of the pooled axes.
 
         y[n, c] = max_i x[n, i, c]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_returns}
+        Shape of `x` without the pooled axes, dtype of `x`.
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {winner_gradient}
+        The cotangent of a window goes to one cell: the first NaN, else the first
+        maximum in row-major order. Integers have no gradient. Reverse mode works to any
+        order, and forward mode over it (`jax.hessian`). For forward mode alone
+        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
 
     References:
-        `keras.layers.GlobalMaxPooling1D`, which takes no mask. `jnp.max`, whose
+        `keras.layers.GlobalMaxPooling1D`, which accepts no mask. `jnp.max`, whose
         gradient is divided among ties.
 
     Example:
@@ -49,11 +60,10 @@ def global_max_pool(
         [[5.]]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(*call, "max")
+    pooled = pooling.extreme(call, "max")
     return _finish(pooled, call, keepdims)
 
 
-@documented(extreme="minimum", dtype="that of `x`")
 def global_min_pool(
     x: ArrayLike,
     *,
@@ -62,22 +72,31 @@ def global_min_pool(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> jax.Array:
-    """Minimum over whole axes.
+    """Minimum over all cells of the pooled axes.
 
         y[n, c] = min_i x[n, i, c]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_returns}
+        Shape of `x` without the pooled axes, dtype of `x`.
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {winner_gradient}
+        The cotangent of a window goes to one cell: the first NaN, else the first
+        minimum in row-major order. Integers have no gradient. Reverse mode works to any
+        order, and forward mode over it (`jax.hessian`). For forward mode alone
+        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
 
     References:
         `jnp.min`, whose gradient is divided among ties.
@@ -88,11 +107,10 @@ def global_min_pool(
         [1. 2.]
     """
     call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(*call, "min")
+    pooled = pooling.extreme(call, "min")
     return _finish(pooled, call, keepdims)
 
 
-@documented(dtype="that of `x`", rule="each cell gets the cotangent")
 def global_sum_pool(
     x: ArrayLike,
     *,
@@ -101,22 +119,29 @@ def global_sum_pool(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> jax.Array:
-    """Sum over whole axes.
+    """Sum over all cells of the pooled axes.
 
         y[n, c] = sum_i x[n, i, c]
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float, int or complex dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_returns}
+        Shape of `x` without the pooled axes, dtype of `x`.
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {linear_gradient}
+        Linear: each cell gets the cotangent. Integers have no gradient. Reverse and
+        forward mode work to any order.
 
     References:
         `jnp.sum`, which widens small integers.
@@ -127,14 +152,10 @@ def global_sum_pool(
         [4. 6.]
     """
     call = _check(x, axes, keepdims, where, empty_value, kinds="number")
-    pooled = pooling.total(*call)
+    pooled = pooling.total(call)
     return _finish(pooled, call, keepdims)
 
 
-@documented(
-    dtype="that of `x`, of integers float32",
-    rule="each cell gets the cotangent divided by their number",
-)
 def global_avg_pool(
     x: ArrayLike,
     *,
@@ -143,27 +164,34 @@ def global_avg_pool(
     where: ArrayLike | None = None,
     empty_value: float = 0,
 ) -> jax.Array:
-    """Average over whole axes.
+    """Average over all cells of the pooled axes.
 
         y[n, c] = sum_i x[n, i, c] / number of cells i
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
+        x: Input, shape `[batch, *spatial, channels]`; float, int or complex dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
 
     Returns:
-        {global_returns}
+        Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {linear_gradient}
+        Linear: each cell gets the cotangent divided by the number of cells. Integers
+        have no gradient. Reverse and forward mode work to any order.
 
     References:
         M. Lin, Q. Chen, S. Yan, "Network In Network", ICLR 2014,
         https://arxiv.org/abs/1312.4400. `keras.layers.GlobalAveragePooling1D`, which
-        is NaN where the mask is empty.
+        returns NaN where the mask is empty.
 
     Example:
         >>> import jax.numpy as jnp
@@ -172,11 +200,10 @@ def global_avg_pool(
         [[3.]]
     """
     call = _check(x, axes, keepdims, where, empty_value, kinds="number", averaged=True)
-    pooled = pooling.mean(*call)
+    pooled = pooling.mean(call)
     return _finish(pooled, call, keepdims)
 
 
-@documented(dtype="that of `x`, of integers float32")
 def global_lp_pool(
     x: ArrayLike,
     *,
@@ -186,26 +213,32 @@ def global_lp_pool(
     empty_value: float = 0,
     p: float = 2.0,
 ) -> jax.Array:
-    """p-norm over whole axes.
+    """p-norm over all cells of the pooled axes.
 
         y[n, c] = (sum_i |x[n, i, c]| ** p) ** (1 / p)
 
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {global}
-        {where}
-        p: Order of the norm, positive; inf gives the largest absolute value.
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        p: Order of the norm, positive; `inf` gives the largest absolute value.
 
     Returns:
-        {global_returns}
+        Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
 
     Raises:
-        {global_raises}
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
         ValueError: If `p` is not positive.
 
     Gradient:
-        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0 for cells that are 0 and for
-        windows whose norm is 0. Both modes; with `p=inf` forward mode inside
-        `with jaxpool.forward_mode():`.
+        The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`. It is 0 if the cell or
+        the norm is 0. Integers have no gradient. Reverse and forward mode work to any
+        order. With `p=inf`, trace forward mode inside `with jaxpool.forward_mode():`.
 
     References:
         `jnp.linalg.norm`, whose gradient at 0 is NaN. ONNX `GlobalLpPool`.
@@ -218,7 +251,7 @@ def global_lp_pool(
     call = _check(x, axes, keepdims, where, empty_value, averaged=True)
     with about(call.x.shape):
         order = as_order(p)
-    pooled = pooling.norm(*call, order)
+    pooled = pooling.norm(call, order)
     return _finish(pooled, call, keepdims)
 
 
@@ -230,7 +263,7 @@ def _check(
     empty_value: Any,
     **options: Any,
 ) -> Call:
-    """Check what the global pools have in common."""
+    """Check the arguments that global pools share."""
     call = as_call(x, whole, (axes,), where, empty_value, **options)
     with about(call.x.shape):
         check_flag("keepdims", keepdims)
@@ -238,5 +271,5 @@ def _check(
 
 
 def _finish(pooled: jax.Array, call: Call, keepdims: bool) -> jax.Array:
-    """Drop the pooled axes, which have size 1 by now, unless they are to be kept."""
-    return pooled if keepdims else jnp.squeeze(pooled, call.window.axes)
+    """Remove the pooled axes, which have size 1, unless `keepdims`."""
+    return pooled if keepdims else jnp.squeeze(pooled, call.over.axes)

@@ -1,6 +1,7 @@
 """Pools over sliding windows: `max_pool`, `min_pool`, `sum_pool`, `avg_pool`, ...
 
-Each checks its arguments, resolves its window, and says what to compute.
+Each function checks its arguments, resolves its window, and calls an aggregation.
+Rules that all pools share are in docs/conventions.md.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.monoid import Reduction
 from jaxpool.aggregations.operation import traced
-from jaxpool.engines.lowering import Implementation, check_implementation
+from jaxpool.engines.plan import Implementation, check_implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     about,
@@ -24,13 +25,11 @@ from jaxpool.functions.arguments import (
     as_order,
     check_flag,
 )
-from jaxpool.functions.docs import documented
 from jaxpool.functions.entry import enter
 from jaxpool.functions.padding import PaddingMode, pooled
 from jaxpool.geometry.window import Ints, Padding, resolve
 
 
-@documented(padding="it never wins", dtype="that of `x`", extreme="maximum")
 def max_pool(
     x: ArrayLike,
     window: Ints,
@@ -48,24 +47,40 @@ def max_pool(
 
         y[n, o, c] = max_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
 
+    Padded cells are never the maximum.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {winner_gradient}
+        The cotangent of a window goes to one cell: the first NaN, else the first
+        maximum in row-major order. Integers have no gradient. Reverse mode works to any
+        order, and forward mode over it (`jax.hessian`). For forward mode alone
+        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
 
     References:
-        `torch.nn.functional.max_pool2d`; of two NaN in a window, PyTorch's
-        gradient goes to the last. `flax.linen.max_pool`, whose default stride is 1.
+        `torch.nn.functional.max_pool2d`, whose gradient goes to the last of several
+        NaN. `flax.linen.max_pool`, whose default stride is 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,10 +91,9 @@ def max_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme(*call, "max")
+    return pooling.extreme(call, "max")
 
 
-@documented(padding="it never wins", dtype="that of `x`", extreme="minimum")
 def min_pool(
     x: ArrayLike,
     window: Ints,
@@ -97,24 +111,40 @@ def min_pool(
 
         y[n, o, c] = min_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
 
+    Padded cells are never the minimum.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        {winner_gradient}
+        The cotangent of a window goes to one cell: the first NaN, else the first
+        minimum in row-major order. Integers have no gradient. Reverse mode works to any
+        order, and forward mode over it (`jax.hessian`). For forward mode alone
+        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
 
     References:
-        `flax.nnx.min_pool`, whose default stride is 1. On an image, the grey erosion of
-        mathematical morphology.
+        `flax.nnx.min_pool`, whose default stride is 1. The grey erosion of mathematical
+        morphology.
 
     Example:
         >>> import jax.numpy as jnp
@@ -123,14 +153,9 @@ def min_pool(
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(x, resolve, geometry, where, empty_value, implementation)
-    return pooling.extreme(*call, "min")
+    return pooling.extreme(call, "min")
 
 
-@documented(
-    padding="it adds nothing",
-    dtype="that of `x`, in which sums of integers wrap: widen small ones first",
-    rule="a cell gets the sum of its windows' cotangents",
-)
 def sum_pool(
     x: ArrayLike,
     window: Ints,
@@ -149,26 +174,41 @@ def sum_pool(
 
         y[n, o, c] = sum_j x[n, strides * o + dilation * j - low, c],  0 <= j < window
 
+    Padded cells add 0. Integer sums wrap in the dtype of `x`: widen small dtypes first.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {padding_mode}
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float, int or complex dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
-        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `padding_mode` is not a mode, or needs more cells than `x` has.
 
     Gradient:
-        {linear_gradient}
+        Linear: a cell gets the sum of the cotangents of its windows. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
-        `lax.reduce_window` with `lax.add`, but types of less than 32 bits accumulate in
-        32; `torch.nn.functional.avg_pool2d` with `divisor_override=1`.
+        `lax.reduce_window` with `lax.add`, which accumulates in the dtype of `x`; here
+        small dtypes accumulate in 32 bits. `torch.nn.functional.avg_pool2d` with
+        `divisor_override=1`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -182,11 +222,6 @@ def sum_pool(
     return pooled(pooling.total, call, padding_mode)
 
 
-@documented(
-    padding="it is not counted, unless `count_include_pad`",
-    dtype="that of `x`, of integers float32",
-    rule="a cell gets the sum of its windows' cotangents, divided as they were",
-)
 def avg_pool(
     x: ArrayLike,
     window: Ints,
@@ -207,30 +242,44 @@ def avg_pool(
 
         y[n, o, c] = sum_j x[n, strides * o + dilation * j - low, c] / number of cells
 
+    Padded cells do not count, unless `count_include_pad` is True.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {padding_mode}
-        count_include_pad: Whether padded cells count in the divisor. The overhang of
-            `ceil_mode` never does.
-        divisor: Divide every window by this number instead, clipped ones included.
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float, int or complex dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
+        count_include_pad: Whether padded cells count in the divisor. Cells that only
+            `ceil_mode` adds never count.
+        divisor: Number that divides the sum of every window, instead of the count.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
-        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `padding_mode` is not a mode, or needs more cells than `x` has.
         ValueError: If `divisor` is 0.
 
     Gradient:
-        {linear_gradient}
+        Linear: a cell gets the sum over its windows of cotangent / divisor. Integers
+        have no gradient. Reverse and forward mode work to any order.
 
     References:
-        `torch.nn.functional.avg_pool2d`, where `count_include_pad` is True by default.
-        `flax.linen.avg_pool`, likewise, and with a default stride of 1.
+        `torch.nn.functional.avg_pool2d` and `flax.linen.avg_pool`, which count padded
+        cells by default. Flax's default stride is 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -254,7 +303,6 @@ def avg_pool(
     return pooled(pooling.mean, call, padding_mode, count_include_pad, number)
 
 
-@documented(padding="it adds nothing", dtype="that of `x`, of integers float32")
 def lp_pool(
     x: ArrayLike,
     window: Ints,
@@ -274,35 +322,48 @@ def lp_pool(
 
         y[n, o, c] = (sum_j |x[n, strides * o + dilation * j - low, c]| ** p) ** (1 / p)
 
+    Padded cells add 0.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
     Args:
-        {x}
-        {geometry}
-        {where}
-        {padding_mode}
-        p: Order of the norm, positive; inf gives the largest absolute value.
-        {implementation}
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
+        p: Order of the norm, positive; `inf` gives the largest absolute value.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
-        ValueError: If `padding_mode` is unknown, or `padding` too large for it.
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `padding_mode` is not a mode, or needs more cells than `x` has.
         ValueError: If `p` is not positive.
 
     Gradient:
-        `sign(x) * (|x| / y) ** (p - 1)` per cell, and 0, to any order, for cells that
-        are 0 (the second derivative of a 2-norm is 1 / y there, and is 0 here) and for
-        windows whose norm is 0; NaN for cells that are, and for others
-        but 0 in windows with a NaN. `p=1`, `p=inf`: as `sum_pool`, `max_pool` of
-        `|x|`. Both modes; with `p=inf` forward mode inside
-        `with jaxpool.forward_mode():`.
+        The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`. It is 0, to any order,
+        if the cell or the norm is 0: there the second derivative of a 2-norm is 0, not
+        `1 / y`. If the window has a NaN, the share is NaN for every cell that is not 0.
+        `p=1` and `p=inf` follow `sum_pool` and `max_pool` of `|x|`. Integers have no
+        gradient. Reverse and forward mode work to any order. With `p=inf`, trace
+        forward mode inside `with jaxpool.forward_mode():`.
 
     References:
-        `torch.nn.functional.lp_pool2d`, which takes no absolute value, and scales a
-        window clipped by `ceil_mode` up to a full one. C. Gulcehre et al.,
-        "Learned-Norm Pooling for Deep Feedforward and Recurrent Neural Networks",
-        ECML 2014, https://arxiv.org/abs/1311.1780
+        `torch.nn.functional.lp_pool2d`, which does not take the absolute value, and
+        scales a window that `ceil_mode` clips up to full size. C. Gulcehre et al.,
+        "Learned-Norm Pooling for Deep Feedforward and Recurrent Neural Networks", ECML
+        2014, https://arxiv.org/abs/1311.1780
 
     Example:
         >>> import jax.numpy as jnp
@@ -318,7 +379,6 @@ def lp_pool(
     return pooled(pooling.norm, call, padding_mode, order)
 
 
-@documented(padding="it holds `init`", dtype="that of `x`")
 def pool(
     x: ArrayLike,
     init: ArrayLike,
@@ -332,32 +392,45 @@ def pool(
     ceil_mode: bool = False,
     implementation: Implementation | None = None,
 ) -> jax.Array:
-    """Reduce each window by any associative operation.
+    """Reduce each window with any associative operation.
 
-        y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  the cells of the window
+        y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  x_j: cells of the window
+
+    Padded cells hold `init`.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        {x}
-        init: Value of padded cells, a scalar; must be an identity of `op`.
-        op: Associative function of two scalars of the dtype of `x`, to one of them.
-            Cells enter in row-major order; how they are bracketed is not specified.
-        {geometry}
-        implementation: `None` means "slices", and "doubling" for windows long for
-            their strides, on every platform; or a name, "reduce_window" too.
+        x: Input, shape `[*batch, *spatial, channels]`; any number dtype, or bool.
+        init: Value of padded cells, a scalar; it must be an identity of `op`.
+        op: Associative function of two scalars with the dtype of `x`, which returns
+            one. Cells are combined in row-major order, with any bracketing.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        implementation: `None` selects "slices", or "doubling" for long windows, on
+            every platform; "reduce_window", "slices" or "doubling" forces one.
 
     Returns:
-        {returns}
+        Shape `[*batch, *out, channels]`, dtype of `x`, with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
 
     Raises:
-        {raises}
-        TypeError: If `op` is not callable or does not keep the dtype.
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        TypeError: If `op` is not callable or changes the dtype.
 
     Gradient:
-        That of the calls of `op`, in both modes. "reduce_window" has none, but for
-        `lax.add`, and without dilation `lax.max` and `lax.min`.
+        The gradient of the calls of `op`. Reverse and forward mode work to any order.
+        "reduce_window" has a gradient only for `lax.add`, and without dilation for
+        `lax.max` and `lax.min`.
 
     References:
-        `lax.reduce_window`; `flax.linen.pool`, whose default stride is 1.
+        `lax.reduce_window`. `flax.linen.pool`, whose default stride is 1.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,1 +1,1 @@
-"""Which cells each output reads: Python integers only, without jax."""
+"""The cells that each output reads: Python integers only, no jax."""

@@ -1,11 +1,14 @@
-"""The pooled axes, and the integers that users give for them: one, or one for each.
+"""The pooled axes, and arguments that are one integer or one integer per axis.
 
-Like the geometry that is made of them, this module imports no jax.
+Each user spelling (int, sequence, array) is converted to Python integers here, once.
+Like all of `geometry`, this module imports no jax.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
+
+from jaxpool.geometry.spelling import spelled
 
 Ints: TypeAlias = int | Sequence[int]
 Entry = TypeVar("Entry", int, int | None)
@@ -22,32 +25,33 @@ def pooled_axes(
     axes: Ints | None,
     shape: Sequence[int],
 ) -> tuple[tuple[int, ...], tuple[Entry, ...]]:
-    """The pooled axes, and the entry that an argument has for each.
+    """The pooled axes, and the entry of an argument for each of them.
 
-    Without `axes`, they are as many as the entries, before the last axis: channels.
+    If `axes` is `None`, they are the `len(entries)` axes before the last (channels).
     """
     if axes is not None:
         positions = resolve_axes(axes, shape)
         return positions, _for_each(name, entries, len(positions))
+    name = spelled(name)
     if not isinstance(entries, tuple):
         usual = tuple(range(1, len(shape) - 1)) or (0,)
         raise ValueError(
-            f"{name} must have one entry for each spatial axis, like {name}="
+            f"{name} must have one entry per spatial axis, like {name}="
             f"{(entries,) * len(usual)}, or axes must be given, like axes={usual}; "
             f"got {name}={entries}"
         )
     most = len(shape) - 1
     if not 1 <= len(entries) <= most:
         raise ValueError(
-            f"{name} must have at least 1 and at most {most} entries for an input of "
-            f"{len(shape)} axes, the last of which is channels; "
+            f"{name} must have at least 1 and at most {most} entries for an input with "
+            f"{len(shape)} axes (the last is channels); "
             f"got {name}={entries}"
         )
     return tuple(range(most - len(entries), most)), entries
 
 
 def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
-    """`axes` as distinct non-negative integers, in the order given."""
+    """`axes` as distinct non-negative integers, in their order."""
     rank = len(shape)
     given = as_ints("axes", axes)
     given = (given,) if isinstance(given, int) else given
@@ -63,12 +67,12 @@ def resolve_axes(axes: Ints, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_ints(name: str, value: Any) -> int | tuple[int, ...]:
-    """An integer, or a tuple of integers, from anything that holds such."""
+    """An integer, or a tuple of integers, from an int, a sequence or an array."""
     return _entries(name, value, as_int)
 
 
 def as_optional_ints(name: str, value: Any) -> int | tuple[int | None, ...] | None:
-    """The same, where any of them may be `None`."""
+    """The same, but each integer may be `None`."""
     return _entries(name, value, lambda item: None if item is None else as_int(item))
 
 
@@ -85,20 +89,20 @@ def _entries(
 
 
 def no_ints(name: str, value: Any, error: TypeError) -> TypeError:
-    """What to raise where a value has other items than integers, and why it has."""
-    rule = "an int or a sequence of ints"
-    if type(error) is not TypeError:  # a class of jax's own, for values that are traced
+    """The error for a value with an item that is not an integer, or is traced."""
+    name, rule = spelled(name), "an int or a sequence of ints"
+    if type(error) is not TypeError:  # a class of jax, for a traced value
         rule = f"a Python int or a sequence of them, {NOT_TRACED}"
     return TypeError(f"{name} must be {rule}; got {name}={value!r:.80}")
 
 
 def as_items(value: Any) -> Sequence[Any]:
-    """The items of a sequence or an array, which come in an order, and again."""
+    """The items of a sequence or an array. Sets and iterators raise TypeError."""
     has_items = hasattr(value, "__len__") and hasattr(value, "__getitem__")
     others = (str, bytes, bytearray, memoryview, Mapping)
     if not has_items or isinstance(value, others):
         raise TypeError
-    if hasattr(value, "tolist"):  # jax would trace the items of its arrays
+    if hasattr(value, "tolist"):  # iteration would trace the items of a jax array
         is_time = getattr(value, "dtype", None) is not None and value.dtype.kind in "mM"
         value = None if is_time else value.tolist()
         if not isinstance(value, list):
@@ -107,14 +111,14 @@ def as_items(value: Any) -> Sequence[Any]:
 
 
 def as_int(value: Any) -> int:
-    """An integer, from anything that is one; a boolean is not."""
+    """A value with `__index__` as an int. A boolean raises TypeError."""
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)
 
 
 def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
-    """One integer per pooled axis; a single one serves them all."""
+    """One integer per pooled axis; a single integer applies to every axis."""
     return _for_each(name, as_ints(name, value), rank)
 
 
@@ -124,6 +128,7 @@ def _for_each(
     if not isinstance(entries, tuple):
         return (entries,) * rank
     if len(entries) != rank:
+        name = spelled(name)
         raise ValueError(
             f"{name} must be an int or have one entry for each of the {rank} pooled "
             f"axes; got {name}={entries}"
@@ -132,7 +137,7 @@ def _for_each(
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse everything but True and False."""
+    """Raise unless the value is True or False."""
     if not isinstance(value, bool):
         is_traced = any(kind.__name__ == "Tracer" for kind in type(value).__mro__)
         rule = f"a Python bool, {NOT_TRACED}" if is_traced else "True or False"
@@ -140,16 +145,18 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_at_least(name: str, values: Sequence[int], least: int) -> None:
-    """Refuse smaller integers."""
+    """Raise if an integer is smaller."""
     if any(value < least for value in values):
+        name = spelled(name)
         raise ValueError(
             f"{name} must be at least {least} on each axis; got {name}={tuple(values)}"
         )
 
 
 def check_at_most(name: str, values: Sequence[int], most: int) -> None:
-    """Refuse larger integers; symbols may be any."""
+    """Raise if an integer is larger. Symbolic sizes pass."""
     if any(isinstance(value, int) and value > most for value in values):
+        name = spelled(name)
         raise ValueError(
             f"{name} must be at most {most} on each axis; got {name}={tuple(values)}"
         )

@@ -1,8 +1,7 @@
-"""Static geometry of bins: windows whose places and lengths vary along an axis.
+"""Static geometry of bins: runs of cells with different starts and lengths.
 
-Python integers only, like `_window`, and no jax. A bin is a run of cells. Bins that
-are known when tracing have their first and last cells here; of bins that are drawn
-at random there is only what holds for every draw.
+Python integers only, and no jax. Adaptive bins are fixed when tracing. Fractional bins
+are drawn at random, when the program runs; here are only the bounds for every draw.
 """
 
 import math
@@ -19,6 +18,7 @@ from jaxpool.geometry.axes import (
     pooled_axes,
 )
 from jaxpool.geometry.sizes import check_known, is_symbolic
+from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import (
     MOST,
     AxisWindow,
@@ -28,19 +28,20 @@ from jaxpool.geometry.window import (
 )
 
 OptionalInts: TypeAlias = int | Sequence[int | None] | None
-Extent: TypeAlias = tuple[int, int]  # the least and the most
+Extent: TypeAlias = tuple[int, int]  # smallest and largest
 
-# Places that are drawn are computed from float32 samples, with 24 bits: twice rounded,
-# they are wrong by less than size / 2**ROUNDING cells.
+# Starts are computed from float32 samples (24 bits) and rounded twice. Their error is
+# less than size / 2**ROUNDING cells.
 ROUNDING = 22
 
 
 @dataclass(frozen=True)
 class AxisBins:
-    """One pooled axis, in `out` bins: runs of cells whose ends do not decrease.
+    """One pooled axis with `out` bins. Starts and ends of bins do not decrease.
 
-    A bin has `cells` cells, and a cell lies in `covers` bins: at least and at most.
-    Bins that are not drawn are equal parts of the axis, rounded outwards to cells.
+    `cells`: the smallest and largest number of cells in a bin. `covers`: the smallest
+    and largest number of bins that contain a cell. If not `is_drawn`, the bins divide
+    the axis equally, rounded outwards to cells.
     """
 
     size: int
@@ -50,8 +51,13 @@ class AxisBins:
     is_drawn: bool = True
 
     @property
+    def may_miss(self) -> bool:
+        """Whether a bin may have no cell: no."""
+        return False
+
+    @property
     def is_identity(self) -> bool:
-        """Whether each bin is exactly the one cell at its own place."""
+        """Whether bin `o` is exactly cell `o`."""
         return self.out == self.size and not self.is_drawn
 
 
@@ -64,8 +70,59 @@ class Bins:
 
     @property
     def most_cells(self) -> int:
-        """How many cells the largest bin may have."""
+        """The number of cells of the largest possible bin."""
         return math.prod(dim.cells[1] for dim in self.dims)
+
+    @property
+    def cells(self) -> int:
+        """The same, as of a window."""
+        return self.most_cells
+
+    @property
+    def is_symbolic(self) -> bool:
+        """No: symbolic sizes are only cut in bins that are windows."""
+        return False
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether int32 can count the cells of the input."""
+        return math.prod(dim.size for dim in self.dims) <= MOST
+
+    def axis_by_axis(self) -> tuple["Bins", ...]:
+        """The same as bins along one axis each."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple(Bins((axis,), (dim,)) for axis, dim in pairs)
+
+    def pairs(self) -> tuple[tuple[int, AxisBins], ...]:
+        """`(axis, geometry)` of the axes on which there is something to do."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+
+    def clipped(self) -> "Bins":
+        """The same: bins hold cells of the input only."""
+        return self
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the pooled array."""
+        out = list(shape)
+        for axis, dim in zip(self.axes, self.dims, strict=True):
+            out[axis] = dim.out
+        return tuple(out)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the input on each pooled axis."""
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The most cells of an output along each pooled axis."""
+        return tuple(dim.cells[1] for dim in self.dims)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The distance between these cells."""
+        return tuple(1 for _ in self.dims)
 
     @property
     def outs(self) -> tuple[int, ...]:
@@ -74,13 +131,13 @@ class Bins:
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """How far apart neighbours on each axis are, in row-major order."""
+        """The step of the flat index along each axis, in row-major order."""
         sizes = [dim.size for dim in self.dims]
         return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
 
     @property
     def window(self) -> Window | None:
-        """The same bins as windows, if they tile every axis."""
+        """The bins as windows, if bins of equal size tile every axis."""
         dims = []
         for dim in self.dims:
             length, rest = divmod(dim.size, dim.out)
@@ -90,21 +147,24 @@ class Bins:
         return Window(self.axes, tuple(dims))
 
 
+Domain: TypeAlias = Window | Bins
+
+
 def adaptive_bins(
     shape: Sequence[int], output_shape: OptionalInts, axes: Ints | None
 ) -> Bins:
-    """PyTorch's bins: `output_shape` equal parts of an axis, rounded outwards to cells.
+    """Bins that divide each axis equally, rounded outwards to cells, as in PyTorch.
 
-    As in its `AdaptiveAveragePoolKernel.cpp`. `None` keeps the size of an axis.
+    Source: `AdaptiveAveragePoolKernel.cpp`. `None` keeps the size of an axis.
     """
     wanted = as_optional_ints("output_shape", output_shape)
     positions, outs = pooled_axes("output_shape", wanted, axes, shape)
     given = [out for out in outs if out is not None]
     check_at_least("output_shape", given, 1)
     if math.prod(given) > MOST:
+        name = spelled("output_shape")
         raise ValueError(
-            "output_shape must have at most 2**31 - 1 places; "
-            f"got output_shape={output_shape}"
+            f"{name} must have at most 2**31 - 1 outputs; got {name}={output_shape}"
         )
     dims = {}
     cut = _split
@@ -121,7 +181,7 @@ def adaptive_bins(
 def window_draws(
     shape: Sequence[int], window: Ints, output_shape: Ints, axes: Ints | None
 ) -> tuple[Bins, tuple[int, ...]]:
-    """Bins of `window` cells that PyTorch's rule draws; also the axes as given."""
+    """Bounds for bins of `window` cells (PyTorch's rule); the axes in their order."""
     wanted = as_ints("output_shape", output_shape)
     positions, outs = pooled_axes("output_shape", wanted, axes, shape)
     lengths = per_axis("window", window, len(positions))
@@ -134,12 +194,12 @@ def window_draws(
         size, room = shape[axis], shape[axis] - length
         if out - 1 > room:
             raise ValueError(
-                "output_shape must not be more than x.shape - window + 1 on each axis, "
-                f"so that no two windows are the same; got output_shape={out} with "
+                "output_shape must be at most x.shape - window + 1 on each axis, so "
+                f"that all windows are different; got output_shape={out} with "
                 f"window={length} on axis {axis}"
             )
-        # Two starts that are o apart are at least o * room / (out - 1) - 1 - error
-        # cells apart, and less than a window, if both windows have the cell.
+        # If bins b and b + o both contain a cell, their starts differ by less than a
+        # window, and by at least o * room / (out - 1) - 1 - error.
         most = 1
         if room:
             most += ((length << ROUNDING) + size) * (out - 1) // (room << ROUNDING)
@@ -150,7 +210,7 @@ def window_draws(
 def step_draws(
     shape: Sequence[int], output_shape: Ints, axes: Ints | None, overlapping: bool
 ) -> tuple[Bins, tuple[int, ...]]:
-    """Bins that end where the next one begins, or one cell after; also the axes."""
+    """Bounds for bins that end where the next starts; the axes in their order."""
     wanted = as_ints("output_shape", output_shape)
     positions, outs = pooled_axes("output_shape", wanted, axes, shape)
     check_at_least("output_shape", outs, 1)
@@ -161,7 +221,7 @@ def step_draws(
         check_countable("x", [size])
         if out > size:
             raise ValueError(
-                "output_shape must not be more than x.shape on each axis; "
+                "output_shape must be at most x.shape on each axis; "
                 f"got output_shape={out} on axis {axis}"
             )
         least, most = size // out, -(-size // out)
@@ -176,36 +236,37 @@ def _ordered(dims: Mapping[int, AxisBins]) -> Bins:
 
 
 def _check_tiles(sizes: Sequence[int], outs: Sequence[int | None]) -> None:
-    """Refuse bins that are no windows, where some sizes are symbolic."""
+    """Raise for bins that are not windows, if some sizes are symbolic."""
     pairs = tuple(zip(sizes, outs, strict=True))
     tiles = (
         out is None or (not is_symbolic(size) and size % out == 0)
         for size, out in pairs
     )
     if not all(out == 1 for out in outs) and not all(tiles):
+        name = spelled("output_shape")
         raise ValueError(
-            "output_shape must be 1 on each axis where sizes are symbolic, or None for "
-            f"those and divide the others; got output_shape={tuple(outs)}"
+            f"{name} must be 1 on each axis if sizes are symbolic, or None on "
+            f"those axes and divide the others; got {name}={tuple(outs)}"
         )
 
 
 def _tiled(size: int, out: int) -> AxisBins:
-    """An axis in equal parts, of which or beside which a size is symbolic."""
+    """An axis in equal bins, where a size of this or another axis is symbolic."""
     return AxisBins(size, out, (size // out,) * 2, (1, 1), is_drawn=False)
 
 
 def _split(size: int, out: int) -> AxisBins:
-    """An axis in `out` parts."""
-    # Bin o has cell h if o * size / out < h + 1 and h < (o + 1) * size / out: if part h
-    # of as many parts of the bins has bin o.
+    """An axis divided into `out` bins."""
+    # Bin o contains cell h if o * size / out < h + 1 and h < (o + 1) * size / out. This
+    # is symmetric: `_extent(out, size)` counts the bins that contain a cell.
     return AxisBins(size, out, _extent(size, out), _extent(out, size), is_drawn=False)
 
 
 def _extent(size: int, out: int) -> Extent:
-    """How many cells a part has: from the least to the most.
+    """The smallest and largest number of cells in a bin.
 
-    Part o begins `rest / out` of a cell before a full one, and `rest` is any multiple
-    of the common divisor that is below `out`.
+    The exact start of a bin is `rest / out` of a cell after the start of a cell. `rest`
+    takes every multiple of `gcd(size, out)` below `out`.
     """
     rest = out - math.gcd(size, out)
     return -(-size // out), -(-(size + rest) // out)

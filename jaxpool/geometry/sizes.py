@@ -1,32 +1,34 @@
-"""Sizes of arrays, which may be symbols of `jax.export` that stand for any number.
+"""Sizes of arrays: integers, or symbols of `jax.export` such as `h`.
 
-A symbol adds, multiplies and divides like an integer, and so do expressions of some. A
-comparison raises where it hangs on what a symbol stands for, and there is no `range`.
-Like the geometry that is made of sizes, this module imports no jax.
+A symbol, or an expression of symbols, adds, multiplies and divides like an integer. It
+has no `range`. A comparison raises if the answer depends on the value of the symbol.
+Like all of `geometry`, this module imports no jax.
 """
+
+from jaxpool.geometry.spelling import spelled
 
 
 def is_symbolic(size: int) -> bool:
-    """Whether a size is a symbol, or an expression of some."""
+    """Whether a size is a symbol or an expression of symbols."""
     return not isinstance(size, int)
 
 
 def is_below(size: int, least: int, axis: int) -> bool:
-    """Whether a size is; it is an error if that hangs on what a symbol stands for."""
+    """Whether `size < least`. Raises if this depends on the value of a symbol."""
     if not is_symbolic(size):
         return size < least
     try:
         return bool(size < least)
-    except Exception:  # of a class of jax's own
+    except Exception:  # its class is in jax
         raise ValueError(
-            f"x must have at least {least} cells on axis {axis}, whatever its symbolic "
-            f"size {size} stands for: add the constraint '{size} >= {least}' to "
+            f"{spelled('x')} must have at least {least} cells on axis {axis}; got the "
+            f"symbolic size {size}: add the constraint '{size} >= {least}' to "
             "jax.export.symbolic_shape"
         ) from None
 
 
 def same_pads(size: int, extent: int, stride: int, axis: int) -> int:
-    """The cells of padding with which windows begin at each `stride` cells.
+    """The number of padded cells of "SAME", so that each `stride` cells start a window.
 
     `(out - 1) * stride + extent - size` with `out = ceil(size / stride)`, at least 0.
     """
@@ -37,27 +39,27 @@ def same_pads(size: int, extent: int, stride: int, axis: int) -> int:
         return max(total, 0)
     if extent < stride:
         raise ValueError(
-            "window must be at least as large as strides with padding='SAME', whose "
-            f"cells depend on the symbolic size {size} of axis {axis} otherwise; got "
+            "window must be at least as large as strides with padding='SAME' and the "
+            f"symbolic size {size} of axis {axis}; got "
             f"a window of {extent} cells with strides={stride}"
         )
     return total
 
 
 def check_no_rest(slack: int, stride: int, size: int, axis: int) -> None:
-    """Refuse a symbolic size that may leave a rest behind the last window."""
+    """Raise if a symbolic size may leave cells after the last window."""
     if -(-slack // stride) != slack // stride:
         raise ValueError(
             f"ceil_mode must be False for the symbolic size {size} of axis {axis}, "
-            f"which may leave a rest with strides={stride}; got ceil_mode=True"
+            f"which strides={stride} may not divide; got ceil_mode=True"
         )
 
 
 def check_known(size: int, axis: int) -> None:
-    """Refuse a symbolic size of an axis that is cut into bins."""
+    """Raise for a symbolic size of an axis that is divided into bins."""
     if is_symbolic(size):
         raise ValueError(
-            "x must have sizes that are known when tracing on axes that are cut into "
-            f"bins; got the symbolic size {size} of axis {axis}, which a global pool "
-            "or a window takes"
+            f"{spelled('x')} must have constant sizes on axes that are divided into "
+            f"bins; got the symbolic size {size} of axis {axis} (global and windowed "
+            "pools accept it)"
         )

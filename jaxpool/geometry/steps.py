@@ -1,44 +1,45 @@
-"""In which steps a window is reduced: static, like the geometry, and without jax.
+"""The steps that reduce a window: static, Python integers only, no jax.
 
-A box window is a product, so its axes can be reduced one after the other, which costs
-the sum of its sides and not their product. A long window is a chain of short ones
-over the runs of cells that those before it reduced, which costs like its logarithm.
-And axes with short windows are better reduced at once: then nothing but the result is
-written to memory.
+- A window is a product of intervals, so its axes can be reduced one after the other.
+  The cost is the sum of its sides, not their product.
+- A long window is a chain of short windows; each combines the runs of cells that the
+  previous one reduced. The cost grows with the logarithm of the window.
+- Axes with short windows are reduced together in one step: then only the result is
+  written to memory.
 """
 
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
 from jaxpool.geometry.window import AxisWindow, Window
 
-# The numbers below are measured by `python -m experiments thresholds`.
-# Cells to reduce at once where a long window can be reduced in blocks.
+# Measured by `python -m experiments thresholds`.
+# Cells of a block, if a long window can be reduced in blocks.
 BLOCK = 8
-# Axes are reduced at once up to so many reads of each cell, cells of a window, and
-# parts of the result that XLA has to pad.
+# Limits for reducing axes together: reads of each cell, cells of a window, and regions
+# of the result that XLA has to pad.
 MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
-# The same number of cells where each costs a division.
+# The limit of cells if each cell costs a division.
 MOST_RATIOS = 16
-# Reads of a cell that a further step is worth.
+# The cost of one more step, in reads of a cell.
 STEP_COST = 3
-# Runs to send cotangents back to at once: each is a select more.
+# Runs that one backward step combines: each costs one more select.
 MOST_RUNS = 2
-# Where an axis needs more pads than one loop can have, they go to several loops.
+# Pads in one loop. An axis that needs more gets several loops.
 PADS_A_LOOP = 4
-# Cells of a window along an axis that are reduced one after the other, at most: a
-# program has an operation for each of them.
+# Cells along an axis that are reduced one after the other: each is an operation of the
+# program.
 MOST_AT_ONCE = 256
-# On the way back, up to so many selects for each cell.
+# Selects for each cell on the way back.
 MOST_SELECTS = 9
 
-# (runs to combine, cells from one to the next, single cells to combine with them)
+# (number of runs to combine, cells from one run to the next, single cells to add)
 Link: TypeAlias = tuple[int, int, int]
 Split: TypeAlias = Callable[[AxisWindow], tuple[Link, ...]]
 Dims: TypeAlias = Sequence[AxisWindow]
@@ -46,15 +47,14 @@ Dims: TypeAlias = Sequence[AxisWindow]
 
 @dataclass(frozen=True)
 class Step:
-    """A reduction along one axis, or along several at once.
+    """A reduction along one axis, or along several axes together.
 
-    What it combines are runs of cells that earlier steps have reduced; before the first
-    step they are single cells. In the row-major order of the whole window, two
-    neighbouring runs begin `weights` cells apart on each axis. A run is taken to end
-    where the next one begins, and the last one after `last` cells.
+    It combines runs of cells that earlier steps reduced; in the first step a run is one
+    cell. In the row-major order of the window, neighbouring runs start `weights` cells
+    apart on each axis. A run ends where the next starts; the last run has `last` cells.
 
-    `rest` are single cells to combine with the runs, as a window over what the chain
-    began with, at the step that `begins` it.
+    `rest` is a window of single cells to combine with the runs. It reads the input of
+    the chain, which is the input of the step with `begins`.
     """
 
     axes: tuple[int, ...]
@@ -64,12 +64,19 @@ class Step:
     begins: bool = True
     rest: AxisWindow | None = None
 
+    @property
+    def pieces(self) -> tuple["Step", ...]:
+        """What it combines: the runs, and the single cells beside them."""
+        if self.rest is None:
+            return (self,)
+        return self, replace(self, dims=(self.rest,), rest=None)
+
     def start(self, cell: Sequence[int]) -> int:
-        """The position, in the row-major order, where a run begins."""
+        """The row-major position where a run starts."""
         return sum(map(operator.mul, cell, self.weights))
 
     def length(self, cell: Sequence[int]) -> int:
-        """The positions that a run has."""
+        """The number of positions in a run."""
         (dim, *others), (weight, *_) = self.dims, self.weights
         return self.last if others or cell[0] == dim.window - 1 else weight
 
@@ -82,12 +89,12 @@ def forward_steps(
     ordered: bool = False,
     alone: int | None = None,
 ) -> list[Step]:
-    """The steps that amount to `window`, long ones being split with `doubling`.
+    """The steps that reduce `window`. `doubling` splits long windows.
 
-    An `idempotent` operation, such as a maximum, may meet cells twice. With `ordered`
-    cells follow each other in row-major order: the last axis is reduced first, and each
-    alone. Else the first one is, whose cells lie in longer runs of memory. The axis
-    `alone` gets steps of its own.
+    An `idempotent` operation, such as a maximum, may read a cell twice. With `ordered`,
+    cells are combined in row-major order: the last axis is reduced first, each axis in
+    its own steps. Otherwise the first axis is reduced first, because its cells lie in
+    longer runs of memory. The axis `alone` gets its own steps.
     """
     split = _split(doubling, overlap=idempotent, most=BLOCK)
     chains = _chains(window, split)
@@ -96,7 +103,7 @@ def forward_steps(
 
 
 def norm_steps(window: Window, doubling: bool) -> list[Step]:
-    """The same for an operation that divides by each cell; backward too."""
+    """The steps for an operation that divides by each cell; also used backward."""
 
     def pays(dims: Dims) -> bool:
         cells = math.prod(dim.window for dim in dims)
@@ -108,42 +115,44 @@ def norm_steps(window: Window, doubling: bool) -> list[Step]:
 
 
 def is_sparse(dims: Dims) -> bool:
-    """Whether the windows that cover a block of cells do not lie side by side."""
+    """Whether the windows that read a block of cells are not neighbours."""
     return any(dim.dilation > 1 and dim.stride > 1 for dim in dims)
 
 
 def backward_steps(
     window: Window, doubling: bool, alone: int | None = None
 ) -> list[Step]:
-    """The steps to undo, in this order, to get from windows back to cells.
+    """The steps to undo, in this order, from windows back to cells.
 
-    The axis `alone` gets steps of its own.
+    The axis `alone` gets its own steps.
     """
     return _undoing(window, _split(doubling, overlap=True, most=MOST_RUNS), alone)
 
 
-def spread_steps(window: Window) -> list[Step]:
-    """The same for what goes to all cells: long windows are reduced in blocks alone."""
-    return _undoing(window, lambda dim: _whole(dim.window), None)
+def spread_steps(window: Window, doubling: bool = False) -> list[Step]:
+    """The same for a cotangent of all cells; an axis with one window has one step."""
+    return _undoing(window, _split(doubling, False, BLOCK), None, copied=True)
 
 
-def _undoing(window: Window, split: Split, alone: int | None) -> list[Step]:
+def _undoing(
+    window: Window, split: Split, alone: int | None, copied: bool = False
+) -> list[Step]:
     """The steps from windows back to cells."""
 
     def pays(dims: Dims) -> bool:
         if is_sparse(dims):
             return False
         covers = [dim.covering()[0] for dim in dims]
-        partly = any(dim.window % dim.stride for dim in dims)  # a select more for each
+        partly = any(dim.window % dim.stride for dim in dims)  # one more select each
         selects = math.prod(dim.window for dim in covers) * (1 + partly)
         return selects <= MOST_SELECTS and pads_of(covers) <= MOST_PADS
 
-    chains = _merged(_chains(window, split), pays, alone)
+    chains = _merged(_chains(window, split, copied), pays, alone)
     return [step for chain in chains for step in reversed(chain)]
 
 
 def pads_of(dims: Dims) -> int:
-    """Parts of the result of reducing by `dims` that do not reach all around it."""
+    """Number of regions of a reduction that do not cover its full result."""
     regions = [dim.regions() for dim in dims]
     whole = all(
         any(len(windows) == dim.out for _, windows in parts)
@@ -152,19 +161,25 @@ def pads_of(dims: Dims) -> int:
     return math.prod(map(len, regions)) - whole
 
 
-def _chains(window: Window, split: Split) -> list[list[Step]]:
-    """For each axis on which there is something to do, the steps that amount to it."""
+def _chains(window: Window, split: Split, copied: bool = False) -> list[list[Step]]:
+    """For each axis that is not an identity, its chain of steps.
+
+    With `copied`, an axis with one window has one step.
+    """
     found, weight = [], window.cells
     for axis, dim in window.pairs():
         weight //= dim.window
-        found.append(_chain(axis, dim, weight, split))
+        if copied and dim.out == 1 and dim.dilation == 1:
+            found.append([Step((axis,), (dim,), (weight,), weight)])
+        else:
+            found.append(_chain(axis, dim, weight, split))
     return found
 
 
 def _merged(
     chains: list[list[Step]], pays: Callable[[Dims], bool], alone: int | None
 ) -> list[list[Step]]:
-    """The same with steps on neighbouring axes at once, where that pays."""
+    """The chains, with one step for neighbouring axes where `pays` says so."""
     merged: list[list[Step]] = []
     for chain in chains:
         if merged and len(merged[-1]) == len(chain) == 1:
@@ -183,7 +198,7 @@ def _merged(
 
 
 def _pays(dims: Dims) -> bool:
-    """Whether it is better to reduce these axes at once."""
+    """Whether it is faster to reduce these axes together."""
     reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
     cells = math.prod(dim.window for dim in dims)
     return reads <= MOST_READS and cells <= MOST_CELLS and pads_of(dims) <= MOST_PADS
@@ -192,8 +207,8 @@ def _pays(dims: Dims) -> bool:
 def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
     """The steps along one axis, whose cells are `weight` apart in the window.
 
-    A window of more than `BLOCK` cells whose neighbours start at a multiple of some
-    block is first reduced in blocks, then over blocks.
+    A window of more than `BLOCK` cells is first reduced in blocks, then over blocks, if
+    a block size divides the window and its stride.
     """
     steps = []
     while dim.window > BLOCK and dim.dilation == 1:
@@ -218,7 +233,7 @@ def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:
 def _linked(
     axis: int, dim: AxisWindow, weight: int, links: tuple[Link, ...]
 ) -> list[Step]:
-    """One step for each link; all but the last one begin a run at every cell."""
+    """One step per link. All steps except the last start a run at every cell."""
     steps, run = [], 1
     size, low, even = dim.size, dim.low, dim.splitting
     for number, (count, apart, rest) in enumerate(links, 1):
@@ -241,7 +256,7 @@ def _linked(
 
 
 def _split(doubling: bool, overlap: bool, most: int) -> Split:
-    """How the cells of a window along an axis are divided into links."""
+    """A function that divides a window along an axis into links."""
 
     def split(dim: AxisWindow) -> tuple[Link, ...]:
         pays = doubling and dim.window >= 4 * dim.stride
@@ -253,13 +268,13 @@ def _split(doubling: bool, overlap: bool, most: int) -> Split:
 
 
 def _whole(window: int) -> tuple[Link, ...]:
-    """A window that is not split."""
+    """The chain of a window that is not split: one link."""
     return ((window, 1, 0),)
 
 
 @lru_cache(maxsize=4096)
 def links_of(window: int, overlap: bool, most: int) -> tuple[Link, ...]:
-    """The cheapest chain that amounts to `window`, of at most `most` runs a link."""
+    """The cheapest chain that reduces `window`, with at most `most` runs per link."""
     best = _whole(window)
     for count in range(2, most + 1):
         run = -(-window // count) if overlap else window // count
@@ -276,6 +291,6 @@ def links_of(window: int, overlap: bool, most: int) -> tuple[Link, ...]:
 
 
 def _cost(links: Sequence[Link]) -> int:
-    """What a chain costs: cells to read, those of the first link from a padded axis."""
+    """The cost of a chain: cells to read; the first link reads a padded axis."""
     reads = sum(count + rest for count, _, rest in links)
     return reads + links[0][0] + STEP_COST * len(links)

@@ -1,14 +1,15 @@
-"""Static window geometry: every user spelling of a window, resolved once to integers.
+"""Static window geometry: each user spelling of a window, resolved once to integers.
 
-A pooled axis is described by one `AxisWindow`, a pooling by one `Window`. All of it
-is Python integers; this module imports no jax, so no quantity in it can be traced
-or rounded. The output size and the divisors follow PyTorch (`aten/native/Pool.h`,
-`AvgPoolKernel.cpp`), "SAME" follows TensorFlow and XLA.
+An `AxisWindow` describes one pooled axis, a `Window` all of them. All values are Python
+integers, and this module imports no jax, so nothing in it can be traced or rounded. The
+output size and the divisors follow PyTorch (`aten/native/Pool.h`,
+`AvgPoolKernel.cpp`); "SAME" follows TensorFlow and XLA.
 
-Invariants of a resolved `AxisWindow`: sizes, window, stride, dilation and out are at
-least 1, and padding on either side is smaller than the extent of the window.
+Invariants of a resolved `AxisWindow`: size, window, stride, dilation and out are at
+least 1, and padding on each side is smaller than the extent of the window.
 
-Where a size is symbolic (`_sizes`), so are `out` and a window that covers the axis.
+If a size is symbolic (`jaxpool.geometry.sizes`), `out` is symbolic too, and so is a
+window that covers the axis.
 """
 
 import math
@@ -30,22 +31,23 @@ from jaxpool.geometry.axes import (
     resolve_axes,
 )
 from jaxpool.geometry.sizes import check_no_rest, is_below, is_symbolic, same_pads
+from jaxpool.geometry.spelling import spelled
 
-Numbers: TypeAlias = Any  # an array of integers, of NumPy's or of jax's
+Numbers: TypeAlias = Any  # a NumPy or jax array of integers
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
-# Devices that an axis may be split over without being gathered: 2, 4 or so many.
+# An axis can be split over up to 8 devices (2, 4 or 8) without being gathered.
 SHARDS = 8
-MOST = 2**31 - 1  # of int32
+MOST = 2**31 - 1  # the largest int32
 PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
 
 
 @dataclass(frozen=True)
 class AxisWindow:
-    """One pooled axis: window `o` covers the cells `o*stride + j*dilation - low`.
+    """One pooled axis: window `o` reads the cells `o*stride + j*dilation - low`.
 
-    `j` runs over `range(window)`; cells outside `range(size)` are padding. `high` is
-    the padding that was asked for; with `ceil_mode` the last window may reach beyond.
+    `j` runs over `range(window)`. Cells outside `range(size)` are padding. `high` is
+    the padding that the user passed; the last window may reach further (`ceil_mode`).
     """
 
     size: int
@@ -58,44 +60,44 @@ class AxisWindow:
 
     @property
     def extent(self) -> int:
-        """Cells from the first to the last one of a window, both included."""
+        """Number of cells from the first to the last cell of a window, inclusive."""
         return (self.window - 1) * self.dilation + 1
 
     @property
     def span(self) -> int:
-        """Padded cells from the first one of the first window to the last one read."""
+        """Number of cells from the first to the last cell that windows read."""
         return (self.out - 1) * self.stride + self.extent
 
     @property
     def is_identity(self) -> bool:
-        """Whether each window is exactly the one cell at its own place."""
+        """Whether window `o` reads exactly cell `o`."""
         return self.window == 1 and self.out == self.size
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is one window, and it is the whole axis."""
+        """Whether the only window reads all cells of the axis."""
         is_one = self.out == 1 and self.low == 0 and self.dilation == 1
         return is_one and self.window == self.size
 
     @property
     def may_miss(self) -> bool:
-        """Whether a window may lie in the padding alone."""
+        """Whether a window may read only padding."""
         return self.dilation > 1 and (is_symbolic(self.low) or self.low > 0)
 
     @property
     def behind(self) -> int:
-        """Padded cells behind the input that windows reach."""
-        if is_symbolic(self.high):  # exactly
+        """Number of padded cells after the input that windows reach."""
+        if is_symbolic(self.high):  # exact
             return self.span - self.low - self.size
-        if is_symbolic(self.size):  # at most
+        if is_symbolic(self.size):  # an upper bound
             return self.high
         return max(0, self.span - self.low - self.size)
 
     def covered(self, o: Numbers, low: int, high: int) -> tuple[Numbers, Numbers]:
-        """The first `j` whose cell lies in `range(low, high)`, and the one after.
+        """First and end of the `j` whose cells lie in `range(low, high)`.
 
-        For the windows `o`, an array. Of windows far from an edge no more is computed
-        than that they are, so that all numbers are about as small as a window.
+        `o` is an array of windows. Windows far from an edge are clipped, so no number
+        is much larger than a window.
         """
         before = low + self.low  # cells of the first window before `low`
         within = high + self.low - (self.out - 1) * self.stride  # of the last window
@@ -106,17 +108,17 @@ class AxisWindow:
         return first, (-(-ends // self.dilation)).clip(first, self.window)
 
     def clipped(self) -> "AxisWindow":
-        """The same windows without the `j` that none of them has in the input.
+        """The same windows without each `j` that is padding in every window.
 
-        So that windows which are much longer than the input cost no more than it.
+        So a window much longer than the input costs no more than the input.
         """
         if is_symbolic(self.size):
             return self
-        last = (self.out - 1) * self.stride - self.low  # where the last one begins
+        last = (self.out - 1) * self.stride - self.low  # where the last window starts
         first = max(0, -(last // self.dilation))
         end = min(self.window, -(-(self.size + self.low) // self.dilation))
         if first >= end:
-            return self  # all of them lie in the padding
+            return self  # all windows read only padding
         first = min(first, self.low // self.dilation)
         window, low = end - first, self.low - first * self.dilation
         ends_before = low >= (window - 1) * self.dilation + 1
@@ -136,9 +138,9 @@ class AxisWindow:
         return range(first, last) if first < last else range(0)
 
     def regions(self) -> tuple[tuple[range, range], ...]:
-        """Runs of `j` that the same windows have in the input, with those windows.
+        """Runs of `j` that are input cells in the same windows, with these windows.
 
-        Those that no window has are left out, as long as others remain.
+        A `j` that is padding in every window is left out, unless all are.
         """
         found: list[tuple[range, range]] = []
         for j in range(self.window):
@@ -150,13 +152,13 @@ class AxisWindow:
         return tuple(found) or ((range(self.window), range(0)),)
 
     def covering(self) -> tuple["AxisWindow", int, int]:
-        """The windows that cover each block of `stride` cells, seen as a window.
+        """The windows that read each block of `stride` cells, described as a window.
 
-        Also the number `j`, in the first of them, of the first cell of the block; it
-        is `stride` less in each further one. And the padded cells before the first
-        cell in the first block: blocks begin where windows do, unless as few windows
-        cover those that begin with the input. The last block may reach beyond the
-        last cell.
+        Returns it, and the place `j` of the block's first cell in the first of these
+        windows; in each further window `j` is `stride` less. Also returns the number of
+        padded cells in the first block: blocks start where windows start, or with the
+        input if no more windows cover a block then. The last block may reach beyond the
+        input.
         """
         if self.stride == 1:
             low, first = self.extent - 1 - self.low, self.window - 1
@@ -164,8 +166,12 @@ class AxisWindow:
                 self.out, self.window, 1, self.dilation, low, 0, self.size
             )
             return dims, first, 0
-        latest = (self.low + self.stride - 1) // self.stride  # starts in the block
-        earliest = (self.window - 1 - self.low) // self.stride  # blocks before it
+        latest = (
+            self.low + self.stride - 1
+        ) // self.stride  # windows that start in the block
+        earliest = (
+            self.window - 1 - self.low
+        ) // self.stride  # blocks before it that they start in
         before, count = 0, latest + earliest + 1
         if count > -(-self.window // self.stride):
             before, count = self.low, -(-self.window // self.stride)
@@ -175,18 +181,19 @@ class AxisWindow:
         return AxisWindow(self.out, count, 1, 1, earliest, 0, out), first, before
 
     def splitting(self, cells: int) -> int:
-        """So many cells, or the next number that splits as input and output do.
+        """`cells`, rounded up to a size that splits evenly if input and output do.
 
-        Over up to `SHARDS` devices: XLA's partitioner exchanges halos of arrays that
-        split evenly, and gathers others.
+        Over up to `SHARDS` devices. XLA's partitioner exchanges only edges of arrays
+        that split evenly, and gathers other arrays.
         """
         shards = math.gcd(self.size, self.out, SHARDS)
         return -(-cells // shards) * shards
 
     def counts(self, o: Numbers, include_pad: bool) -> Numbers:
-        """Cells of the input, for the windows `o`.
+        """Number of input cells in each window `o`.
 
-        Or also those of the padding asked for, but never of the ceil overhang.
+        `include_pad` counts `low` and `high` padding too, but never the cells that only
+        `ceil_mode` adds.
         """
         low, high = (
             (-self.low, self.size + self.high) if include_pad else (0, self.size)
@@ -195,14 +202,14 @@ class AxisWindow:
         return end - first
 
     def first_valid(self, o: Numbers) -> Numbers:
-        """The first `j` that is a cell of the input (0 if none is), for windows `o`."""
+        """The first `j` that is a cell of the input (or 0), for each window `o`."""
         first, end = self.covered(o, 0, self.size)
         return first * (end > first).astype(first.dtype)
 
 
 @dataclass(frozen=True)
 class Window:
-    """The pooled axes of an array, ascending, and the geometry of each."""
+    """The pooled axes of an array, ascending, and the geometry of each axis."""
 
     axes: tuple[int, ...]
     dims: tuple[AxisWindow, ...]
@@ -218,18 +225,38 @@ class Window:
         return math.prod(dim.window for dim in self.dims)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the input on each pooled axis."""
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The most cells of an output along each pooled axis."""
+        return tuple(dim.window for dim in self.dims)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The distance between these cells."""
+        return tuple(dim.dilation for dim in self.dims)
+
+    @property
     def outs(self) -> tuple[int, ...]:
-        """The size of the result on each pooled axis."""
+        """The output size on each pooled axis."""
         return tuple(dim.out for dim in self.dims)
 
+    def axis_by_axis(self) -> tuple["Window", ...]:
+        """The same as windows along one axis each."""
+        pairs = zip(self.axes, self.dims, strict=True)
+        return tuple(Window((axis,), (dim,)) for axis, dim in pairs)
+
     def pairs(self) -> tuple[tuple[int, AxisWindow], ...]:
-        """`(axis, geometry)` of the axes on which there is something to do."""
+        """`(axis, geometry)` of each axis that is not an identity."""
         pairs = zip(self.axes, self.dims, strict=True)
         return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
 
     @property
     def is_countable(self) -> bool:
-        """Whether int32 can count places in a window, or cells of the input."""
+        """Whether int32 can count the places of a window, or the cells of the input."""
         extent = math.prod(dim.extent for dim in self.dims)
         if is_symbolic(extent) or extent <= 1 << 30:
             return True
@@ -237,11 +264,11 @@ class Window:
         return is_symbolic(cells) or cells <= MOST
 
     def clipped(self) -> "Window":
-        """The same windows without cells that none of them has in the input."""
+        """The same windows without places that are padding in every window."""
         return Window(self.axes, tuple(dim.clipped() for dim in self.dims))
 
     def filled(self) -> "Window":
-        """The same windows over an input that holds the padding asked for."""
+        """The same windows over an input that already has its padding."""
         dims = (
             replace(dim, size=dim.size + dim.low + dim.high, low=0, high=0)
             for dim in self.dims
@@ -265,7 +292,7 @@ def resolve(
     axes: Ints | None,
     ceil_mode: bool,
 ) -> Window:
-    """The geometry of pooling an array of `shape`; raises on every illegal request."""
+    """The geometry of pooling an array of `shape`. Raises for invalid arguments."""
     positions, lengths = pooled_axes("window", as_ints("window", window), axes, shape)
     rank = len(positions)
     if isinstance(strides, str) and strides.upper() in PADDINGS:
@@ -286,8 +313,9 @@ def resolve(
     for length, distance in zip(lengths, dilations, strict=True):
         if not is_symbolic(length) and (length - 1) * distance >= MOST:
             raise ValueError(
-                "window must extend over at most 2**31 - 1 cells on each axis; got "
-                f"window={length} with dilation={distance}"
+                f"{spelled('window')} must span at most 2**31 - 1 cells on each axis; "
+                f"got {spelled('window')}={length} with "
+                f"{spelled('dilation')}={distance}"
             )
     pads = _pads(padding, rank)
     check_flag("ceil_mode", ceil_mode)
@@ -302,7 +330,7 @@ def resolve(
 
 
 def as_shape(shape: Ints) -> tuple[int, ...]:
-    """`shape` as sizes that an array can have."""
+    """`shape` as sizes of an array."""
     sizes = as_ints("shape", shape)
     if isinstance(sizes, int) or any(size < 0 for size in sizes):
         raise ValueError(f"shape must be a sequence of sizes; got shape={shape}")
@@ -310,12 +338,12 @@ def as_shape(shape: Ints) -> tuple[int, ...]:
 
 
 def whole(shape: Sequence[int], axes: Ints | None) -> Window:
-    """One window that covers all of `axes` (default: all but the first and last)."""
+    """One window over `axes`. `None`: all axes except the first and the last."""
     if axes is None:
         if len(shape) < 3:
             raise ValueError(
                 "axes must be given for an input without spatial axes between the "
-                "first (batch) and the last (channels) one; got axes=None"
+                "first axis (batch) and the last axis (channels); got axes=None"
             )
         axes = range(1, len(shape) - 1)
     positions = tuple(sorted(resolve_axes(axes, shape)))
@@ -327,25 +355,27 @@ def whole(shape: Sequence[int], axes: Ints | None) -> Window:
 
 
 def check_filled(shape: Sequence[int], axis: int) -> None:
-    """Refuse to pool an axis of size 0."""
+    """Raise if a pooled axis has size 0."""
     if is_below(shape[axis], 1, axis):
         raise ValueError(
-            f"x must have at least one cell on each pooled axis; axis {axis} is empty"
+            f"{spelled('x')} must have at least one cell on each pooled axis; "
+            f"axis {axis} is empty"
         )
 
 
 def check_countable(name: str, sizes: Iterable[int]) -> None:
-    """Refuse more cells than int32 can count."""
+    """Raise for more cells than int32 can count."""
     cells = math.prod(sizes)
     if not is_symbolic(cells) and cells > MOST:
         raise ValueError(
-            f"{name} must have at most 2**31 - 1 cells where int32 counts them; "
+            f"{spelled(name)} must have at most 2**31 - 1 cells, so that int32 can "
+            "count them; "
             f"got {cells}"
         )
 
 
 def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
-    """The name of a padding rule, or one `(low, high)` pair per pooled axis."""
+    """A named padding, or one `(low, high)` pair per pooled axis."""
     if isinstance(padding, str):
         if padding not in PADDINGS:
             raise ValueError(
@@ -356,7 +386,7 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
     try:
         pairs = tuple(tuple(map(as_int, as_items(pair))) for pair in as_items(padding))
     except TypeError as error:
-        if type(error) is not TypeError:  # one of jax's, about a value that is traced
+        if type(error) is not TypeError:  # a class of jax, for a traced value
             raise no_ints("padding", padding, error) from None
         pairs = tuple((n, n) for n in per_axis("padding", padding, rank))
     if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
@@ -365,7 +395,8 @@ def _pads(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
             f"pooled axes; got padding={padding}"
         )
     if any(n < 0 for pair in pairs for n in pair):
-        raise ValueError(f"padding must not be negative; got padding={padding}")
+        name = spelled("padding")
+        raise ValueError(f"{name} must not be negative; got {name}={padding}")
     return tuple((low, high) for low, high in pairs)
 
 
@@ -378,7 +409,7 @@ def _axis_window(
     pad: str | tuple[int, int],
     ceil_mode: bool,
 ) -> AxisWindow:
-    """The geometry of one axis, with its output size."""
+    """The geometry of one axis, including the output size."""
     check_filled(shape, axis)
     size = shape[axis]
     extent = (window - 1) * dilation + 1
@@ -389,13 +420,14 @@ def _axis_window(
     by_size = is_symbolic(low) or is_symbolic(high)
     if not by_size and max(low, high) >= extent:
         raise ValueError(
-            f"padding must be smaller than the {extent} cells that a window spans; "
-            f"got padding={(low, high)} with window={window} and dilation={dilation} "
+            f"{spelled('padding')} must be smaller than the {extent} cells that a "
+            f"window spans; got {spelled('padding')}={(low, high)} with "
+            f"{spelled('window')}={window} and {spelled('dilation')}={dilation} "
             f"on axis {axis}"
         )
     slack = size + low + high - extent
     out = slack // stride + 1
-    if by_size:  # a window at each stride: in the form that jax writes it too
+    if by_size:  # as jax writes it
         out, fits = -(-size // stride), True
     elif is_symbolic(size):
         if ceil_mode:
@@ -404,17 +436,20 @@ def _axis_window(
     else:
         if ceil_mode:
             out = -(-slack // stride) + 1
-            if (out - 1) * stride >= size + low:  # the last starts in the padding
+            if (
+                out - 1
+            ) * stride >= size + low:  # the last window starts in the padding
                 out -= 1
         fits = out >= 1
     if not fits:
         raise ValueError(
-            f"window must not be larger than the padded input; got window={window} "
-            f"with dilation={dilation} and padding={(low, high)} on axis {axis}"
+            f"{spelled('window')} must not be larger than the padded input; "
+            f"got {spelled('window')}={window} with {spelled('dilation')}={dilation} "
+            f"and {spelled('padding')}={(low, high)} on axis {axis}"
         )
     if window == 1:
         dilation = 1
-    if out == 1:  # no second window: any stride is right, this one tiles
+    if out == 1:  # one window: any stride is valid, and this one tiles
         stride = window if dilation == 1 else 1
     return AxisWindow(size, window, stride, dilation, low, high, out)
 
@@ -422,7 +457,7 @@ def _axis_window(
 def _named_pad(
     name: str, size: int, extent: int, stride: int, axis: int
 ) -> tuple[int, int]:
-    """`(low, high)` of a padding rule."""
+    """`(low, high)` of a named padding."""
     if name == "VALID":
         return 0, 0
     if name == "CAUSAL":

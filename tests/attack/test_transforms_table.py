@@ -25,6 +25,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.share(30)
 @pytest.mark.parametrize(("column", "row"), CELLS)
 def test_cell(column, row):
     COLUMNS[column](ROWS[row])

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from jaxpool.functions.arguments import known_range
-from jaxpool.functions.modules import _halves
+from jaxpool.functions.options import _halves
 from tests.attack import wrong_calls
 
 CASES = wrong_calls.cases()

@@ -1,0 +1,1 @@
+"""Compilers: what compiled programs move and send; nothing here measures time."""

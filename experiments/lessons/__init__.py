@@ -1,0 +1,1 @@
+"""Lessons: what pooling does, shown on textbook examples and on real data."""

@@ -1,0 +1,92 @@
+"""What it costs to make a program, and what memory the program takes.
+
+Nothing is run: each function yields the name of a case and a ratio, of the seconds of
+tracing, lowering and compiling, or of the bytes of temporaries.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.shared import report
+from experiments.speed.cases import (
+    COMMON,
+    KINDS,
+    MAPS,
+    STEPS,
+    VOLUME,
+    WIDE,
+    Measured,
+    flax,
+    ours,
+)
+from experiments.speed.peers import PASSES, Pool, compiled
+from experiments.speed.timing import clear_caches
+
+# Each window with its strides and its padding.
+TRACED = (
+    (2, 2, "VALID"),
+    (3, 2, "SAME"),
+    (3, 1, "SAME"),
+    (7, 7, "VALID"),
+    (9, 1, "SAME"),
+)
+
+
+def tracing(job: report.Job) -> Measured:
+    """Tracing and lowering the gradient of Flax's."""
+    x = jax.ShapeDtypeStruct(MAPS, np.float32)
+    for kind in KINDS:
+        for case in TRACED:
+            pools = ours(kind, MAPS, *case), flax(kind, MAPS, *case)
+            work = [partial(_trace_and_lower, pool, x) for pool in pools]
+            one, other = (_least_seconds(w, job.full_or_quick(7, 3)) for w in work)
+            yield f"{kind} {'/'.join(map(str, case[:2]))} {case[2]}", one / other
+
+
+def _trace_and_lower(pool: Pool, x: Any) -> None:
+    jax.jit(jax.grad(lambda x: pool(x).sum())).trace(x).lower()
+
+
+def compiling(job: report.Job) -> Measured:
+    """Compiling Flax's."""
+    for kind in KINDS:
+        for case in (*COMMON, (VOLUME, 3, 1, 1), (WIDE, 63, 1, 31)):
+            x = jax.ShapeDtypeStruct(case[0], np.float32)
+            y = jax.eval_shape(ours(kind, *case), x)
+            for passes in PASSES:
+                one, other = (
+                    _least_seconds(partial(compiled, pool, passes, x, y), 3)
+                    for pool in (ours(kind, *case), flax(kind, *case))
+                )
+                yield f"{kind} {case[1]}/{case[2]} {passes} ({one:.2f} s)", one / other
+
+
+def _least_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """The least seconds of some work that meets empty caches each time."""
+    seconds = []
+    for _ in range(repeats):
+        clear_caches()
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def temporaries(job: report.Job) -> Measured:
+    """The input's bytes."""
+    for kind in KINDS:
+        for case in (*COMMON, (VOLUME, 2, 2, 0), (STEPS, 3, 1, 1)):
+            for passes in PASSES:
+                x = jax.ShapeDtypeStruct(case[0], np.float32)
+                pool = ours(kind, *case)
+                program = compiled(pool, passes, x, jax.eval_shape(pool, x))
+                size = program.memory_analysis().temp_size_in_bytes
+                yield (
+                    f"{kind} {len(case[0]) - 2}-D {case[1]}/{case[2]} {passes}",
+                    size / (4 * np.prod(case[0])),
+                )

@@ -1,0 +1,210 @@
+"""What is timed for the targets: pairs of calls that take turns.
+
+Each function yields the name of a case and the ratio of two times; its docstring says
+what the library is compared with.
+"""
+
+import itertools
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import jaxpool
+import jaxpool.compat.flax
+from experiments.shared import report, training
+from experiments.speed.cases import (
+    BINS,
+    COMMON,
+    IMAGE,
+    KINDS,
+    STEPS,
+    WIDE,
+    Measured,
+    flax,
+    ours,
+    over,
+    random,
+    times,
+)
+from experiments.speed.peers import PASSES, Pool
+
+TILING = ((IMAGE, 2), (IMAGE, 3), (IMAGE, 4), (IMAGE, 8), ((32, 28, 28, 256), 7))
+WHOLE = ((32, 28, 28, 256), IMAGE, (64, 512, 128), (128, 7, 7, 512))
+
+
+def long_windows(job: report.Job) -> Measured:
+    """Window 63 against window 3, at stride 1."""
+    for shape in (WIDE, STEPS):
+        for kind in KINDS:
+            for passes in PASSES:
+                pools = {
+                    str(w): (ours(kind, shape, w, 1, "SAME"), random(shape))
+                    for w in (3, 63)
+                }
+                seconds = times(job, passes, pools)
+                yield f"{kind} {len(shape) - 2}-D {passes}", over(seconds, "63", "3")
+
+
+def window_15(job: report.Job) -> Measured:
+    """Flax's forward pass."""
+    for kind in KINDS:
+        args, x = (WIDE, 15, 1, 0), random(WIDE)
+        pools = {"flax": (flax(kind, *args), x), "ours": (ours(kind, *args), x)}
+        yield kind, over(times(job, "forward", pools), "flax", "ours")
+
+
+def copies(job: report.Job) -> Measured:
+    """Reading and writing the same bytes."""
+    for shape, window in TILING:
+        for kind in KINDS:
+            x = random(shape)
+            pools = {
+                "ours": (ours(kind, shape, window), x),
+                "copy": (lambda x: x + 1, x),
+            }
+            seconds = times(job, "forward", pools)
+            yield f"{kind} {window}/{window}", over(seconds, "ours", "copy")
+
+
+def short_floats(job: report.Job) -> Measured:
+    """The same in float32."""
+    dtypes = "bfloat16", "float16", "float32"
+    for kind in KINDS:
+        for case in (*COMMON, (WIDE, 31, 1, 15)):
+            for passes in PASSES:
+                pools = {d: (ours(kind, *case), random(case[0], d)) for d in dtypes}
+                seconds = times(job, passes, pools)
+                for dtype in dtypes[:2]:
+                    name = f"{kind} {case[1]}/{case[2]} {passes} {dtype}"
+                    yield name, over(seconds, dtype, "float32")
+
+
+def channels_first(job: report.Job) -> Measured:
+    """Transposing, pooling and transposing back."""
+    cases = (*COMMON[:3], ((16, 28, 28, 192), 3, 2, 0), ((32, 28, 28, 64), 7, 7, 0))
+    for kind in KINDS:
+        for shape, window, *rest in cases:
+            x = jnp.moveaxis(random(shape), -1, 1)
+            last = ours(kind, shape, window, *rest)
+
+            def moved(x: jax.Array, last: Pool = last) -> jax.Array:
+                return jnp.moveaxis(last(jnp.moveaxis(x, 1, -1)), -1, 1)
+
+            first = ours(kind, shape, window, *rest, axes=(-2, -1))
+            for passes in PASSES:
+                pools = {"axes": (first, x), "moved": (moved, x)}
+                seconds = times(job, passes, pools)
+                name = f"{kind} {window}/{rest[0]} of {shape[1]} {passes}"
+                yield name, over(seconds, "axes", "moved")
+
+
+def masks(job: report.Job) -> Measured:
+    """The same without a mask."""
+    for kind in ("max", "avg", "sum"):
+        for case in COMMON[:3]:
+            x = random(case[0])
+
+            def masked(
+                x: jax.Array, where: jax.Array, kind: str = kind, case: Any = case
+            ) -> jax.Array:
+                return ours(kind, *case, where=where)(x)
+
+            for name, shape in (("full", x.shape), ("spatial", (*x.shape[:-1], 1))):
+                where = random(shape) < 0.5
+                pools = {
+                    "mask": (masked, x, where),
+                    "none": (ours(kind, *case), x),
+                }
+                for passes in PASSES:
+                    seconds = times(job, passes, pools)
+                    label = f"{kind} {case[1]}/{case[2]} {passes} {name}"
+                    yield label, over(seconds, "mask", "none")
+
+
+def whole_axes(job: report.Job) -> Measured:
+    """`jnp.max` and `jnp.mean`."""
+    for kind, function in (("max", jnp.max), ("avg", jnp.mean)):
+        for shape in WHOLE:
+            axes = tuple(range(1, len(shape) - 1))
+            pools = {
+                "ours": (getattr(jaxpool, f"global_{kind}_pool"), random(shape)),
+                "jnp": (partial(function, axis=axes), random(shape)),
+            }
+            for passes in PASSES:
+                seconds = times(job, passes, pools)
+                yield f"{kind} {shape} {passes}", over(seconds, "ours", "jnp")
+
+
+def bins(job: report.Job) -> Measured:
+    """Averages of the same bins by products with matrices."""
+    for shape, out in BINS:
+        rows, columns = (_averaging(n, out) for n in shape[1:3])
+
+        def products(
+            x: jax.Array, rows: np.ndarray = rows, columns: np.ndarray = columns
+        ) -> jax.Array:
+            return jnp.einsum("bhwc,ph,qw->bpqc", x, rows, columns)
+
+        for kind in KINDS:
+            pool = ours(f"adaptive_{kind}", shape, out)
+            pools = {"ours": (pool, random(shape)), "matmul": (products, random(shape))}
+            for passes in PASSES:
+                seconds = times(job, passes, pools)
+                name = f"{kind} {shape[1]} to {out} {passes}"
+                yield name, over(seconds, "ours", "matmul")
+
+
+def _averaging(size: int, out: int) -> np.ndarray:
+    """The matrix whose product with an axis averages its bins."""
+    pool = partial(jaxpool.adaptive_avg_pool, output_shape=out, axes=0)
+    return np.asarray(pool(jnp.eye(size)))
+
+
+class Blocks(nnx.Module):
+    """Three blocks of convolution, ReLU and max pooling, and a last layer."""
+
+    def __init__(self, pool: Pool, rngs: nnx.Rngs):
+        sizes = (3, 32, 64, 64)
+        self.pool = pool
+        self.layers = nnx.List(
+            nnx.Conv(size, out, (3, 3), rngs=rngs)
+            for size, out in itertools.pairwise(sizes)
+        )
+        self.last = nnx.Linear(sizes[-1], 10, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Scores of ten classes."""
+        for layer in self.layers:
+            x = self.pool(nnx.relu(layer(x)))
+        return self.last(x.mean((1, 2)))
+
+
+def training_steps(job: report.Job) -> Measured:
+    """The same with Flax's pooling: one import is another."""
+    loss = optax.softmax_cross_entropy_with_integer_labels
+    data = training.Data(
+        (np.random.default_rng(0).random((128, 32, 32, 3), np.float32),),
+        np.arange(128) % 10,
+    )
+    for window in (2, 3):
+        same = {
+            name: partial(
+                pooling.max_pool,
+                window_shape=(window, window),
+                strides=(2, 2),
+                padding="SAME",
+            )
+            for name, pooling in {"ours": jaxpool.compat.flax, "flax": nnx}.items()
+        }
+        builds = {name: partial(Blocks, pool) for name, pool in same.items()}
+        recipe = training.Recipe(loss, 1, 128, 1e-3)
+        losses, seconds = training.compare_steps(
+            builds, recipe, data, warm_up=3, rounds=job.full_or_quick(25, 6)
+        )
+        np.testing.assert_allclose(losses["ours"], losses["flax"], rtol=1e-3)
+        yield f"{window}/2", min(seconds["flax"]) / min(seconds["ours"])

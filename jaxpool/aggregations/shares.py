@@ -1,0 +1,254 @@
+"""The one derivative rule: each cell has a share of its output.
+
+    jvp:  ty[o] = sum over cells c of o    share(c, o, place of c in o) * tx[c]
+    vjp:  gx[c] = sum over outputs o of c  share(c, o, place of c in o) * gy[o]
+
+The first is a fold, the second a fold back, its transpose. Where a plan has several
+steps, the share of a cell in an output is the product of its share in a run of cells,
+of that in a longer run, and so on: the same rule, step by step. What an aggregation
+knows of the cells, of each kind of runs and of the outputs are its levels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import chex
+import jax
+import numpy as np
+from jax import lax
+
+from jaxpool.engines.elementwise import equals, is_nan, select
+from jaxpool.engines.faults import widened
+from jaxpool.engines.fold import Place, Step, fold, fold_back
+from jaxpool.engines.kernel import ANY
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted
+from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.slices import cut, pad
+from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.steps import Step as WindowStep
+from jaxpool.geometry.window import Window
+
+Levels: TypeAlias = list[Lifted]
+
+_ZERO = np.zeros(())
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """What is made of the cells of an output, as far as derivatives ask for it.
+
+    Tangents and cotangents are added up in the dtype `wide`. A residual is a tuple of
+    arrays.
+    """
+
+    wide: np.dtype
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the steps of a window."""
+        raise NotImplementedError
+
+    def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
+        """`t` times the share of a cell in an output; 0 if it is not in the output."""
+        raise NotImplementedError
+
+    def levels(self, chosen: Plan, residual: Arrays) -> Levels:
+        """What it knows of the cells, of what each step makes, and of the outputs."""
+        return [NOTHING] * (max(len(chosen.back), len(chosen.up)) + 1)
+
+    def at_cells(self, residual: Arrays) -> Lifted:
+        """Arrays, and a function of a tangent of cells and them: the first factor."""
+        return NOTHING
+
+    def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
+        """Arrays, and a function of a tangent of outputs and them: the last factor."""
+        return NOTHING
+
+    def by_windows(
+        self, window: Window, t: jax.Array, back: bool, portable: bool
+    ) -> Any:
+        """The rule by XLA's own windows, where the plan says so."""
+        raise NotImplementedError
+
+    def anywhere(
+        self, window: Window, residual: Arrays, t: jax.Array, back: bool
+    ) -> jax.Array:
+        """The rule for windows over axes of symbolic sizes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The rule as a kernel: from a tangent of cells to that of outputs, or `back`."""
+
+    by: Aggregation
+    over: Domain
+    implementation: Implementation | None
+    cells: np.dtype  # of tangents and cotangents of the cells
+    outputs: np.dtype
+    back: bool = False
+
+    @property
+    def portable(self) -> bool:
+        return self.implementation == "reduce_window" or self.over.is_symbolic
+
+    @property
+    def transpose(self) -> "Shares":
+        return replace(self, back=not self.back)
+
+    def types(self, residual: Arrays, tables: Any, t: Any) -> Sequence[Any]:
+        shape, sizes = list(t.shape), self.over.sizes if self.back else self.over.outs
+        for axis, size in zip(self.over.axes, sizes, strict=True):
+            shape[axis] = size
+        return [t.update(shape=tuple(shape), dtype=self._dtype)]
+
+    @property
+    def _dtype(self) -> np.dtype:
+        return self.cells if self.back else self.outputs
+
+    def run(self, platform: str, residual: Arrays, tables: Any, t: jax.Array) -> Arrays:
+        sizes = self.over.outs if self.back else self.over.sizes
+        for axis, size in zip(self.over.axes, sizes, strict=True):
+            chex.assert_axis_dimension(t, axis, size)
+        chosen = planned(
+            self.over, platform, self.implementation, self.by.needs, tables
+        )
+        first = self.by.at_cells(residual)
+        last = self.by.at_outputs(residual, self.back)
+        first, last = (last, first) if self.back else (first, last)
+
+        def begin(t: jax.Array, *arrays: Any) -> Arrays:
+            return first.lift(widened(t, self.by.wide, chosen.outlined), *arrays)[:1]
+
+        def finish(t: jax.Array, *arrays: Any) -> Arrays:
+            return (last.lift(t, *arrays)[0].astype(self._dtype),)
+
+        start, end = Lifted((t, *first.arrays), begin), Lifted(last.arrays, finish)
+        form = chosen.back_form if self.back else chosen.form
+        by_windows = form == "reduce_window" and self.by.needs.back == "copies"
+        if isinstance(self.over, Window) and (self.over.is_symbolic or by_windows):
+            (t,) = start.now(False)
+            if self.over.is_symbolic:
+                t = self.by.anywhere(self.over, residual, t, self.back)
+            else:
+                t = self.by.by_windows(self.over, t, self.back, platform == ANY)
+            if self.back and not self.over.is_symbolic:
+                (t,) = self._uncropped(t)
+            return end.lift(t, *end.arrays)
+        if self.back and t.dtype.itemsize < 4 and self.by.needs.back == "copies":
+            start = Lifted(start.now(chosen.outlined))
+        levels = self.by.levels(chosen, residual)
+        return (self._down if self.back else self._up)(chosen, levels, start, end)
+
+    def _up(self, chosen: Plan, levels: Levels, t: Lifted, end: Lifted) -> Arrays:
+        """From the cells through all steps to the outputs."""
+        by, outlined = self.by, chosen.outlined
+
+        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
+            return by.share(cell[:-1], output, place, cell[-1])
+
+        steps = chosen.up
+        if not steps:
+            return self._alone(levels, t, end, outlined)
+        moved = [t.then(partial(_cropped, steps)) if by.needs.back == "places" else t]
+        for number, (step, sources) in enumerate(sources_of(steps), 1):
+            is_last = number == len(steps)
+            (result,) = fold(
+                step,
+                lax.add,
+                told,
+                _ZERO,
+                [levels[source].beside(moved[source]) for source in sources],
+                levels[number],
+                outlined=outlined,
+                finish=end if is_last else NOTHING,
+                most_pads=by.needs.most_pads,
+            )
+            moved.append(Lifted((result,)))
+        return moved[-1].arrays
+
+    def _down(self, chosen: Plan, levels: Levels, g: Lifted, end: Lifted) -> Arrays:
+        """From the outputs back through all steps to the cells."""
+        by, outlined = self.by, chosen.outlined
+
+        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
+            *known, g = output
+            part = by.share(cell, tuple(known), place, g)
+            if not known or by.needs.back == "places":
+                return part
+            # 0 of 0, even if the output is NaN. A cotangent inside a chain may be 0 and
+            # have a derivative: others cancel.
+            return select(lax.bitwise_and(equals(g, 0), is_nan(part)), 0, part)
+
+        steps = sources_of(chosen.back)
+        if not steps:
+            return self._alone(levels, g, end, outlined)
+        at_cells = sum(sources.count(0) for _, sources in steps)
+        end = end.after(self._uncropped)
+        arrived: dict[int, Lifted] = {len(steps): g}
+        for number in reversed(range(len(steps))):
+            step, sources = steps[number]
+            outputs = levels[number + 1].beside(arrived[number + 1])
+            pieces: tuple[Step, ...] = step.pieces
+            for piece, source in zip(pieces, sources, strict=True):
+                is_last = source == 0 and at_cells == 1
+                (more,) = fold_back(
+                    piece,
+                    lax.add,
+                    told,
+                    outputs,
+                    levels[source],
+                    outlined=outlined,
+                    finish=end if is_last else NOTHING,
+                    most_pads=by.needs.most_pads,
+                )
+                if source in arrived:
+                    more = more + arrived[source].arrays[0]
+                arrived[source] = Lifted((more,))
+        if at_cells == 1:
+            return arrived[0].arrays
+        return end.lift(*arrived[0].arrays, *end.arrays)
+
+    def _alone(
+        self, levels: Levels, t: Lifted, end: Lifted, outlined: bool | None
+    ) -> Arrays:
+        """The same for windows of one cell, all at their own places."""
+        count = len(levels[0].arrays)
+
+        def shared(*arrays: Any) -> Arrays:
+            *known, t = arrays
+            cell, output = tuple(known[:count]), tuple(known[count:])
+            return (self.by.share(cell, output, Place(0, 1), t),)
+
+        known = levels[0].beside(levels[-1]).beside(t)
+        return (
+            known.then(shared).beside(Lifted(end.arrays)).then(end.lift).now(outlined)
+        )
+
+    def _uncropped(self, cells: jax.Array) -> Arrays:
+        """With zeros where the input ends beyond the last window."""
+        beyond = {
+            axis: (0, dim.size - cells.shape[axis]) for axis, dim in self.over.pairs()
+        }
+        return (pad(cells, _ZERO, beyond),)
+
+
+def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:
+    """Without the cells behind the last window, of which there are no positions."""
+    cells: dict[int, tuple[int, int, int]] = {}
+    for step in reversed(steps):  # the first step along an axis is the one that reads
+        if isinstance(step, WindowStep):
+            pairs = zip(step.axes, step.dims, strict=True)
+            cells |= {axis: (0, dim.size, 1) for axis, dim in pairs}
+    return (cut(t, cells),)
+
+
+def sources_of(steps: Sequence[Step]) -> list[tuple[Step, tuple[int, ...]]]:
+    """Each step, with the numbers of the levels that its pieces combine."""
+    found, start = [], 0
+    for number, step in enumerate(steps):
+        start = number if step.begins else start
+        found.append((step, (number, start)[: len(step.pieces)]))
+    return found

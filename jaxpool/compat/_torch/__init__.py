@@ -1,0 +1,1 @@
+"""The pools of `compat.torch`, each for any number of spatial axes, its `rank`."""

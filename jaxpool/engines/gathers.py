@@ -1,0 +1,287 @@
+"""The engine of bins: cells to outputs, and back, one gather per cell.
+
+All bins of an axis are reduced at once: the first cell of each, the second one, and so
+on, by one gather each. A bin that has fewer cells is left out by a select, or its last
+cell is read again; no bin ever reads a cell of another one, whose NaN would arrive with
+it. The way back asks of each cell which bins have it, which are neighbours: gathers and
+selects too, no scatter.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
+from jaxpool.engines.slices import Op, Place, Scalar, Tell
+from jaxpool.geometry.bins import AxisBins, Bins, Extent
+
+Table: TypeAlias = tuple[Numbers, Numbers]  # the first cell of each bin, and its end
+Tables: TypeAlias = tuple[Table, ...]  # by pooled axis; none where bins are not drawn
+
+# Gathers in one loop; longer bins are reduced in pieces first.
+MOST_GATHERS = 16
+# Bins whose cells are constants of the program, for each gather.
+FEW = 128
+# Operations for which a cell that is read twice changes nothing.
+IDEMPOTENT = (lax.max, lax.min, lax.bitwise_or)
+
+
+@dataclass(frozen=True, eq=False)
+class BinStep:
+    """A reduction along one axis: bin `o` reads the cells from `start[o]` to `stop[o]`.
+
+    In the row-major order of a whole bin, neighbours on this axis are `weight` apart.
+    `covering` is the same the other way round: the bins that read each cell.
+    """
+
+    axis: int
+    table: Table
+    cells: Extent
+    covering: Table
+    covers: Extent
+    weight: int
+
+    begins: ClassVar[bool] = True
+
+    @property
+    def pieces(self) -> tuple["BinStep", ...]:
+        """What it combines: the cells."""
+        return (self,)
+
+
+def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
+    """One step for each axis that is not an identity, the first axis first."""
+    steps, weight = list[BinStep](), bins.most_cells
+    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
+    for axis, dim, table in zip(bins.axes, bins.dims, given, strict=True):
+        weight //= dim.cells[1]
+        if not dim.is_identity:
+            covering = _covering(dim, table)
+            steps.append(BinStep(axis, table, dim.cells, covering, dim.covers, weight))
+    return tuple(steps)
+
+
+def fold(
+    step: BinStep,
+    op: Op,
+    tell: Tell,
+    fill: Scalar,
+    sources: Sequence[Lifted],
+    outputs: Lifted = NOTHING,
+    *,
+    outlined: bool | None,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+    dtype: np.dtype | None = None,
+) -> Arrays:
+    """For each bin, `op` over its cells of `tell(cell, bin, place)`; one source."""
+    (cells,), axis = sources, step.axis
+
+    def told(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> jax.Array:
+        start = (read.offset + np.int32(j)) * np.int32(step.weight)
+        place = Place(_along(axis, start, rank), step.weight)
+        value = tell(cells.lift(*cell), outputs.lift(*own), place)
+        return value if dtype is None else value.astype(dtype)
+
+    reads = _reads(step.table, step.cells)
+    arrays = cells.arrays, outputs.arrays
+    return _reduced(axis, op, told, fill, reads, arrays, finish, outlined)
+
+
+def fold_back(
+    step: BinStep,
+    op: Op,
+    tell: Tell,
+    outputs: Lifted,
+    cells: Lifted = NOTHING,
+    *,
+    outlined: bool | None,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+) -> Arrays:
+    """For each cell, `op` over the bins that read it of `tell(cell, bin, place)`."""
+    axis, (starts, _) = step.axis, step.table
+
+    def told(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> jax.Array:
+        bin_ = read.place(j)
+        take = np.take if is_known(starts) and is_known(bin_) else jnp.take
+        first = take(starts, bin_, mode="clip")
+        start = (read.item - first) * np.int32(step.weight)
+        place = Place(_along(axis, start, rank), step.weight)
+        return tell(cells.lift(*cell), outputs.lift(*own), place)
+
+    reads = _reads(step.covering, step.covers)
+    arrays = outputs.arrays, cells.arrays
+    return _reduced(axis, op, told, np.zeros(()), reads, arrays, finish, outlined)
+
+
+class _Read(NamedTuple):
+    """What each piece of the items reads: from `start` to `stop`.
+
+    These are `least` to `most` reads. The piece begins `offset` reads after its `item`
+    does; `is_item` says that each item is one piece.
+    """
+
+    start: Numbers
+    stop: Numbers
+    least: int
+    most: int
+    item: Numbers
+    offset: Numbers
+    is_item: bool
+
+    def place(self, j: int) -> Numbers:
+        """What is read `j`-th; of a shorter piece, what was read last."""
+        place = self.start + np.int32(j)
+        if j < self.least:
+            return place
+        xp = module_of(place)
+        return xp.maximum(xp.minimum(place, self.stop - np.int32(1)), np.int32(0))
+
+
+def _reads(table: Table, extent: Extent) -> list[_Read]:
+    """The reads along one axis; long items are reduced in pieces first."""
+    (start, stop), (least, most), reads = table, extent, list[_Read]()
+    if len(start) > FEW:
+        start, stop = jnp.asarray(start), jnp.asarray(stop)
+    while most > MOST_GATHERS:
+        pieces, items = -(-most // MOST_GATHERS), len(start)
+        each = -(-most // pieces)
+        if items * pieces > FEW:
+            start, stop = jnp.asarray(start), jnp.asarray(stop)
+        offset = _cells(pieces, each)
+        starts = (start[:, None] + offset[None]).reshape(-1)
+        ends = starts + np.int32(each)
+        stops = module_of(starts).minimum(ends, stop.repeat(pieces))
+        item = _cells(items, 1).repeat(pieces)
+        offsets = module_of(offset).tile(offset, items)
+        reads.append(_Read(starts, stops, 0, each, item, offsets, False))
+        start = _cells(items, pieces)
+        stop, least, most = start + np.int32(pieces), pieces, pieces
+    items = _cells(len(start), 1)
+    return [*reads, _Read(start, stop, least, most, items, np.zeros(1, np.int32), True)]
+
+
+def _reduced(
+    axis: int,
+    op: Op,
+    told: Callable[..., jax.Array],
+    fill: Scalar,
+    reads: Sequence[_Read],
+    arrays: tuple[Arrays, Arrays],
+    finish: Lifted,
+    outlined: bool | None,
+) -> Arrays:
+    """Reduce what is `told` of the first array's items, and of who reads them."""
+    (first, *further), (read_from, own) = reads, arrays
+    count = len(read_from)
+
+    def start(*arrays: Any) -> Arrays:
+        around, own = arrays[:count], arrays[count:]
+        if not first.is_item:
+            own = _take_each(own, axis, first.item)
+        rank = arrays[0].ndim
+
+        def value(j: int) -> jax.Array:
+            read = _take_each(around, axis, first.place(j))
+            return _having(first, j, told(first, j, rank, read, own))
+
+        return (reduce(op, map(value, range(first.most))),)
+
+    def go_on(read: _Read, array: jax.Array) -> Arrays:
+        def value(j: int) -> jax.Array:
+            return _having(read, j, _take(array, axis, read.place(j)))
+
+        return (reduce(op, map(value, range(read.most))),)
+
+    def _having(read: _Read, j: int, value: jax.Array) -> jax.Array:
+        if j < read.least or op in IDEMPOTENT:
+            return value
+        has = _along(axis, read.stop - read.start > np.int32(j), value.ndim)
+        return jnp.where(has, value, jnp.asarray(fill, value.dtype))
+
+    stages: list[Callable[..., Arrays]] = [start]
+    stages += [partial(go_on, read) for read in further]
+    moved: Arrays = (*read_from, *own)
+    for function in stages[:-1]:
+        moved = stage(outlined, function, *moved)
+
+    def last(*arrays: Any) -> Arrays:
+        number = len(arrays) - len(finish.arrays)
+        return finish.lift(*stages[-1](*arrays[:number]), *arrays[number:])
+
+    results: Arrays = stage(outlined, last, *moved, *finish.arrays)
+    return results
+
+
+def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
+    """Cells in each bin as one factor per pooled axis, of a shape that broadcasts."""
+    factors = []
+    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
+    for axis, dim, (start, stop) in zip(bins.axes, bins.dims, given, strict=True):
+        least, most = dim.cells
+        cells = np.asarray([most]) if least == most else stop - start
+        factors.append(_along(axis, cells.astype(np.int32), rank))
+    return factors
+
+
+def starts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
+    """The first cell of each bin along each pooled axis, of a shape that broadcasts."""
+    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
+    pairs = zip(bins.axes, given, strict=True)
+    return [_along(axis, start, rank) for axis, (start, _) in pairs]
+
+
+def _equal(size: int, out: int) -> Table:
+    """The bins of an axis that are not drawn: `out` equal parts, rounded outwards."""
+    start, _ = divided(out, size, 0, out)
+    stop, _ = divided(out, size, size + out - 1, out)
+    return start, stop
+
+
+def _covering(dim: AxisBins, table: Table) -> Table:
+    """For each cell, the first bin that has it, and the one after the last."""
+    if not dim.is_drawn:
+        return _equal(dim.out, dim.size)
+    start, stop = table
+    search = partial(jnp.searchsorted, method="scan_unrolled", side="right")
+    first, end = (search(edges, _cells(dim.size, 1)) for edges in (stop, start))
+    return first.astype(np.int32), end.astype(np.int32)
+
+
+def _take_each(arrays: Arrays, axis: int, places: Numbers) -> Arrays:
+    """The cells at some places of an axis; where others have more, one broadcasts."""
+    most = max((array.shape[axis] for array in arrays), default=1)
+    return tuple(
+        _take(array, axis, places) if array.shape[axis] == most else array
+        for array in arrays
+    )
+
+
+def _take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
+    """The cells at some places of an axis."""
+    sizes = [*array.shape[:axis], 1, *array.shape[axis + 1 :]]
+    dimensions = lax.GatherDimensionNumbers(
+        offset_dims=tuple(other for other in range(array.ndim) if other != axis),
+        collapsed_slice_dims=(axis,),
+        start_index_map=(axis,),
+    )
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.gather(array, jnp.asarray(places)[:, None], dimensions, sizes, mode=mode)
+
+
+def _cells(number: int, apart: int) -> Numbers:
+    """The indices of so many cells."""
+    return numbers(number).astype(np.int32) * np.int32(apart)
+
+
+def _along(axis: int, numbers: Any, rank: int) -> Any:
+    """One number for each place of an axis, broadcasting to all of an array."""
+    return numbers.reshape([-1 if other == axis else 1 for other in range(rank)])

@@ -1,0 +1,222 @@
+"""Which form of a kernel runs on which platform.
+
+`plan` decides once, when a program is lowered for a platform; nothing below it decides
+again. The forms, by their names in `implementation=`:
+
+`reduce_window`: XLA's own windowed reduction, the reference.
+`slices`: in steps, one axis or a few short ones at once, one strided slice per cell.
+`doubling`: one axis after the other, in log2(window) steps of stride 1.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias, get_args
+
+from jaxpool.engines.gathers import BinStep, Tables, steps_of
+from jaxpool.engines.kernel import ANY, OPEN
+from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.steps import (
+    Step,
+    backward_steps,
+    forward_steps,
+    is_sparse,
+    norm_steps,
+    spread_steps,
+)
+from jaxpool.geometry.window import AxisWindow, Window
+
+Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
+IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
+GPUS, TPUS = ("cuda", "rocm"), ("tpu",)
+
+# Slices to combine per output cell from which doubling takes over on an axis; measured
+# by `python -m experiments thresholds`.
+DOUBLING_FROM = 9
+# Windows that read a cell, from which on a GPU takes the steps of the CPU. On an H100
+# (`python -m experiments accelerator --only forms`) its own windows take 1.0 to 1.2
+# times as long as steps for 9, 1.9 for 25, 6 for 225, in both passes of a maximum.
+GPU_STEPS_FROM = 16
+# Windows to look at for each cell, up to which cotangents go back in one step where
+# that is better: on a TPU, and by name.
+AT_ONCE = 49
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an aggregation asks of the steps of a window.
+
+    It may meet cells twice (`overlap`), or needs them in row-major order (`ordered`);
+    the axis `alone` gets steps of its own. Each cell may cost a division (`divides`).
+    The way `back` goes by the place of a winner, by copies, or by the steps that lead
+    forward. XLA's compilers may not know the `cost` of what combines two cells. More
+    pads on the way back than `most_pads` go to further loops.
+    """
+
+    overlap: bool = False
+    ordered: bool = False
+    alone: int | None = None
+    divides: bool = False
+    back: Literal["places", "copies", "steps"] = "steps"
+    has_cost: bool = True
+    most_pads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How windows are reduced on a platform, and the steps that lead back to cells.
+
+    The steps `back` are in the order that leads forward.
+    """
+
+    form: Implementation
+    steps: tuple[Step | BinStep, ...]
+    back: tuple[Step | BinStep, ...]
+    back_form: Implementation
+    platform: str
+    copies: bool
+
+    @property
+    def outlined(self) -> bool | None:
+        """Whether each loop is a function that XLA does not fuse into another one.
+
+        None leaves that to the lowering.
+        """
+        return None if self.platform == OPEN else self.platform == "cpu"
+
+    @property
+    def up(self) -> tuple[Step | BinStep, ...]:
+        """The steps of tangents: those of values, where all shares are alike."""
+        return self.steps if self.copies else self.back
+
+
+def choose(platform: str, window: Window) -> Implementation:
+    """The form that `implementation=None` means on `platform`."""
+    if window.is_symbolic or platform in (*TPUS, ANY):
+        return "reduce_window"
+    if platform in GPUS and reads(window) < GPU_STEPS_FROM:
+        return "reduce_window"
+    return "doubling" if any(map(doubles, window.clipped().dims)) else "slices"
+
+
+def planned(
+    over: Domain,
+    platform: str,
+    implementation: Implementation | None,
+    needs: Needs,
+    tables: Tables = (),
+) -> Plan:
+    """The plan for windows or bins; `tables` are the places of bins that are drawn."""
+    copies = needs.back == "copies"
+    if over.is_symbolic:
+        return Plan("reduce_window", (), (), "reduce_window", platform, copies)
+    if isinstance(over, Window):
+        return plan(over, platform, implementation, needs)
+    steps = steps_of(over, tables)
+    return Plan("slices", steps, steps[::-1], "slices", platform, copies)
+
+
+@lru_cache(maxsize=1024)
+def plan(
+    window: Window, platform: str, implementation: Implementation | None, needs: Needs
+) -> Plan:
+    """How to reduce `window` on `platform`, and how to go back."""
+    form = implementation or choose(platform, window)
+    if implementation is None and platform in TPUS and not needs.has_cost:
+        form = choose("cpu", window)
+    long = choose("cpu", window) if form == "reduce_window" else form
+    steps = _steps(window, long == "doubling", needs)
+    back, back_form = _back(window, platform, implementation, needs), long
+    if needs.back == "copies" and (
+        implementation == "reduce_window" or (not implementation and platform in TPUS)
+    ):
+        back_form = "reduce_window"
+    copies = needs.back == "copies"
+    return Plan(form, steps, back, back_form, platform, copies)
+
+
+def _steps(window: Window, doubling: bool, needs: Needs) -> tuple[Step, ...]:
+    if needs.divides:
+        return tuple(norm_steps(window, doubling))
+    steps = forward_steps(
+        window,
+        doubling,
+        idempotent=needs.overlap,
+        ordered=needs.ordered,
+        alone=needs.alone,
+    )
+    return tuple(steps)
+
+
+def _back(
+    window: Window,
+    platform: str,
+    implementation: Implementation | None,
+    needs: Needs,
+) -> tuple[Step, ...]:
+    """The steps that lead back, in the order that leads forward."""
+    name = implementation or choose("cpu", window)
+    doubling = (
+        choose("cpu", window) if name == "reduce_window" else name
+    ) == "doubling"
+    if _is_at_once(window, platform, implementation) and needs.back != "copies":
+        return _merged(window)
+    if needs.back == "places":
+        return tuple(backward_steps(window, doubling, alone=needs.alone))[::-1]
+    if needs.back == "copies":
+        return tuple(spread_steps(window, doubling))[::-1]
+    return _steps(window, doubling, needs)
+
+
+def _is_at_once(
+    window: Window, platform: str, implementation: Implementation | None
+) -> bool:
+    """Whether cells look for all windows that read them in one step.
+
+    On an H100 that takes 0.8 times as long as steps where windows do not overlap, but
+    4 times for windows of 3 at strides of 2.
+    """
+    if is_sparse(window.dims) or window.is_symbolic:
+        return False
+    selects = math.prod(-(-dim.extent // dim.stride) for _, dim in window.pairs())
+    apart = all(dim.extent <= dim.stride for dim in window.dims)
+    there = platform in TPUS or (platform in GPUS and apart)
+    by_name = implementation == "reduce_window"
+    return (by_name or (not implementation and there)) and selects <= AT_ONCE
+
+
+def _merged(window: Window) -> tuple[Step, ...]:
+    """All axes in one step."""
+    pairs, weight, weights = window.pairs(), window.cells, list[int]()
+    if not pairs:
+        return ()
+    for _, dim in pairs:
+        weight //= dim.window
+        weights.append(weight)
+    axes, dims = zip(*pairs, strict=True)
+    return (Step(axes, dims, tuple(weights), 1),)
+
+
+def doubles(dim: AxisWindow) -> bool:
+    """Whether log-step doubling is the better pass over this axis."""
+    return dim.window // dim.stride >= DOUBLING_FROM
+
+
+def reads(window: Window) -> int:
+    """How many windows read a cell, at most."""
+    return math.prod(-(-dim.window // dim.stride) for dim in window.dims)
+
+
+def check_implementation(implementation: str | None, window: Window) -> None:
+    """Refuse a name that no kernel has, or none for these sizes."""
+    known = isinstance(implementation, str) and implementation in IMPLEMENTATIONS
+    if implementation is not None and not known:
+        raise ValueError(
+            f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
+            f"got implementation={implementation!r}"
+        )
+    if window.is_symbolic and implementation not in (None, "reduce_window"):
+        raise ValueError(
+            "implementation must be None or 'reduce_window' where the size of a pooled "
+            f"axis is symbolic; got implementation={implementation!r}"
+        )

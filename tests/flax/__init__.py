@@ -1,0 +1,1 @@
+"""Tests of `jaxpool.linen` and `jaxpool.nnx`."""

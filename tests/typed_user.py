@@ -1,0 +1,76 @@
+"""A user's file, for `test_typing`. Comments mark the errors that mypy must report."""
+
+from typing import assert_type
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+from jaxpool import linen as lp
+from jaxpool import nnx as xp
+
+Indexed = tuple[jax.Array, jax.Array]
+
+
+def right(x: jax.Array, mask: jax.Array) -> list[nn.Module]:
+    """What a checker must accept."""
+    assert_type(xp.MaxPool((2, 2))(x), jax.Array)
+    assert_type(xp.AvgPool((3, 3), 2, "SAME", divisor=9)(x, where=mask), jax.Array)
+    assert_type(xp.LpPool(2, axes=(1, 2), padding_mode="edge", p=3)(x), jax.Array)
+    assert_type(xp.MaxPoolWithIndices((2, 2), padding=((0, 1), (1, 0)))(x), Indexed)
+    assert_type(xp.GlobalAvgPool(axes=1, keepdims=True)(x, where=mask), jax.Array)
+    assert_type(xp.GlobalMinPoolWithIndices()(x), Indexed)
+    assert_type(xp.AdaptiveMaxPool((None, 2))(x), jax.Array)
+    assert_type(xp.AdaptiveMaxPoolWithIndices(2, axes=1)(x), Indexed)
+    drawn = xp.FractionalMaxPool(2, (2, 2), rngs=nnx.Rngs(0))
+    assert_type(drawn(x, deterministic=True), jax.Array)
+    values, indices = xp.MaxPoolWithIndices((2, 2))(x)
+    assert_type(xp.MaxUnpool((6, 6))(values, indices), jax.Array)
+    nnx.Sequential(xp.MaxPool([2, 2]), xp.GlobalMaxPool())(x)
+    return [
+        lp.MinPool((2, 2), 1, "SAME", dilation=2, implementation="slices"),
+        lp.AvgPool(window=2, axes=1, count_include_pad=True, name="pool"),
+        lp.GlobalLpPool(p=1.5, empty_value=0.5, parent=None),
+        lp.AdaptiveAvgPool((4, None)),
+        lp.FractionalAvgPool(None, 4, rule="random", rng_collection="mine", axes=1),
+        lp.MaxUnpool(4, axes=1),
+    ]
+
+
+def wrong(x: jax.Array) -> None:
+    """What a checker must refuse."""
+    lp.MaxPool()  # error: call-arg
+    xp.MaxPool()  # error: call-arg
+    lp.MinPool((2, 2), 2, "SAME", 1)  # error: call-arg arg-type
+    xp.MinPool((2, 2), 2, "SAME", 1)  # error: call-arg
+    lp.MaxPool((2, 2), stride=2)  # error: call-arg
+    xp.MaxPool((2, 2), stride=2)  # error: call-arg
+    lp.MaxPool((2, 2), padding=None)  # error: arg-type
+    xp.MaxPool((2, 2), padding=((0, 1, 2),))  # error: arg-type
+    lp.SumPool("22")  # error: arg-type
+    xp.SumPool((2.5, 2))  # error: arg-type
+    lp.AvgPool((2, 2), count_include_pad="no")  # error: arg-type
+    xp.AvgPool((2, 2), divisor="two")  # error: arg-type
+    lp.MaxPool((2, 2), padding_mode="edge")  # error: call-arg
+    xp.LpPool((2, 2), padding_mode="zeros")  # error: arg-type
+    lp.MaxPoolWithIndices((2, 2), implementation="fast")  # error: arg-type
+    xp.MaxPoolWithIndices((2, 2), implementation="fast")  # error: arg-type
+    lp.GlobalAvgPool((1, 2))  # error: call-arg arg-type
+    xp.GlobalAvgPool((1, 2))  # error: call-arg
+    lp.GlobalMinPool(keepdims="yes")  # error: arg-type
+    lp.GlobalMaxPool(p=2.0)  # error: call-arg
+    xp.GlobalLpPool(p="two")  # error: arg-type
+    lp.AdaptiveMaxPool()  # error: call-arg
+    xp.AdaptiveMaxPool((2, "all"))  # error: arg-type
+    lp.FractionalMaxPool(2)  # error: call-arg
+    xp.FractionalMaxPool(2, 2, rule="windows")  # error: arg-type
+    lp.FractionalAvgPool(2, 2, rngs=nnx.Rngs(0))  # error: call-arg
+    xp.FractionalAvgPool(2, 2, rngs=0)  # error: arg-type
+    lp.MaxUnpool((None, 4))  # error: arg-type
+    xp.MaxUnpool((None, 4))  # error: arg-type
+    lp.MaxPool((2, 2))(x, mask=x)  # error: call-arg
+    xp.MaxPool((2, 2))(x, x)  # error: call-arg
+    lp.AdaptiveAvgPool((2, 2))(x, where=x)  # error: call-arg
+    xp.MaxUnpool((4, 4))(x)  # error: call-arg
+    xp.GlobalMaxPool()(x).no_such_method()  # error: attr-defined
+    lp.NoSuchPool()  # error: attr-defined
