@@ -13,7 +13,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # the sharding tests need several
 
-for name, examples in (("brief", 5), ("share", 30), ("thorough", 200)):
+for name, examples in (("brief", 5), ("share", 20), ("thorough", 200)):
     hypothesis.settings.register_profile(
         name,
         deadline=None,

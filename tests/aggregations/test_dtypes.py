@@ -34,7 +34,7 @@ def operators(kind):
 # --- dtypes ---
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_kind
 @pytest.mark.parametrize("dtype", FLOATS + SIGNED + UNSIGNED + WIDE)
 def test_dtype_of_the_result(kind, dtype):
@@ -55,7 +55,7 @@ def test_dtype_of_the_result(kind, dtype):
             np.testing.assert_allclose(got, want, rtol=1e-6 if exact else rtol)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_kind
 @pytest.mark.parametrize("dtype", [*FLOATS, "float64"])
 def test_dtype_of_the_gradient(kind, dtype):
@@ -75,7 +75,7 @@ def test_dtype_of_the_gradient(kind, dtype):
             np.testing.assert_allclose(got, want, rtol=0.13)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_kind
 def test_float64_keeps_its_precision(kind):
     with jax.enable_x64(True):
@@ -93,7 +93,7 @@ def test_float64_keeps_its_precision(kind):
             np.testing.assert_allclose(got, want, rtol=1e-15, atol=0)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("window", [(17, 17), (64, 64)])
 def test_average_of_half_precision_ones_is_one(dtype, window):
@@ -111,7 +111,7 @@ def test_average_of_uint8_255_is_255():
         np.testing.assert_array_equal(y, np.full(y.shape, 255))
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize(("dtype", "fill"), [("float16", 6e4), ("int8", -128)])
 def test_average_does_not_overflow(dtype, fill):
     x = jnp.full((1, 20, 20, 1), fill, dtype)
@@ -119,7 +119,7 @@ def test_average_does_not_overflow(dtype, fill):
         assert set(np.asarray(y, np.float32).ravel()) == {np.float32(np.float16(fill))}
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize(("dtype", "rtol"), [("float16", 1e-3), ("bfloat16", 1 / 256)])
 @every_implementation
 def test_half_precision_gradient_accumulates_in_float32(implementation, dtype, rtol):
@@ -180,7 +180,7 @@ def test_sum_of_small_integers_accumulates_wide():
         assert y.item() == 50
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("kind", ["sum", "avg"])
 def test_complex_sum_and_average(kind):
     x = (distinct((1, 4, 1)) + 2j * distinct((1, 4, 1))[:, ::-1]).astype(np.complex64)
@@ -191,7 +191,7 @@ def test_complex_sum_and_average(kind):
         np.testing.assert_allclose(y.item(), want, rtol=1e-6)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("dtype", SIGNED + UNSIGNED + ("int64", "uint64"))
 def test_integer_extremes_and_ties(dtype):
     """The identity of each reduction is a legal cell: it must still be found."""
@@ -251,7 +251,7 @@ def jitted_and_eager(pool, x):
     return *jax.device_get(run(x)), np.asarray(pool(x))
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize(
     ("kind", "overlap"), [("max", False), ("min", False), ("max", True)]
 )
@@ -273,7 +273,7 @@ def test_nan_at_every_size(shape, axes, win, overlap, kind):
     assert dx.astype(np.float64).sum() == y.size
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_extreme
 @pytest.mark.parametrize("size", [2, 7, 1000, 65_537, 1_000_000])
 def test_global_nan_at_every_size(kind, size):
@@ -285,7 +285,7 @@ def test_global_nan_at_every_size(kind, size):
     assert np.flatnonzero(dx).tolist() == [size // 2]
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("dtype", ["float8_e5m2", "bfloat16", "float16", "float64"])
 @every_extreme
 def test_nan_in_other_dtypes(kind, dtype):
@@ -295,7 +295,7 @@ def test_nan_in_other_dtypes(kind, dtype):
         assert jnp.isnan(f(x)).sum() == jnp.isnan(x).sum()
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_smooth
 def test_nan_stays_in_its_windows(kind):
     """A running sum would spread it."""
@@ -305,7 +305,7 @@ def test_nan_stays_in_its_windows(kind):
     np.testing.assert_array_equal(np.isnan(y), want == 1)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @every_extreme
 @pytest.mark.parametrize("shape", [(1, 30, 1), (1, 4096, 1), (1, 1_000_000, 1)])
 def test_all_worst_windows_go_to_their_first_cell(kind, shape):
@@ -324,7 +324,7 @@ def test_all_worst_windows_go_to_their_first_cell(kind, shape):
     np.testing.assert_array_equal(dx, want)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("shape", [(1, 6, 6, 1), (1, 64, 64, 4), (1, 500, 500, 4)])
 def test_ties_go_to_the_first_cell(shape):
     x = np.ones(shape, np.float32)
@@ -365,7 +365,7 @@ POOLS_OF_ONE_AXIS = {
 }
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_every_narrow_dtype_is_pooled(dtype):
     """A11: values, and gradients of floats."""
@@ -400,7 +400,7 @@ def test_every_narrow_dtype_is_pooled(dtype):
         np.testing.assert_array_equal(dx.astype(np.float32), want, err_msg=name)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize("name", POOLS_OF_ONE_AXIS)
 def test_a_dtype_without_zero_is_pooled_and_has_no_gradient(name):
     """A11: `float8_e8m0fnu`, whose zeros would be NaN."""
@@ -427,7 +427,7 @@ def test_what_a_dtype_without_zero_cannot_have():
         jaxpool.max_unpool(x, np.asarray([0, 1]), 2, axes=0)
 
 
-@pytest.mark.share(4)
+@pytest.mark.share(7)
 @pytest.mark.parametrize(
     "dtype", ["float6_e2m3fn", "float6_e3m2fn", "int1", "uint1", "complex32"]
 )

@@ -47,14 +47,14 @@ def geometries(rank):
         }
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("rank", SHAPES)
 def test_windows(rank):
     x, some = distinct(SHAPES[rank]), list(geometries(rank))
     compare([*pairs("max_pool", some, x), *pairs("average_pool", some, x)])
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("shape", "sizes"),
     [
@@ -72,7 +72,7 @@ def test_adaptive(shape, sizes):
     compare(some)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("rank", SHAPES)
 def test_global(rank):
     x, some = distinct(SHAPES[rank]), []
@@ -86,7 +86,7 @@ def test_global(rank):
     compare(some)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("dtype", [bool, np.int32])
 def test_masked_averages(dtype):
     x = distinct((3, 7, 2))
@@ -120,7 +120,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("name", "kwargs"), REFUSED, ids=str)
 def test_what_is_refused_there_is_refused_here(name, kwargs):
     with pytest.raises((*ERRORS, AttributeError)):
@@ -129,7 +129,7 @@ def test_what_is_refused_there_is_refused_here(name, kwargs):
         getattr(ours, name)(X, **kwargs)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", ["global_max_pooling", "global_average_pooling"])
 def test_masks_that_are_refused(name):
     x = np.zeros((2, 7, 3), np.float32)

@@ -117,7 +117,7 @@ def of_ours(op, rank):
     return list(zip(some, run(distinct(SHAPES[rank])), strict=True))
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @each_engine
 @pytest.mark.parametrize("rank", SHAPES)
 @pytest.mark.parametrize("op", OPTIONS)
@@ -134,7 +134,7 @@ def test_windows(op, rank, engine):
     assert compared > 1
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @each_engine
 @pytest.mark.parametrize("dtype", ["float64", "int8", "uint8"])
 def test_dtypes_of_max_pool(dtype, engine):
@@ -148,7 +148,7 @@ def test_dtypes_of_max_pool(dtype, engine):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @each_engine
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 2, 3, 4), (1, 2, 2, 3, 2)])
 def test_global(shape, engine):
@@ -163,7 +163,7 @@ def test_global(shape, engine):
         np.testing.assert_allclose(ours.GlobalLpPool(x, p=p), want, 1e-5)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @each_engine
 @pytest.mark.parametrize("rank", SHAPES)
 def test_unpooling(rank, engine):
@@ -181,7 +181,7 @@ def test_unpooling(rank, engine):
         np.testing.assert_array_equal(ours.MaxUnpool(*inputs, **attributes), want)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("auto_pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
 def test_shapes_are_those_that_onnx_infers(auto_pad):
     for n, k, s, dilation in itertools.product((5, 6, 7), (1, 2, 3), (1, 2, 3), (1, 2)):
@@ -231,7 +231,7 @@ def fails(function, *args, **kwargs):
     return False
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("op", "attributes", "error", "name"), REFUSED, ids=str)
 def test_what_is_refused_there_is_refused_here(op, attributes, error, name):
     if onnxruntime is not None:
@@ -240,7 +240,7 @@ def test_what_is_refused_there_is_refused_here(op, attributes, error, name):
         getattr(ours, op)(X, **attributes)
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("op", "attributes", "error", "name"), REFUSED_HERE, ids=str)
 def test_what_is_refused_here(op, attributes, error, name):
     with pytest.raises(error, match=rf"\b{name}\b"):
@@ -270,7 +270,7 @@ def test_inputs_that_are_refused():
 # --- where the reference or the runtime is wrong ---
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize("row", [[np.nan, 1], [1, np.nan]])
 def test_nan_wins_wherever_it_is(row):
     x = np.asarray(row, np.float32).reshape(1, 1, 2)
