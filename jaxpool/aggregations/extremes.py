@@ -39,7 +39,6 @@ from jaxpool.engines.fold import (
 )
 from jaxpool.engines.kernel import ANY, call, call_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
-from jaxpool.engines.numbers import Numbers, numbers
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
@@ -47,7 +46,7 @@ from jaxpool.geometry import steps
 from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
-from jaxpool.geometry.window import AxisWindow, Window
+from jaxpool.geometry.window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
 
@@ -403,7 +402,7 @@ class _Winners:
             beats = partial(_beats, kind)
             found = places.first_winners(beats, worst(kind, wide), over, *cells)
         else:
-            found = _winners_in_steps(kind, over, chosen, arrays, dtype)
+            found = _winners_in_steps(kind, chosen, arrays, dtype)
         values, position, *valid = found
         values, position = values.astype(x.dtype), position.astype(dtype)
         none = np.iinfo(dtype).max
@@ -444,7 +443,7 @@ def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
 
 
 def _winners_in_steps(
-    kind: Kind, over: Domain, chosen: Plan, arrays: Arrays, dtype: np.dtype
+    kind: Kind, chosen: Plan, arrays: Arrays, dtype: np.dtype
 ) -> Arrays:
     """The value and the position of each winner, and whether a mask keeps any cell.
 
@@ -457,18 +456,17 @@ def _winners_in_steps(
     if not each:
         values, *valid = cells.now(outlined)
         return values, jnp.zeros(values.shape, dtype), *valid
-    join = _Join(kind, over, outlined, len(arrays) > 1, wide, dtype)
+    join = _Join(kind, outlined, len(arrays) > 1, wide, dtype)
     for step in each:
-        lift, first, last = cells.lift, step is each[0], step is each[-1]
+        lift, first = cells.lift, step is each[0]
 
         def joined(
             *arrays: Any,
             step: Step = step,
             lift: Callable[..., Arrays] = lift,
             first: bool = first,
-            last: bool = last,
         ) -> Arrays:
-            return join(step, first, last, Lifted(arrays, lift))
+            return join(step, first, Lifted(arrays, lift))
 
         # Each step is one stage, or else XLA would compute the values of all of them
         # before it finds the winners of the first, and hold them all in memory.
@@ -481,17 +479,16 @@ def _winners_in_steps(
 class _Join:
     """How a step joins runs: their values, whether any is valid, and positions.
 
-    Before the first step, cells have no positions.
+    Before the first step, cells have no positions. A run of padding alone has none.
     """
 
     kind: Kind
-    over: Domain
     outlined: bool | None
     masked: bool
     wide: np.dtype
     dtype: np.dtype
 
-    def __call__(self, step: Step, first: bool, last: bool, runs: Lifted) -> Arrays:
+    def __call__(self, step: Step, first: bool, runs: Lifted) -> Arrays:
         joined = partial(fold, step, outlined=self.outlined)
         fill = worst(self.kind, self.wide)
         values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
@@ -506,16 +503,17 @@ class _Join:
             if first:
                 return select(has, place.start, none)
             position = lax.convert_element_type(cell[-1], np.int32)
+            if self.dtype.itemsize == 4:  # else no sum is beyond int32
+                # A run of padding alone has the worst value, and no position.
+                has = lax.bitwise_and(has, lax.lt(position, like(none, position)))
             return select(has, lax.add(position, like(place.start, position)), none)
 
-        ends = Lifted((), partial(_never_padding, self.over)) if last else NOTHING
         position = joined(
             lax.min,
             earliest,
             none,
             [runs],
             Lifted(values),
-            finish=ends,
             most_pads=PADS_A_LOOP,
             dtype=self.dtype,
         )
@@ -523,21 +521,3 @@ class _Join:
             return *values, *position
         valid = joined(lax.bitwise_or, first_cell, np.False_, [runs.pick(1)])
         return *values, *valid, *position
-
-
-def _never_padding(over: Domain, position: jax.Array) -> Arrays:
-    """Move winners off the padding, where nothing in the window beats it.
-
-    Then the first cell won, at position 0, and the first cell of the input is meant;
-    no other winner comes before that one.
-    """
-    firsts, cells = list[Numbers](), 1
-    for axis, dim in reversed(over.pairs()):
-        if isinstance(dim, AxisWindow) and dim.low:  # else 0 is one
-            first = dim.first_valid(numbers(dim.out)) * cells
-            shape = [-1 if a == axis else 1 for a in range(position.ndim)]
-            firsts.append(first.astype(position.dtype).reshape(shape))
-            cells *= dim.window
-    if not firsts:
-        return (position,)
-    return (jnp.maximum(position, reduce(operator.add, firsts)),)

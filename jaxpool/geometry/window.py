@@ -201,11 +201,6 @@ class AxisWindow:
         first, end = self.covered(o, low, high)
         return end - first
 
-    def first_valid(self, o: Numbers) -> Numbers:
-        """The first `j` that is a cell of the input (or 0), for each window `o`."""
-        first, end = self.covered(o, 0, self.size)
-        return first * (end > first).astype(first.dtype)
-
 
 @dataclass(frozen=True)
 class Window:

@@ -114,6 +114,21 @@ def test_where_nothing_beats_the_padding(kind, implementation, dilation):
     np.testing.assert_array_equal(indices, winners(x, kind, **geometry))
 
 
+@every_extreme
+@pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
+def test_where_nothing_beats_the_padding_of_windows_beyond_16_bits(
+    kind, implementation
+):
+    """Runs of padding alone have no position, which int32 must not wrap."""
+    x = np.full((400, 380), -np.inf if kind == "max" else np.inf, np.float32)
+    geometry = {"window": 300, "strides": (50, 40), "padding": [(299, 9), (200, 20)]}
+    pooled = with_indices(kind, implementation=implementation, axes=(0, 1), **geometry)
+    _, indices = pooled(x)
+    rows, columns = (np.arange(n) for n in indices.shape)
+    first = np.maximum(rows * 50 - 299, 0)[:, None] * 380
+    np.testing.assert_array_equal(indices, first + np.maximum(columns * 40 - 200, 0))
+
+
 @pytest.mark.share(7)
 @every_extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
