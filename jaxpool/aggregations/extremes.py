@@ -38,7 +38,7 @@ from jaxpool.engines.fold import (
     reduce_steps,
 )
 from jaxpool.engines.kernel import ANY, call, call_linear
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
@@ -263,7 +263,7 @@ class Winner(Aggregation):
                 lax.max,
                 inner,
                 found[0],
-                outlined=chosen.outlined,
+                boundary=chosen.boundary,
                 most_pads=PADS_A_LOOP,
             )
             found.insert(0, Lifted(position))
@@ -311,7 +311,7 @@ def _or(values: jax.Array, empty: float, *valid: jax.Array) -> jax.Array:
 
 
 def _cells(
-    kind: Kind, dtype: np.dtype, on_cpu: bool | None, x: jax.Array, *masks: Any
+    kind: Kind, dtype: np.dtype, on_cpu: bool, x: jax.Array, *masks: Any
 ) -> Arrays:
     """Cells as they compete, in `dtype`: the worst where masked.
 
@@ -327,11 +327,11 @@ def _cells(
 def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     """The cells for a reduction in steps."""
     dtype = dtypes.ordered(arrays[0].dtype)
-    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.outlined))
+    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.boundary == "call"))
     # XLA:CPU does not vectorise the reading of a mask behind a pad.
     first = chosen.steps[0] if chosen.steps else None
     slow = len(arrays) > 1 and isinstance(first, steps.Step) and pads_of(first.dims)
-    return Lifted(cells.now(chosen.outlined)) if slow else cells
+    return Lifted(cells.now(chosen.boundary)) if slow else cells
 
 
 def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
@@ -339,7 +339,7 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
     dtype = arrays[0].dtype
     cells = _competing(kind, chosen, arrays)
     wide = dtypes.ordered(dtype)
-    reduced = partial(reduce_steps, steps=chosen.steps, outlined=chosen.outlined)
+    reduced = partial(reduce_steps, steps=chosen.steps, boundary=chosen.boundary)
     narrow = Lifted((), lambda values: (values.astype(dtype),))
     values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
     if len(arrays) == 1:
@@ -451,12 +451,12 @@ def _winners_in_steps(
     Walking through the cells with value and position together, XLA would compute the
     values twice, once for each of the two.
     """
-    outlined, wide = chosen.outlined, dtypes.ordered(arrays[0].dtype)
+    boundary, wide = chosen.boundary, dtypes.ordered(arrays[0].dtype)
     cells, each = _competing(kind, chosen, arrays), chosen.steps
     if not each:
-        values, *valid = cells.now(outlined)
+        values, *valid = cells.now(boundary)
         return values, jnp.zeros(values.shape, dtype), *valid
-    join = _Join(kind, outlined, len(arrays) > 1, wide, dtype)
+    join = _Join(kind, boundary, len(arrays) > 1, wide, dtype)
     for step in each:
         lift, first = cells.lift, step is each[0]
 
@@ -470,7 +470,7 @@ def _winners_in_steps(
 
         # Each step is one stage, or else XLA would compute the values of all of them
         # before it finds the winners of the first, and hold them all in memory.
-        cells = Lifted(stage(outlined, joined, *cells.arrays))
+        cells = Lifted(stage(boundary, joined, *cells.arrays))
     values, *valid, position = cells.arrays
     return values, position, *valid
 
@@ -483,13 +483,13 @@ class _Join:
     """
 
     kind: Kind
-    outlined: bool | None
+    boundary: Boundary
     masked: bool
     wide: np.dtype
     dtype: np.dtype
 
     def __call__(self, step: Step, first: bool, runs: Lifted) -> Arrays:
-        joined = partial(fold, step, outlined=self.outlined)
+        joined = partial(fold, step, boundary=self.boundary)
         fill = worst(self.kind, self.wide)
         values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
         # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.

@@ -84,7 +84,7 @@ class Joined(Aggregation):
             lifts = tuple(found[source].lift for source in sources)
             arrays = (array for source in sources for array in found[source].arrays)
             joined = partial(join, self, step, lifts)
-            found.append(Lifted((stage(chosen.outlined, joined, *arrays),)))
+            found.append(Lifted((stage(chosen.boundary, joined, *arrays),)))
         return found
 
     def combine(self, one: jax.Array, other: jax.Array) -> jax.Array:
@@ -142,7 +142,7 @@ class _Joins:
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
             return (reduce_windows(by.lift(x), by.none, by.combine, self.over),)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
-        return outputs.now(chosen.outlined)
+        return outputs.now(chosen.boundary)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -171,7 +171,7 @@ def _join(
     def relative(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
         return by.relative(cell[0], output[0])
 
-    joined = partial(fold, step, outlined=False)
+    joined = partial(fold, step, boundary="none")
     (most,) = joined(lax.max, first_cell, by.none, sources)
     zero = np.zeros((), by.wide)
     (total,) = joined(lax.add, relative, zero, sources, Lifted((most,)))
@@ -195,7 +195,7 @@ def _open_join_jvp(
 
     sources = [Lifted(pair) for pair in zip(primals, tangents, strict=True)]
     zero = np.zeros((), by.wide)
-    (t,) = fold(step, lax.add, shared, zero, sources, Lifted((y,)), outlined=False)
+    (t,) = fold(step, lax.add, shared, zero, sources, Lifted((y,)), boundary="none")
     return y, t
 
 

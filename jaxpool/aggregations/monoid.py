@@ -58,5 +58,5 @@ def _reduce_any(
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
     steps = plan(window, "cpu", implementation, Needs(ordered=True)).steps
-    (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, outlined=None)
+    (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, boundary="open")
     return loose_back(result)

@@ -23,7 +23,7 @@ from jaxpool.engines.elementwise import equals, is_nan, select
 from jaxpool.engines.faults import widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import Implementation, Needs, Plan, planned
 from jaxpool.engines.slices import cut, pad
 from jaxpool.geometry.bins import Domain
@@ -120,7 +120,8 @@ class Shares:
         first, last = (last, first) if self.back else (first, last)
 
         def begin(t: jax.Array, *arrays: Any) -> Arrays:
-            return first.lift(widened(t, self.by.wide, chosen.outlined), *arrays)[:1]
+            wide = widened(t, self.by.wide, on_cpu=chosen.boundary == "call")
+            return first.lift(wide, *arrays)[:1]
 
         def finish(t: jax.Array, *arrays: Any) -> Arrays:
             return (last.lift(t, *arrays)[0].astype(self._dtype),)
@@ -129,7 +130,7 @@ class Shares:
         form = chosen.back_form if self.back else chosen.form
         by_windows = form == "reduce_window" and self.by.needs.back == "copies"
         if isinstance(self.over, Window) and (self.over.is_symbolic or by_windows):
-            (t,) = start.now(False)
+            (t,) = start.now("none")
             if self.over.is_symbolic:
                 t = self.by.anywhere(self.over, residual, t, self.back)
             else:
@@ -138,20 +139,20 @@ class Shares:
                 (t,) = self._uncropped(t)
             return end.lift(t, *end.arrays)
         if self.back and t.dtype.itemsize < 4 and self.by.needs.back == "copies":
-            start = Lifted(start.now(chosen.outlined))
+            start = Lifted(start.now(chosen.boundary))
         levels = self.by.levels(chosen, residual)
         return (self._down if self.back else self._up)(chosen, levels, start, end)
 
     def _up(self, chosen: Plan, levels: Levels, t: Lifted, end: Lifted) -> Arrays:
         """From the cells through all steps to the outputs."""
-        by, outlined = self.by, chosen.outlined
+        by, boundary = self.by, chosen.boundary
 
         def told(cell: Arrays, output: Arrays, place: Place) -> Any:
             return by.share(cell[:-1], output, place, cell[-1])
 
         steps = chosen.up
         if not steps:
-            return self._alone(levels, t, end, outlined)
+            return self._alone(levels, t, end, boundary)
         moved = [t.then(partial(_cropped, steps)) if by.needs.back == "places" else t]
         for number, (step, sources) in enumerate(sources_of(steps), 1):
             is_last = number == len(steps)
@@ -162,7 +163,7 @@ class Shares:
                 _ZERO,
                 [levels[source].beside(moved[source]) for source in sources],
                 levels[number],
-                outlined=outlined,
+                boundary=boundary,
                 finish=end if is_last else NOTHING,
                 most_pads=by.needs.most_pads,
             )
@@ -171,7 +172,7 @@ class Shares:
 
     def _down(self, chosen: Plan, levels: Levels, g: Lifted, end: Lifted) -> Arrays:
         """From the outputs back through all steps to the cells."""
-        by, outlined = self.by, chosen.outlined
+        by, boundary = self.by, chosen.boundary
 
         def told(cell: Arrays, output: Arrays, place: Place) -> Any:
             *known, g = output
@@ -184,7 +185,7 @@ class Shares:
 
         steps = sources_of(chosen.back)
         if not steps:
-            return self._alone(levels, g, end, outlined)
+            return self._alone(levels, g, end, boundary)
         at_cells = sum(sources.count(0) for _, sources in steps)
         end = end.after(self._uncropped)
         arrived: dict[int, Lifted] = {len(steps): g}
@@ -200,7 +201,7 @@ class Shares:
                     told,
                     outputs,
                     levels[source],
-                    outlined=outlined,
+                    boundary=boundary,
                     finish=end if is_last else NOTHING,
                     most_pads=by.needs.most_pads,
                 )
@@ -212,7 +213,7 @@ class Shares:
         return end.lift(*arrived[0].arrays, *end.arrays)
 
     def _alone(
-        self, levels: Levels, t: Lifted, end: Lifted, outlined: bool | None
+        self, levels: Levels, t: Lifted, end: Lifted, boundary: Boundary
     ) -> Arrays:
         """The same for windows of one cell, all at their own places."""
         count = len(levels[0].arrays)
@@ -224,7 +225,7 @@ class Shares:
 
         known = levels[0].beside(levels[-1]).beside(t)
         return (
-            known.then(shared).beside(Lifted(end.arrays)).then(end.lift).now(outlined)
+            known.then(shared).beside(Lifted(end.arrays)).then(end.lift).now(boundary)
         )
 
     def _uncropped(self, cells: jax.Array) -> Arrays:

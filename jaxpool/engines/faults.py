@@ -52,7 +52,7 @@ def _loose_back_jvp(
     return primals[0], loose(tangents[0])
 
 
-def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool | None) -> jax.Array:
+def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
     """`array` in a dtype that holds all of its values.
 
     Of converted float16, LLVM takes the maximum before it converts, which it does not

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from jaxpool.engines import gathers, slices
 from jaxpool.engines.gathers import BinStep
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.slices import Op as Op
 from jaxpool.engines.slices import Place as Place
 from jaxpool.engines.slices import Scalar, Tell
@@ -55,7 +55,7 @@ def reduce_steps(
     fill: Scalar,
     steps: Sequence[Step],
     *,
-    outlined: bool | None,
+    boundary: Boundary,
     finish: Lifted = NOTHING,
 ) -> Arrays:
     """Reduce all cells of each output by an associative operation, step by step."""
@@ -65,12 +65,12 @@ def reduce_steps(
         sources = (runs, singles)[: len(step.pieces)]
         ends = finish if step is steps[-1] else NOTHING
         reduced = fold(
-            step, op, first_cell, fill, sources, outlined=outlined, finish=ends
+            step, op, first_cell, fill, sources, boundary=boundary, finish=ends
         )
         runs = Lifted(reduced)
     if steps:
         return runs.arrays
-    return cells.beside(Lifted(finish.arrays)).then(finish.lift).now(outlined)
+    return cells.beside(Lifted(finish.arrays)).then(finish.lift).now(boundary)
 
 
 def first_cell(cell: Arrays, output: Arrays, place: Place) -> Any:

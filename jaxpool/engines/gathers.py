@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
 from jaxpool.engines.slices import Op, Place, Scalar, Tell
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
@@ -76,7 +76,7 @@ def fold(
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
-    outlined: bool | None,
+    boundary: Boundary,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
@@ -92,7 +92,7 @@ def fold(
 
     reads = _reads(step.table, step.cells)
     arrays = cells.arrays, outputs.arrays
-    return _reduced(axis, op, told, fill, reads, arrays, finish, outlined)
+    return _reduced(axis, op, told, fill, reads, arrays, finish, boundary)
 
 
 def fold_back(
@@ -102,7 +102,7 @@ def fold_back(
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
-    outlined: bool | None,
+    boundary: Boundary,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
@@ -119,7 +119,7 @@ def fold_back(
 
     reads = _reads(step.covering, step.covers)
     arrays = outputs.arrays, cells.arrays
-    return _reduced(axis, op, told, np.zeros(()), reads, arrays, finish, outlined)
+    return _reduced(axis, op, told, np.zeros(()), reads, arrays, finish, boundary)
 
 
 class _Read(NamedTuple):
@@ -177,7 +177,7 @@ def _reduced(
     reads: Sequence[_Read],
     arrays: tuple[Arrays, Arrays],
     finish: Lifted,
-    outlined: bool | None,
+    boundary: Boundary,
 ) -> Arrays:
     """Reduce what is `told` of the first array's items, and of who reads them."""
     (first, *further), (read_from, own) = reads, arrays
@@ -211,13 +211,13 @@ def _reduced(
     stages += [partial(go_on, read) for read in further]
     moved: Arrays = (*read_from, *own)
     for function in stages[:-1]:
-        moved = stage(outlined, function, *moved)
+        moved = stage(boundary, function, *moved)
 
     def last(*arrays: Any) -> Arrays:
         number = len(arrays) - len(finish.arrays)
         return finish.lift(*stages[-1](*arrays[:number]), *arrays[number:])
 
-    results: Arrays = stage(outlined, last, *moved, *finish.arrays)
+    results: Arrays = stage(boundary, last, *moved, *finish.arrays)
     return results
 
 

@@ -7,7 +7,7 @@ elementwise ends in memory.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -15,6 +15,9 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxpool.engines.faults import loose_back
 
 Arrays: TypeAlias = tuple[Any, ...]
+# What ends a loop: a call that XLA:CPU may not inline; nothing on a GPU; on a TPU a
+# barrier where blocks of cells are merged. "open" leaves it to the lowering.
+Boundary: TypeAlias = Literal["call", "none", "barrier", "open"]
 
 
 def as_they_are(*arrays: Any) -> Arrays:
@@ -50,31 +53,31 @@ class Lifted(NamedTuple):
             lambda *arrays: (*one(*arrays[:count]), *another(*arrays[count:])),
         )
 
-    def now(self, outlined: bool | None) -> Arrays:
+    def now(self, boundary: Boundary) -> Arrays:
         """That, in memory."""
-        arrays: Arrays = stage(outlined, self.lift, *self.arrays)
+        arrays: Arrays = stage(boundary, self.lift, *self.arrays)
         return arrays
 
 
 NOTHING = Lifted()
 
 
-def stage(outlined: bool | None, function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function(*arrays)`; if `outlined`, XLA does not fuse it into what uses that.
+def stage(boundary: Boundary, function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function(*arrays)`; with a call, XLA does not fuse it into what uses that.
 
-    XLA:CPU drops `lax.optimization_barrier` before it fuses. A call that it may not
-    inline is a boundary that holds. Elsewhere XLA knows better what to fuse. None
-    leaves the choice to the lowering, for what jax differentiates.
+    XLA:CPU drops `lax.optimization_barrier` before it fuses, but not a call that it may
+    not inline. Elsewhere XLA knows better what to fuse. "open" is for what jax
+    differentiates.
     """
-    if outlined is None:
+    if boundary == "open":
 
         def loose(*arrays: Any) -> Any:
             return jax.tree.map(loose_back, function(*arrays))
 
         return jax.lax.platform_dependent(
-            *arrays, cpu=partial(stage, True, loose), default=loose
+            *arrays, cpu=partial(stage, "call", loose), default=loose
         )
-    if not outlined:
+    if boundary != "call":
         return function(*arrays)
 
     def inside(*arrays: Any) -> Any:

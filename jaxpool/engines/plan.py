@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, get_args
 
 from jaxpool.engines.gathers import BinStep, Tables, steps_of
 from jaxpool.engines.kernel import ANY, OPEN
+from jaxpool.engines.loops import Boundary
 from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.steps import (
     Step,
@@ -77,12 +78,10 @@ class Plan:
     copies: bool
 
     @property
-    def outlined(self) -> bool | None:
-        """Whether each loop is a function that XLA does not fuse into another one.
-
-        None leaves that to the lowering.
-        """
-        return None if self.platform == OPEN else self.platform == "cpu"
+    def boundary(self) -> Boundary:
+        """What keeps loops apart."""
+        ends: dict[str, Boundary] = {"cpu": "call", "tpu": "barrier", OPEN: "open"}
+        return ends.get(self.platform, "none")
 
     @property
     def up(self) -> tuple[Step | BinStep, ...]:

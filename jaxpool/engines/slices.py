@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxpool.engines.elementwise import equals, pair, select
 from jaxpool.engines.faults import loose
-from jaxpool.engines.loops import NOTHING, Arrays, Lifted, stage
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import LONG, module_of, numbers
 from jaxpool.geometry.steps import Step, is_sparse
 from jaxpool.geometry.window import MOST, AxisWindow
@@ -39,8 +39,8 @@ class Place(NamedTuple):
 
     Its positions, in the row-major order of the whole window, are `length` from `start`
     on. On the way back these are arrays over a block of cells: some cells of it may not
-    be in the window, and `inside` is the range of those that are, for each axis along a
-    block.
+    be in the window, and `spans` are the ranges of those that are, for each axis
+    along a block.
     """
 
     start: Any
@@ -84,7 +84,7 @@ def fold(
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
-    outlined: bool | None,
+    boundary: Boundary,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
@@ -121,7 +121,7 @@ def fold(
         for js, windows in _regions(part.dims)
     ]
     loops = _loops(regions, step.dims, most_pads)
-    return _run(loops, op, combined, (*sources, outputs), finish, outlined)
+    return _run(loops, op, combined, (*sources, outputs), finish, boundary)
 
 
 def fold_back(
@@ -131,7 +131,7 @@ def fold_back(
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
-    outlined: bool | None,
+    boundary: Boundary,
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
@@ -146,7 +146,7 @@ def fold_back(
     """
     if is_sparse(step.dims):
         step, move = _at_stride_one(step)
-        outputs = Lifted(stage(outlined, outputs.then(move).lift, *outputs.arrays))
+        outputs = Lifted(stage(boundary, outputs.then(move).lift, *outputs.arrays))
     blocks = _blocks(step)
     covers = {block.at: block.dim.covering()[0] for block in blocks}
     along = [block.along for block in blocks if block.along is not None]
@@ -154,11 +154,11 @@ def fold_back(
         block.axis: (dim.low, dim.behind)
         for block, dim in zip(blocks, covers.values(), strict=True)
     }
-    if not outlined:
+    if boundary != "call":
         covers = {axis: _filled(dim) for axis, dim in covers.items()}
 
     def combined(regions: Sequence[_Region], own: Arrays, cells: Arrays) -> Any:
-        if not outlined:
+        if boundary != "call":
             own = tuple(pad(array, _ZERO, around) for array in own)
         own = tuple(jnp.expand_dims(array, along) for array in own)
         split_up = _in_blocks(blocks, *cells)
@@ -185,7 +185,7 @@ def fold_back(
             if block.along is not None:
                 full[block.along] = block.dim.stride
         array = jnp.broadcast_to(array, full)
-        if along and not outlined:
+        if along and boundary == "barrier":
             # A TPU's compiler would open the blocks before it fills them.
             array = lax.optimization_barrier(array)
         for axis in reversed(along):
@@ -197,7 +197,7 @@ def fold_back(
     regions = [_Region(0, js, windows) for js, windows in _regions(each)]
     most = most_pads if len(each) == 1 else None  # several are few enough
     loops = _loops(regions, each, most)
-    return _run(loops, op, combined, (outputs, cells), finish, outlined)
+    return _run(loops, op, combined, (outputs, cells), finish, boundary)
 
 
 class _Block(NamedTuple):
@@ -269,7 +269,7 @@ def _run(
     combined: Callable[..., Any],
     inputs: Sequence[Lifted],
     finish: Lifted,
-    outlined: bool | None,
+    boundary: Boundary,
 ) -> Arrays:
     """Combine the regions of one loop after the other; finish the last."""
     counts = [len(lifted.arrays) for lifted in inputs]
@@ -290,8 +290,8 @@ def _run(
 
     before: Arrays = ()
     for regions in loops[:-1]:
-        before = (stage(outlined, partial(loop, regions), *arrays, *before),)
-    results: Arrays = stage(outlined, last, *arrays, *before, *finish.arrays)
+        before = (stage(boundary, partial(loop, regions), *arrays, *before),)
+    results: Arrays = stage(boundary, last, *arrays, *before, *finish.arrays)
     return results
 
 

@@ -71,11 +71,10 @@ def test_sums_come_back_by_windows_on_a_tpu(platform, windows):
     assert text.count("stablehlo.reduce_window") == windows
 
 
-@pytest.mark.parametrize(("platform", "steps"), [("cuda", 2), ("tpu", 1)])
-def test_maxima_come_back_in_one_step_on_a_tpu(platform, steps):
-    """A block of cells is filled in each step, also with positions but in the last."""
-    text = exported_back(jaxpool.max_pool, 3, platform)
-    assert text.count("stablehlo.optimization_barrier") == 2 * steps - 1
+def test_maxima_come_back_in_one_step_on_a_tpu():
+    """Whose blocks are filled before they are merged: with a barrier between."""
+    text = exported_back(jaxpool.max_pool, 3, "tpu")
+    assert text.count("stablehlo.optimization_barrier") == 1
 
 
 @pytest.mark.parametrize(("platform", "windows"), [("cpu", 0), ("cuda", 1), ("tpu", 0)])
@@ -110,10 +109,10 @@ def test_identities_of_one_dtype_are_told_apart(dtype):
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_accelerators_fill_tiles_before_they_merge_them(platform):
-    """With a barrier between."""
+def test_a_tpu_fills_tiles_before_it_merges_them(platform):
+    """With a barrier, which makes a GPU write tiles of half floats in float32."""
     text = exported_back(jaxpool.max_pool, 2, platform)
-    assert text.count("stablehlo.optimization_barrier") == (platform != "cpu")
+    assert text.count("stablehlo.optimization_barrier") == (platform == "tpu")
     assert text.count("stablehlo.reduce_window") == (platform != "cpu")  # the values
 
 
