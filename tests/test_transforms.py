@@ -85,6 +85,20 @@ def test_vmap_over_where(kind, in_axes):
         np.testing.assert_allclose(got, want, **CLOSE)
 
 
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool", "lp_pool"])
+def test_gradient_of_an_input_that_mapped_masks_share(name):
+    """It is the sum of those for each mask."""
+    x = jnp.asarray(distinct((1, 6, 7, 2)))
+    masks = jnp.stack([jnp.asarray(mask(x.shape, seed)) for seed in range(3)])
+
+    def loss(x, where):
+        return (getattr(jaxpool, name)(x, (3, 2), 2, where=where) ** 2).sum()
+
+    mapped = jax.grad(lambda x: jax.vmap(loss, (None, 0))(x, masks).sum())(x)
+    each = sum(jax.grad(loss)(x, where) for where in masks)
+    np.testing.assert_allclose(mapped, each, rtol=1e-6)
+
+
 @pytest.mark.share(5)
 @every_extreme
 def test_check_grads_reverse(kind):

@@ -176,3 +176,18 @@ def test_second_derivatives_where_cotangents_cancel_inside_a_chain(implementatio
     counts = np.convolve(signs, np.ones(9))
     found = jax.jacrev(jax.grad(loss))(x)
     np.testing.assert_allclose(found, np.diag(counts), atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", [None, "slices", "doubling"])
+@pytest.mark.parametrize("p", [2.0, 3.0])
+def test_a_norm_that_is_nan_and_has_no_cotangent(p, implementation):
+    """Its cells get 0, and not 0 times NaN."""
+    x = jnp.asarray([np.nan, 1.0, 3.0, 4.0])
+
+    def last(x):
+        pooled = jaxpool.lp_pool(x, 2, p=p, axes=0, implementation=implementation)
+        return pooled[1]
+
+    y, dx = jax.value_and_grad(last)(x)
+    shares = (np.asarray([3.0, 4.0]) / float(y)) ** (p - 1)
+    np.testing.assert_allclose(dx, [0, 0, *shares], rtol=1e-6)
