@@ -39,7 +39,7 @@ from jaxpool.engines.fold import (
 )
 from jaxpool.engines.kernel import ANY, call, call_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry import steps
@@ -143,7 +143,7 @@ class Config(NamedTuple):
     @property
     def is_portable(self) -> bool:
         """Whether a program is to be of standard operations of jax."""
-        return self.implementation == "reduce_window" or self.over.is_symbolic
+        return is_portable(self.over, self.implementation)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -293,7 +293,7 @@ class _Values:
         self, platform: str, x: jax.Array, mask: jax.Array | None, tables: Any
     ) -> Arrays:
         kind, over, empty, implementation = self.config
-        chosen = planned(over, platform, implementation, Needs(overlap=True), tables)
+        chosen = plan_for(over, platform, implementation, Needs(overlap=True), tables)
         arrays = (x,) if mask is None else (x, mask)
         if chosen.form == "reduce_window" and isinstance(over, Window):
             values, *valid = _by_windows(kind, over, platform, arrays)
@@ -393,7 +393,7 @@ class _Winners:
     def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
         kind, over, empty, implementation = self.config
         needs = Needs(overlap=True, alone=x.ndim - 1)
-        chosen = planned(over, platform, implementation, needs, tables)
+        chosen = plan_for(over, platform, implementation, needs, tables)
         dtype = position_dtype(over, mask is not None)
         arrays = (x,) if mask is None else (x, mask)
         if chosen.form == "reduce_window" and isinstance(over, Window):

@@ -21,7 +21,7 @@ from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
 from jaxpool.engines.fold import Place, Step, first_cell, fold
 from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.bins import Domain
@@ -130,7 +130,7 @@ class _Joins:
 
     @property
     def portable(self) -> bool:
-        return self.implementation == "reduce_window" or self.over.is_symbolic
+        return is_portable(self.over, self.implementation)
 
     def types(self, x: Any, tables: Any) -> Sequence[Any]:
         shape = self.over.output_shape(x.shape)
@@ -138,7 +138,7 @@ class _Joins:
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
         by, name = self.by, self.implementation
-        chosen = planned(self.over, platform, name, by.needs, tables)
+        chosen = plan_for(self.over, platform, name, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
             return (reduce_windows(by.lift(x), by.none, by.combine, self.over),)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)

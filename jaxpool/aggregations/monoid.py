@@ -10,7 +10,7 @@ from jaxpool.aggregations.operation import Operation
 from jaxpool.engines.faults import loose_back
 from jaxpool.engines.fold import Op, reduce_steps
 from jaxpool.engines.loops import Lifted
-from jaxpool.engines.plan import Implementation, Needs, plan
+from jaxpool.engines.plan import Implementation, Needs, plan_for
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.window import Window
@@ -57,6 +57,6 @@ def _reduce_any(
         of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
-    steps = plan(window, "cpu", implementation, Needs(ordered=True)).steps
+    steps = plan_for(window, "cpu", implementation, Needs(ordered=True)).steps
     (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, boundary="open")
     return loose_back(result)

@@ -24,7 +24,7 @@ from jaxpool.engines.faults import widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
-from jaxpool.engines.plan import Implementation, Needs, Plan, planned
+from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
 from jaxpool.engines.slices import cut, pad
 from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.steps import Step as WindowStep
@@ -92,7 +92,7 @@ class Shares:
 
     @property
     def portable(self) -> bool:
-        return self.implementation == "reduce_window" or self.over.is_symbolic
+        return is_portable(self.over, self.implementation)
 
     @property
     def transpose(self) -> "Shares":
@@ -112,7 +112,7 @@ class Shares:
         sizes = self.over.outs if self.back else self.over.sizes
         for axis, size in zip(self.over.axes, sizes, strict=True):
             chex.assert_axis_dimension(t, axis, size)
-        chosen = planned(
+        chosen = plan_for(
             self.over, platform, self.implementation, self.by.needs, tables
         )
         first = self.by.at_cells(residual)

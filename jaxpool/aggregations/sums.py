@@ -26,8 +26,6 @@ from jaxpool.geometry.bins import Bins, Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
-_ZERO = np.zeros(())
-
 
 def window_sum(
     x: jax.Array,

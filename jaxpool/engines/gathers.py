@@ -59,8 +59,9 @@ class BinStep:
 def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
     """One step for each axis that is not an identity, the first axis first."""
     steps, weight = list[BinStep](), bins.most_cells
-    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
-    for axis, dim, table in zip(bins.axes, bins.dims, given, strict=True):
+    for axis, dim, table in zip(
+        bins.axes, bins.dims, _tables(bins, tables), strict=True
+    ):
         weight //= dim.cells[1]
         if not dim.is_identity:
             covering = _covering(dim, table)
@@ -186,22 +187,22 @@ def _reduced(
     def start(*arrays: Any) -> Arrays:
         around, own = arrays[:count], arrays[count:]
         if not first.is_item:
-            own = _take_each(own, axis, first.item)
+            own = tuple(_take(array, axis, first.item) for array in own)
         rank = arrays[0].ndim
 
         def value(j: int) -> jax.Array:
-            read = _take_each(around, axis, first.place(j))
-            return _having(first, j, told(first, j, rank, read, own))
+            read = tuple(_take(array, axis, first.place(j)) for array in around)
+            return having(first, j, told(first, j, rank, read, own))
 
         return (reduce(op, map(value, range(first.most))),)
 
     def go_on(read: _Read, array: jax.Array) -> Arrays:
         def value(j: int) -> jax.Array:
-            return _having(read, j, _take(array, axis, read.place(j)))
+            return having(read, j, _take(array, axis, read.place(j)))
 
         return (reduce(op, map(value, range(read.most))),)
 
-    def _having(read: _Read, j: int, value: jax.Array) -> jax.Array:
+    def having(read: _Read, j: int, value: jax.Array) -> jax.Array:
         if j < read.least or op in IDEMPOTENT:
             return value
         has = _along(axis, read.stop - read.start > np.int32(j), value.ndim)
@@ -224,8 +225,9 @@ def _reduced(
 def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     """Cells in each bin as one factor per pooled axis, of a shape that broadcasts."""
     factors = []
-    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
-    for axis, dim, (start, stop) in zip(bins.axes, bins.dims, given, strict=True):
+    for axis, dim, (start, stop) in zip(
+        bins.axes, bins.dims, _tables(bins, tables), strict=True
+    ):
         least, most = dim.cells
         cells = np.asarray([most]) if least == most else stop - start
         factors.append(_along(axis, cells.astype(np.int32), rank))
@@ -234,9 +236,13 @@ def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
 
 def starts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     """The first cell of each bin along each pooled axis, of a shape that broadcasts."""
-    given = tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
-    pairs = zip(bins.axes, given, strict=True)
+    pairs = zip(bins.axes, _tables(bins, tables), strict=True)
     return [_along(axis, start, rank) for axis, (start, _) in pairs]
+
+
+def _tables(bins: Bins, tables: Tables) -> Tables:
+    """Those of drawn bins, or of equal parts."""
+    return tables or tuple(_equal(dim.size, dim.out) for dim in bins.dims)
 
 
 def _equal(size: int, out: int) -> Table:
@@ -254,15 +260,6 @@ def _covering(dim: AxisBins, table: Table) -> Table:
     search = partial(jnp.searchsorted, method="scan_unrolled", side="right")
     first, end = (search(edges, _cells(dim.size, 1)) for edges in (stop, start))
     return first.astype(np.int32), end.astype(np.int32)
-
-
-def _take_each(arrays: Arrays, axis: int, places: Numbers) -> Arrays:
-    """The cells at some places of an axis; where others have more, one broadcasts."""
-    most = max((array.shape[axis] for array in arrays), default=1)
-    return tuple(
-        _take(array, axis, places) if array.shape[axis] == most else array
-        for array in arrays
-    )
 
 
 def _take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:

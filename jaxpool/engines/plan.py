@@ -1,7 +1,7 @@
 """Which form of a kernel runs on which platform.
 
-`plan` decides once, when a program is lowered for a platform; nothing below it decides
-again. The forms, by their names in `implementation=`:
+`plan_for` decides once, when a program is lowered for a platform; nothing below it
+decides again. The forms, by their names in `implementation=`:
 
 `reduce_window`: XLA's own windowed reduction, the reference.
 `slices`: in steps, one axis or a few short ones at once, one strided slice per cell.
@@ -75,7 +75,7 @@ class Plan:
     back: tuple[Step | BinStep, ...]
     back_form: Implementation
     platform: str
-    copies: bool
+    needs: Needs
 
     @property
     def boundary(self) -> Boundary:
@@ -86,10 +86,10 @@ class Plan:
     @property
     def up(self) -> tuple[Step | BinStep, ...]:
         """The steps of tangents: those of values, where all shares are alike."""
-        return self.steps if self.copies else self.back
+        return self.steps if self.needs.back == "copies" else self.back
 
 
-def choose(platform: str, window: Window) -> Implementation:
+def form_for(platform: str, window: Window) -> Implementation:
     """The form that `implementation=None` means on `platform`."""
     if window.is_symbolic or platform in (*TPUS, ANY):
         return "reduce_window"
@@ -98,7 +98,7 @@ def choose(platform: str, window: Window) -> Implementation:
     return "doubling" if any(map(doubles, window.clipped().dims)) else "slices"
 
 
-def planned(
+def plan_for(
     over: Domain,
     platform: str,
     implementation: Implementation | None,
@@ -106,32 +106,31 @@ def planned(
     tables: Tables = (),
 ) -> Plan:
     """The plan for windows or bins; `tables` are the places of bins that are drawn."""
-    copies = needs.back == "copies"
     if over.is_symbolic:
-        return Plan("reduce_window", (), (), "reduce_window", platform, copies)
+        return Plan("reduce_window", (), (), "reduce_window", platform, needs)
     if isinstance(over, Window):
-        return plan(over, platform, implementation, needs)
+        return _plan_windows(over, platform, implementation, needs)
     steps = steps_of(over, tables)
-    return Plan("slices", steps, steps[::-1], "slices", platform, copies)
+    return Plan("slices", steps, steps[::-1], "slices", platform, needs)
 
 
 @lru_cache(maxsize=1024)
-def plan(
+def _plan_windows(
     window: Window, platform: str, implementation: Implementation | None, needs: Needs
 ) -> Plan:
     """How to reduce `window` on `platform`, and how to go back."""
-    form = implementation or choose(platform, window)
+    form = implementation or form_for(platform, window)
     if implementation is None and platform in TPUS and not needs.has_cost:
-        form = choose("cpu", window)
-    long = choose("cpu", window) if form == "reduce_window" else form
-    steps = _steps(window, long == "doubling", needs)
-    back, back_form = _back(window, platform, implementation, needs), long
-    if needs.back == "copies" and (
-        implementation == "reduce_window" or (not implementation and platform in TPUS)
-    ):
-        back_form = "reduce_window"
-    copies = needs.back == "copies"
-    return Plan(form, steps, back, back_form, platform, copies)
+        form = form_for("cpu", window)
+    in_steps = form_for("cpu", window) if form == "reduce_window" else form
+    steps = _steps(window, in_steps == "doubling", needs)
+    there = implementation == "reduce_window" or (
+        not implementation and platform in TPUS
+    )
+    by_windows = there and needs.back == "copies"
+    back_form: Implementation = "reduce_window" if by_windows else in_steps
+    back = _back(window, platform, implementation, needs)
+    return Plan(form, steps, back, back_form, platform, needs)
 
 
 def _steps(window: Window, doubling: bool, needs: Needs) -> tuple[Step, ...]:
@@ -154,10 +153,8 @@ def _back(
     needs: Needs,
 ) -> tuple[Step, ...]:
     """The steps that lead back, in the order that leads forward."""
-    name = implementation or choose("cpu", window)
-    doubling = (
-        choose("cpu", window) if name == "reduce_window" else name
-    ) == "doubling"
+    is_named = implementation in ("slices", "doubling")
+    doubling = (implementation if is_named else form_for("cpu", window)) == "doubling"
     if _is_at_once(window, platform, implementation) and needs.back != "copies":
         return _merged(window)
     if needs.back == "places":
@@ -204,6 +201,11 @@ def doubles(dim: AxisWindow) -> bool:
 def reads(window: Window) -> int:
     """How many windows read a cell, at most."""
     return math.prod(-(-dim.window // dim.stride) for dim in window.dims)
+
+
+def is_portable(over: Domain, implementation: Implementation | None) -> bool:
+    """Whether a program is to be of standard operations of jax, for every platform."""
+    return implementation == "reduce_window" or over.is_symbolic
 
 
 def check_implementation(implementation: str | None, window: Window) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxpool.engines.kernel import PLATFORMS
-from jaxpool.engines.plan import Implementation, choose
+from jaxpool.engines.plan import Implementation, form_for
 from jaxpool.functions.arguments import about, as_sizes
 from jaxpool.geometry.window import Ints, Padding, resolve
 
@@ -117,4 +117,4 @@ def implementation_for(
                 f"got platform={platform!r}"
             )
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
-    return choose(platform, resolved)
+    return form_for(platform, resolved)
