@@ -293,7 +293,8 @@ class _Values:
         self, platform: str, x: jax.Array, mask: jax.Array | None, tables: Any
     ) -> Arrays:
         kind, over, empty, implementation = self.config
-        chosen = plan_for(over, platform, implementation, Needs(overlap=True), tables)
+        needs = Needs(overlap=True)
+        chosen = plan_for(over, platform, x.dtype, implementation, needs, tables)
         arrays = (x,) if mask is None else (x, mask)
         if chosen.form == "reduce_window" and isinstance(over, Window):
             values, *valid = _by_windows(kind, over, platform, arrays)
@@ -393,7 +394,7 @@ class _Winners:
     def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
         kind, over, empty, implementation = self.config
         needs = Needs(overlap=True, alone=x.ndim - 1)
-        chosen = plan_for(over, platform, implementation, needs, tables)
+        chosen = plan_for(over, platform, x.dtype, implementation, needs, tables)
         dtype = position_dtype(over, mask is not None)
         arrays = (x,) if mask is None else (x, mask)
         if chosen.form == "reduce_window" and isinstance(over, Window):

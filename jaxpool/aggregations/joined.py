@@ -138,7 +138,7 @@ class _Joins:
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
         by, name = self.by, self.implementation
-        chosen = plan_for(self.over, platform, name, by.needs, tables)
+        chosen = plan_for(self.over, platform, by.wide, name, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
             return (reduce_windows(by.lift(x), by.none, by.combine, self.over),)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)

@@ -57,6 +57,6 @@ def _reduce_any(
         of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
-    steps = plan_for(window, "cpu", implementation, Needs(ordered=True)).steps
+    steps = plan_for(window, "cpu", x.dtype, implementation, Needs(ordered=True)).steps
     (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, boundary="open")
     return loose_back(result)

@@ -113,7 +113,12 @@ class Shares:
         for axis, size in zip(self.over.axes, sizes, strict=True):
             chex.assert_axis_dimension(t, axis, size)
         chosen = plan_for(
-            self.over, platform, self.implementation, self.by.needs, tables
+            self.over,
+            platform,
+            self.cells,
+            self.implementation,
+            self.by.needs,
+            tables,
         )
         first = self.by.at_cells(residual)
         last = self.by.at_outputs(residual, self.back)

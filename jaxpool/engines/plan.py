@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+
 from jaxpool.engines.gathers import BinStep, Tables, steps_of
 from jaxpool.engines.kernel import ANY, OPEN
 from jaxpool.engines.loops import Boundary
@@ -38,6 +40,10 @@ DOUBLING_FROM = 9
 # (`python -m experiments accelerator --only forms`) its own windows take 1.0 to 1.2
 # times as long as steps for 9, 1.9 for 25, 6 for 225, in both passes of a maximum.
 GPU_STEPS_FROM = 16
+# Windows of cells of two bytes that a GPU takes in steps too: of so few cells, along one
+# axis or so far apart. An H100 then takes 0.55 to 0.85 times as long, forward or both
+# passes; for 5x5 at strides of 2 and 3x3x3 it takes 1.2 to 1.8 times as long, forward.
+GPU_STEPS_UP_TO = 9
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
 AT_ONCE = 49
@@ -89,40 +95,61 @@ class Plan:
         return self.steps if self.needs.back == "copies" else self.back
 
 
-def form_for(platform: str, window: Window) -> Implementation:
-    """The form that `implementation=None` means on `platform`."""
+def form_for(platform: str, window: Window, dtype: np.dtype) -> Implementation:
+    """The form that `implementation=None` means on `platform` for cells of `dtype`."""
     if window.is_symbolic or platform in (*TPUS, ANY):
         return "reduce_window"
-    if platform in GPUS and reads(window) < GPU_STEPS_FROM:
+    if platform in GPUS and not _in_steps_on_gpus(window, dtype):
         return "reduce_window"
+    return _steps_for(window)
+
+
+def _in_steps_on_gpus(window: Window, dtype: np.dtype) -> bool:
+    """Whether a GPU is faster in steps than with its own windows."""
+    times = reads(window)
+    if dtype.itemsize == 2 and window.cells <= GPU_STEPS_UP_TO:
+        return times <= 4 or len(window.dims) == 1
+    return times >= GPU_STEPS_FROM
+
+
+def _steps_for(window: Window) -> Implementation:
+    """The better way in steps."""
     return "doubling" if any(map(doubles, window.clipped().dims)) else "slices"
 
 
 def plan_for(
     over: Domain,
     platform: str,
+    dtype: np.dtype,
     implementation: Implementation | None,
     needs: Needs,
     tables: Tables = (),
 ) -> Plan:
-    """The plan for windows or bins; `tables` are the places of bins that are drawn."""
+    """The plan for windows or bins of cells of `dtype`.
+
+    `tables` are the places of bins that are drawn.
+    """
     if over.is_symbolic:
         return Plan("reduce_window", (), (), "reduce_window", platform, needs)
     if isinstance(over, Window):
-        return _plan_windows(over, platform, implementation, needs)
+        return _plan_windows(over, platform, dtype, implementation, needs)
     steps = steps_of(over, tables)
     return Plan("slices", steps, steps[::-1], "slices", platform, needs)
 
 
 @lru_cache(maxsize=1024)
 def _plan_windows(
-    window: Window, platform: str, implementation: Implementation | None, needs: Needs
+    window: Window,
+    platform: str,
+    dtype: np.dtype,
+    implementation: Implementation | None,
+    needs: Needs,
 ) -> Plan:
     """How to reduce `window` on `platform`, and how to go back."""
-    form = implementation or form_for(platform, window)
+    form = implementation or form_for(platform, window, dtype)
     if implementation is None and platform in TPUS and not needs.has_cost:
-        form = form_for("cpu", window)
-    in_steps = form_for("cpu", window) if form == "reduce_window" else form
+        form = _steps_for(window)
+    in_steps = _steps_for(window) if form == "reduce_window" else form
     steps = _steps(window, in_steps == "doubling", needs)
     there = implementation == "reduce_window" or (
         not implementation and platform in TPUS
@@ -154,7 +181,7 @@ def _back(
 ) -> tuple[Step, ...]:
     """The steps that lead back, in the order that leads forward."""
     is_named = implementation in ("slices", "doubling")
-    doubling = (implementation if is_named else form_for("cpu", window)) == "doubling"
+    doubling = (implementation if is_named else _steps_for(window)) == "doubling"
     if _is_at_once(window, platform, implementation) and needs.back != "copies":
         return _merged(window)
     if needs.back == "places":

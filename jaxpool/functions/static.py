@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
 from jaxpool.engines.kernel import PLATFORMS
 from jaxpool.engines.plan import Implementation, form_for
 from jaxpool.functions.arguments import about, as_sizes
@@ -68,11 +72,13 @@ def implementation_for(
     dilation: Ints = 1,
     axes: Ints | None = None,
     ceil_mode: bool = False,
+    dtype: DTypeLike = np.float32,
 ) -> Implementation:
     """Form that `implementation=None` selects for a windowed pool.
 
         TPU: "reduce_window"
-        GPU: "reduce_window" if prod(ceil(window / strides)) < 16, else as on CPU
+        GPU: "reduce_window" if n = prod(ceil(window / strides)) < 16, else as on CPU;
+             dtypes of two bytes: as on CPU also for at most 9 cells, 1-D or n <= 4
         CPU: "doubling" if max(window // strides) >= 9, else "slices"
 
     If the size of a pooled axis is symbolic, it is "reduce_window" on every platform.
@@ -89,11 +95,12 @@ def implementation_for(
         dilation: Step between the cells of a window, an int or one per axis.
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        dtype: Dtype of the input.
 
     Returns:
         The name, as `implementation` accepts it. It is the form of the values; their
-        gradient may use another one. `pool` uses the name for "cpu" on every platform,
-        and norms use it on TPU.
+        gradient may use another one. `pool` uses the name for "cpu" on every platform;
+        norms use that name on TPU, and on GPU the name for float32.
 
     Raises:
         ValueError: If `platform` is not one of these, or the pool raises it.
@@ -117,4 +124,4 @@ def implementation_for(
                 f"got platform={platform!r}"
             )
         resolved = resolve(sizes, window, strides, padding, dilation, axes, ceil_mode)
-    return form_for(platform, resolved)
+    return form_for(platform, resolved, jnp.dtype(dtype))

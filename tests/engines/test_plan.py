@@ -17,9 +17,10 @@ X = jnp.asarray(np.random.default_rng(0).permutation(2 * 9 * 9 * 3), jnp.float32
 X = X.reshape(2, 9, 9, 3)
 
 
-def chosen(platform, window, strides):
-    shape = (1, 64, 64, 3)
-    return jaxpool.implementation_for(platform, shape, window, strides, "SAME")
+def chosen(platform, window, strides, dtype=np.float32):
+    shape = (1, *[64] * len(window), 3)
+    named = jaxpool.implementation_for
+    return named(platform, shape, window, strides, "SAME", dtype=dtype)
 
 
 def test_an_unknown_platform_is_refused():
@@ -56,6 +57,32 @@ def test_accelerators_use_their_own_windows(platform):
 def test_gpus_take_steps_where_many_windows_read_a_cell(window, strides, name):
     assert chosen("cuda", window, strides) == chosen("rocm", window, strides) == name
     assert chosen("tpu", window, strides) == "reduce_window"
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "name"),
+    [
+        ((2, 2), 2, "slices"),
+        ((3, 3), 2, "slices"),
+        ((2, 2, 2), 2, "slices"),
+        ((3, 3), 1, "reduce_window"),
+        ((5, 5), 2, "reduce_window"),
+        ((7, 7), 7, "reduce_window"),
+        ((3,), 1, "slices"),
+        ((9,), 1, "doubling"),
+        ((10,), 1, "reduce_window"),
+    ],
+)
+def test_gpus_take_few_cells_of_two_bytes_in_steps(window, strides, name):
+    assert chosen("cuda", window, strides, jnp.bfloat16) == name
+    assert chosen("cuda", window, strides) == "reduce_window"
+
+
+@pytest.mark.parametrize(("pool", "windows"), [("max", 0), ("sum", 0), ("lp", 1)])
+def test_the_dtype_that_is_added_up_decides_on_a_gpu(pool, windows):
+    pooled = jax.jit(partial(getattr(jaxpool, f"{pool}_pool"), window=(2, 2)))
+    exported = jax.export.export(pooled, platforms=["cuda"])(X.astype(jnp.bfloat16))
+    assert exported.mlir_module().count("stablehlo.reduce_window") == windows
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
