@@ -1,11 +1,11 @@
 """Aggregations that join cells relative to the largest one: norms, log-sum-exp.
 
-    y = rejoin(m, sum_j relative(c_j, m)),  m = max_j c_j
+    state = rejoin(m, sum_j relative(state_j, m)),  m = max_j of the first of state_j
 
 So no power and no exponential of a cell is ever computed, only of what is relative to
-the largest, which cannot overflow. A run of cells joins to a number of the same kind as
-a cell; so runs join like cells, and the share of a cell follows from the cell and the
-output alone.
+the largest, which cannot overflow. A run of cells joins to a state of the same kind as
+that of a cell; so runs join like cells, and the share of a cell follows from its state
+and that of the output. All derivative of a state is that of its first array.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from functools import partial, reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -39,65 +40,69 @@ class Joined(Aggregation):
         return Needs(divides=True, has_cost=False)
 
     @property
-    def none(self) -> np.ndarray:
+    def none(self) -> Arrays:
         """The identity, which stands for padding."""
         raise NotImplementedError
 
-    def lift(self, x: jax.Array) -> jax.Array:
-        """Cells as they join."""
-        return x.astype(self.wide)
+    def lift(self, x: jax.Array) -> Arrays:
+        """The states of cells."""
+        raise NotImplementedError
 
-    def open_lift(self, x: jax.Array) -> jax.Array:
+    def open_lift(self, x: jax.Array) -> Arrays:
         """The same, with the derivative that it has."""
         return self.lift(x)
 
-    def relative(self, cell: jax.Array, most: jax.Array) -> jax.Array:
-        """What a cell adds, relative to the largest."""
+    def relative(self, cell: Arrays, most: jax.Array) -> jax.Array:
+        """What a state adds, relative to the largest."""
         raise NotImplementedError
 
-    def rejoin(self, most: jax.Array, total: jax.Array) -> jax.Array:
-        """The result, from the largest cell and the sum."""
+    def rejoin(self, most: jax.Array, total: jax.Array) -> Arrays:
+        """The state of a run of cells."""
         raise NotImplementedError
 
-    def part(self, cell: jax.Array, output: jax.Array, t: jax.Array) -> jax.Array:
+    def result(self, state: Arrays) -> Any:
+        """What an output's state says."""
+        return state[0]
+
+    def part(self, cell: Arrays, output: Arrays, t: jax.Array) -> jax.Array:
         """`t` times the derivative of an output by one of its cells."""
         raise NotImplementedError
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         """`t` times the derivative by a cell; 0 if the cell is not in the output."""
-        return place.only(self.part(cell[0], output[0], t))
+        return place.only(self.part(cell, output, t))
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""
-        x, y = residual
-        return [*self.chain(chosen, chosen.back[:-1], x), Lifted((y,))]
+        x, *state = residual
+        return [*self.chain(chosen, chosen.back[:-1], x), Lifted(tuple(state))]
 
     def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> Levels:
         """The cells, and what each step joins of them."""
-        cells = Lifted((x,), lambda x: (self.lift(x),))
+        cells = Lifted((x,), self.lift)
         is_open = chosen.platform in (ANY, OPEN)
         join = _open_join if is_open else _join
         if is_open:
-            cells = Lifted((self.open_lift(x),))
+            cells = Lifted(self.open_lift(x))
         found = [cells]
         for step, sources in sources_of(steps):
             lifts = tuple(found[source].lift for source in sources)
-            arrays = (array for source in sources for array in found[source].arrays)
+            arrays = (found[source].arrays for source in sources)
             joined = partial(join, self, step, lifts)
-            found.append(Lifted((stage(chosen.boundary, joined, *arrays),)))
+            found.append(Lifted(stage(chosen.boundary, joined, *arrays)))
         return found
 
-    def combine(self, one: jax.Array, other: jax.Array) -> jax.Array:
+    def combine(self, one: Arrays, other: Arrays) -> Arrays:
         """Two of them joined, as XLA's own windows do it."""
-        most = lax.max(one, other)
-        return self.rejoin(most, 1 + self.relative(lax.min(one, other), most))
+        most = lax.max(one[0], other[0])
+        return self.rejoin(most, self.relative(one, most) + self.relative(other, most))
 
     def anywhere(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
         """The rule for one window that is all cells."""
-        x, y = residual
-        shared: jax.Array = self.share((self.lift(x),), (y,), Place(0, 1), t)
+        x, *state = residual
+        shared: jax.Array = self.share(self.lift(x), tuple(state), Place(0, 1), t)
         return shared if back else shared.sum(window.axes, keepdims=True, dtype=t.dtype)
 
 
@@ -114,15 +119,16 @@ def joined(
         combine = partial(_open_combine, by)
         cells = partial(reduce_cells, combine, window=over)
         kept = jax.checkpoint(cells, prevent_cse=False)
-        reduced: jax.Array = kept(by.open_lift(x), init=by.none)
-        return reduced.astype(x.dtype)
-    pooled: jax.Array = _joined(_Joins(by, over.clipped(), implementation), x, tables)
-    return pooled.astype(x.dtype)
+        state = kept(by.open_lift(x), init=by.none)
+    else:
+        state = _joined(_Joins(by, over.clipped(), implementation), x, tables)
+    pooled: jax.Array = by.result(state).astype(x.dtype)
+    return pooled
 
 
 @dataclass(frozen=True)
 class _Joins:
-    """The kernel of the values, in the wide dtype."""
+    """The kernel of the states of outputs."""
 
     by: Joined
     over: Domain
@@ -134,73 +140,79 @@ class _Joins:
 
     def types(self, x: Any, tables: Any) -> Sequence[Any]:
         shape = self.over.output_shape(x.shape)
-        return [x.update(shape=shape, dtype=self.by.wide)]
+        return [x.update(shape=shape, dtype=none.dtype) for none in self.by.none]
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
         by, name = self.by, self.implementation
         chosen = plan_for(self.over, platform, by.wide, name, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
-            return (reduce_windows(by.lift(x), by.none, by.combine, self.over),)
+            states: Arrays = reduce_windows(by.lift(x), by.none, by.combine, self.over)
+            return states
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
         return outputs.now(chosen.boundary)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _joined(kernel: _Joins, x: jax.Array, tables: Any) -> jax.Array:
-    (y,) = call(kernel, x, tables)
-    return y  # type: ignore[no-any-return]
+def _joined(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
+    return tuple(call(kernel, x, tables))
 
 
 @_joined.defjvp
 def _joined_jvp(
     kernel: _Joins, primals: tuple[jax.Array, Any], tangents: tuple[jax.Array, Any]
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Arrays, Arrays]:
     (x, tables), (t, _) = primals, tangents
-    y = _joined(kernel, x, tables)
-    shares = Shares(kernel.by, kernel.over, kernel.implementation, x.dtype, y.dtype)
-    return y, call_linear(shares, (x, y), tables, t)
+    state = _joined(kernel, x, tables)
+    by, wide = kernel.by, state[0].dtype
+    shares = Shares(by, kernel.over, kernel.implementation, x.dtype, wide)
+    return state, _tangents(state, call_linear(shares, (x, *state), tables, t))
+
+
+def _tangents(state: Arrays, t: jax.Array) -> Arrays:
+    """Those of a state whose first array has the tangent `t`."""
+    return t, *map(jnp.zeros_like, state[1:])
 
 
 def _join(
-    by: Joined, step: Step, lifts: tuple[Callable[..., Arrays], ...], *arrays: jax.Array
-) -> jax.Array:
+    by: Joined, step: Step, lifts: tuple[Callable[..., Arrays], ...], *cells: Arrays
+) -> Arrays:
     """What a step joins, in one loop."""
-    pairs = zip(arrays, lifts, strict=True)
-    sources = [Lifted((array,), lift) for array, lift in pairs]
+    sources = [Lifted(*pair) for pair in zip(cells, lifts, strict=True)]
 
     def relative(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-        return by.relative(cell[0], output[0])
+        return by.relative(cell, output[0])
 
     joined = partial(fold, step, boundary="none")
-    (most,) = joined(lax.max, first_cell, by.none, sources)
+    (most,) = joined(lax.max, first_cell, by.none[0], sources)
     zero = np.zeros((), by.wide)
     (total,) = joined(lax.add, relative, zero, sources, Lifted((most,)))
     return by.rejoin(most, total)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _open_join(by: Joined, step: Step, lifts: Any, *arrays: jax.Array) -> jax.Array:
+def _open_join(by: Joined, step: Step, lifts: Any, *cells: Arrays) -> Arrays:
     """The same with a derivative, of cells that are lifted."""
-    return _join(by, step, lifts, *arrays)
+    return _join(by, step, lifts, *cells)
 
 
 @_open_join.defjvp
 def _open_join_jvp(
     by: Joined, step: Step, lifts: Any, primals: Arrays, tangents: Arrays
-) -> tuple[jax.Array, jax.Array]:
-    y = _open_join(by, step, lifts, *primals)
+) -> tuple[Arrays, Arrays]:
+    state = _open_join(by, step, lifts, *primals)
 
     def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
-        return by.share(cell[:1], output, place, cell[1])
+        return by.share(cell[:-1], output, place, cell[-1])
 
-    sources = [Lifted(pair) for pair in zip(primals, tangents, strict=True)]
+    pairs = zip(primals, tangents, strict=True)
+    sources = [Lifted((*cell, tangent[0])) for cell, tangent in pairs]
     zero = np.zeros((), by.wide)
-    (t,) = fold(step, lax.add, shared, zero, sources, Lifted((y,)), boundary="none")
-    return y, t
+    (t,) = fold(step, lax.add, shared, zero, sources, Lifted(state), boundary="none")
+    return state, _tangents(state, t)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _open_combine(by: Joined, one: jax.Array, other: jax.Array) -> jax.Array:
+def _open_combine(by: Joined, one: Arrays, other: Arrays) -> Arrays:
     """Two joined, with a derivative."""
     return by.combine(one, other)
 
@@ -208,7 +220,7 @@ def _open_combine(by: Joined, one: jax.Array, other: jax.Array) -> jax.Array:
 @_open_combine.defjvp
 def _open_combine_jvp(
     by: Joined, primals: Arrays, tangents: Arrays
-) -> tuple[jax.Array, jax.Array]:
-    y, place = _open_combine(by, *primals), Place(0, 1)
-    each = zip(primals, tangents, strict=True)
-    return y, reduce(lax.add, (by.share((c,), (y,), place, t) for c, t in each))
+) -> tuple[Arrays, Arrays]:
+    state, each = _open_combine(by, *primals), zip(primals, tangents, strict=True)
+    parts = (by.part(cell, state, tangent[0]) for cell, tangent in each)
+    return state, _tangents(state, reduce(lax.add, parts))

@@ -56,7 +56,8 @@ def _reduce_any(
     for _ in range(x.ndim):
         of_arrays = jax.vmap(of_arrays)
     if window.is_symbolic:
-        return reduce_cells(of_arrays, x, init, window)
+        reduced = reduce_cells(of_arrays, x, init, window)
+        return reduced
     steps = plan_for(window, "cpu", x.dtype, implementation, Needs(ordered=True)).steps
     (result,) = reduce_steps(of_arrays, Lifted((x,)), init, steps, boundary="open")
     return loose_back(result)

@@ -23,33 +23,39 @@ class Norm(Joined):
     p: float
 
     @property
-    def none(self) -> np.ndarray:
+    def none(self) -> Arrays:
         """No size."""
-        return np.zeros((), self.wide)
+        return (np.zeros((), self.wide),)
 
-    def lift(self, x: jax.Array) -> jax.Array:
+    def lift(self, x: jax.Array) -> Arrays:
         """Absolute values."""
-        return lax.abs(x.astype(self.wide))
+        return (lax.abs(x.astype(self.wide)),)
 
-    def open_lift(self, x: jax.Array) -> jax.Array:
+    def open_lift(self, x: jax.Array) -> Arrays:
         """The same, with derivative 0 at 0."""
-        return sizes_of(x, self.wide)
+        return (sizes_of(x, self.wide),)
 
-    def relative(self, cell: jax.Array, most: jax.Array) -> jax.Array:
+    def relative(self, cell: Arrays, most: jax.Array) -> jax.Array:
         """A power of the ratio."""
-        ratio = lax.div(cell, select(_is_alone(most), 1, most))
+        ratio = lax.div(cell[0], select(_is_alone(most), 1, most))
         return _power(ratio, self.p)
 
-    def rejoin(self, most: jax.Array, total: jax.Array) -> jax.Array:
+    def rejoin(self, most: jax.Array, total: jax.Array) -> Arrays:
         """The largest, times a root."""
         root = _power(total, 1 / self.p)
-        return select(_is_alone(most), most, lax.mul(most, root))
+        return (select(_is_alone(most), most, lax.mul(most, root)),)
 
-    def part(self, cell: jax.Array, output: jax.Array, t: jax.Array) -> jax.Array:
+    def combine(self, one: Arrays, other: Arrays) -> Arrays:
+        """The same with one power, not two."""
+        most, least = lax.max(one[0], other[0]), lax.min(one[0], other[0])
+        return self.rejoin(most, 1 + self.relative((least,), most))
+
+    def part(self, cell: Arrays, output: Arrays, t: jax.Array) -> jax.Array:
         """By a power of the ratio; 0 for a cell of 0, 1 if the norm is no larger."""
-        is_zero = equals(cell, 0)
-        alone = lax.bitwise_or(is_zero, lax.ge(cell, output))
-        ratio = lax.div(select(alone, 1, cell), select(alone, 1, output))
+        (size,), (norm,) = cell, output
+        is_zero = equals(size, 0)
+        alone = lax.bitwise_or(is_zero, lax.ge(size, norm))
+        ratio = lax.div(select(alone, 1, size), select(alone, 1, norm))
         return select(is_zero, 0, lax.mul(_power(ratio, self.p - 1), t))
 
     def at_cells(self, residual: Arrays) -> Lifted:

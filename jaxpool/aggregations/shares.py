@@ -221,17 +221,14 @@ class Shares:
         self, levels: Levels, t: Lifted, end: Lifted, boundary: Boundary
     ) -> Arrays:
         """The same for windows of one cell, all at their own places."""
-        count = len(levels[0].arrays)
+        cells, outputs, count = levels[0], levels[-1], len(levels[0].arrays)
 
-        def shared(*arrays: Any) -> Arrays:
-            *known, t = arrays
-            cell, output = tuple(known[:count]), tuple(known[count:])
+        def shared(t: jax.Array, *arrays: Any) -> Arrays:
+            cell, output = cells.lift(*arrays[:count]), outputs.lift(*arrays[count:])
             return (self.by.share(cell, output, Place(0, 1), t),)
 
-        known = levels[0].beside(levels[-1]).beside(t)
-        return (
-            known.then(shared).beside(Lifted(end.arrays)).then(end.lift).now(boundary)
-        )
+        known = t.beside(Lifted(cells.arrays + outputs.arrays)).then(shared)
+        return known.beside(Lifted(end.arrays)).then(end.lift).now(boundary)
 
     def _uncropped(self, cells: jax.Array) -> Arrays:
         """With zeros where the input ends beyond the last window."""

@@ -40,9 +40,9 @@ DOUBLING_FROM = 9
 # (`python -m experiments accelerator --only forms`) its own windows take 1.0 to 1.2
 # times as long as steps for 9, 1.9 for 25, 6 for 225, in both passes of a maximum.
 GPU_STEPS_FROM = 16
-# Cells up to which a GPU takes windows of cells of two bytes in steps too, along one axis
-# or where few windows read a cell. An H100 then takes 0.55 to 0.85 times as long, forward or both
-# passes; for 5x5 at strides of 2 and 3x3x3 it takes 1.2 to 1.8 times as long, forward.
+# Cells of two bytes up to which a GPU takes a window in steps too, along one axis or
+# where few windows read a cell. An H100 then takes 0.55 to 0.85 times as long, forward
+# or both passes; for 5x5 at strides of 2 and 3x3x3, 1.2 to 1.8 times as long, forward.
 GPU_STEPS_UP_TO = 9
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.

@@ -6,7 +6,7 @@ cell of a window, and for a window that is the whole axis one reduction or compa
 """
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, TypeAlias
 
 import jax
@@ -35,13 +35,23 @@ def reduce_whole(
     return jax.tree.map(lambda array: jnp.expand_dims(array, window.axes), reduced)
 
 
-def reduce_cells(op: Op, x: jax.Array, init: jax.Array, window: Window) -> jax.Array:
-    """Reduce each window by `op`, in the row-major order of its cells."""
+def reduce_cells(op: Callable[..., Any], x: Any, init: Any, window: Window) -> Any:
+    """Reduce each window by `op`, in the row-major order of its cells.
+
+    `x` is one array or several, and `init` as many numbers.
+    """
     for axis, dim in reversed(window.pairs()):
-        around = [(0, 0, 0)] * x.ndim
-        around[axis] = dim.low, dim.behind, 0
-        padded = lax.pad(x, init, around)
-        x = reduce(op, (_cell(padded, axis, dim, j) for j in range(dim.window)))
+
+        def padded(
+            x: jax.Array, init: Any, axis: int = axis, dim: AxisWindow = dim
+        ) -> jax.Array:
+            around = [(0, 0, 0)] * x.ndim
+            around[axis] = dim.low, dim.behind, 0
+            return lax.pad(x, init, around)
+
+        cells = jax.tree.map(padded, x, init)
+        each = (partial(_cell, axis=axis, dim=dim, j=j) for j in range(dim.window))
+        x = reduce(op, (jax.tree.map(cell, cells) for cell in each))
     return x
 
 
