@@ -16,14 +16,6 @@ from jaxpool.functions import adaptive, fractional, indices, options, whole, win
 from jaxpool.functions.options import Indexed, Result
 from jaxpool.functions.unpooling import max_unpool
 
-__all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AdaptiveMaxPoolWithIndices"]
-__all__ += ["AvgPool", "FractionalAvgPool", "FractionalMaxPool"]
-__all__ += ["FractionalMaxPoolWithIndices", "GlobalAvgPool", "GlobalLpPool"]
-__all__ += ["GlobalMaxPool", "GlobalMaxPoolWithIndices", "GlobalMinPool"]
-__all__ += ["GlobalMinPoolWithIndices", "GlobalSumPool", "LpPool", "MaxPool"]
-__all__ += ["MaxPoolWithIndices", "MaxUnpool", "MinPool", "MinPoolWithIndices"]
-__all__ += ["SumPool"]
-
 
 class _Pool(options.Options, nnx.Module, Generic[Result]):
     """A pool that takes a mask."""
