@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from jaxpool.aggregations.forward_mode import forward_mode as forward_mode
 from jaxpool.functions.adaptive import adaptive_avg_pool as adaptive_avg_pool
+from jaxpool.functions.adaptive import (
+    adaptive_logsumexp_pool as adaptive_logsumexp_pool,
+)
 from jaxpool.functions.adaptive import adaptive_max_pool as adaptive_max_pool
 from jaxpool.functions.adaptive import (
     adaptive_max_pool_with_indices as adaptive_max_pool_with_indices,
@@ -33,11 +36,13 @@ from jaxpool.functions.static import output_shape as output_shape
 from jaxpool.functions.unpooling import convert_indices as convert_indices
 from jaxpool.functions.unpooling import max_unpool as max_unpool
 from jaxpool.functions.whole import global_avg_pool as global_avg_pool
+from jaxpool.functions.whole import global_logsumexp_pool as global_logsumexp_pool
 from jaxpool.functions.whole import global_lp_pool as global_lp_pool
 from jaxpool.functions.whole import global_max_pool as global_max_pool
 from jaxpool.functions.whole import global_min_pool as global_min_pool
 from jaxpool.functions.whole import global_sum_pool as global_sum_pool
 from jaxpool.functions.windowed import avg_pool as avg_pool
+from jaxpool.functions.windowed import logsumexp_pool as logsumexp_pool
 from jaxpool.functions.windowed import lp_pool as lp_pool
 from jaxpool.functions.windowed import max_pool as max_pool
 from jaxpool.functions.windowed import min_pool as min_pool

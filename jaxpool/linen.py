@@ -116,6 +116,18 @@ class LpPool(options.PaddedPool, _Pool[jax.Array]):
     _function = staticmethod(windowed.lp_pool)
 
 
+class LogSumExpPool(options.PaddedPool, _Pool[jax.Array]):
+    """Log-sum-exp over each window: `jaxpool.logsumexp_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, padding_mode=None`.
+    >>> LogSumExpPool(2, axes=0).apply({}, jax.numpy.zeros(4))
+    Array([0.6931472, 0.6931472], dtype=float32)
+    """
+
+    _function = staticmethod(windowed.logsumexp_pool)
+
+
 class MaxPoolWithIndices(options.WindowedPool, _Pool[Indexed]):
     """Maximum over each window, and its index: `jaxpool.max_pool_with_indices`.
 
@@ -197,6 +209,17 @@ class GlobalLpPool(options.GlobalPool, _Pool[jax.Array]):
     _function = staticmethod(whole.global_lp_pool)
 
 
+class GlobalLogSumExpPool(options.GlobalPool, _Pool[jax.Array]):
+    """Log-sum-exp over whole axes: `jaxpool.global_logsumexp_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalLogSumExpPool(axes=0).apply({}, jax.numpy.zeros(4))
+    Array(1.3862944, dtype=float32)
+    """
+
+    _function = staticmethod(whole.global_logsumexp_pool)
+
+
 class GlobalMaxPoolWithIndices(options.GlobalPool, _Pool[Indexed]):
     """Maximum over whole axes, and its index: `jaxpool.global_max_pool_with_indices`.
 
@@ -250,6 +273,17 @@ class AdaptiveAvgPool(options.AdaptivePool, _BinPool[jax.Array]):
     """
 
     _function = staticmethod(adaptive.adaptive_avg_pool)
+
+
+class AdaptiveLogSumExpPool(options.AdaptivePool, _BinPool[jax.Array]):
+    """Log-sum-exp over each of `output_shape` bins: `jaxpool.adaptive_logsumexp_pool`.
+
+    Fields: `output_shape, *, axes=None`.
+    >>> AdaptiveLogSumExpPool(2, axes=0).apply({}, jax.numpy.zeros(4))
+    Array([0.6931472, 0.6931472], dtype=float32)
+    """
+
+    _function = staticmethod(adaptive.adaptive_logsumexp_pool)
 
 
 class FractionalMaxPool(_DrawnPool[jax.Array]):

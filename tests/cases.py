@@ -18,7 +18,7 @@ from jaxpool.engines import plan
 from tests import oracle
 
 IMPLEMENTATIONS = (None, *plan.IMPLEMENTATIONS)
-KINDS = ("max", "min", "sum", "avg", "lp")
+KINDS = ("max", "min", "sum", "avg", "lp", "logsumexp")
 EXTREMES, SMOOTH = KINDS[:2], KINDS[2:]
 every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 every_kind = pytest.mark.parametrize("kind", KINDS)

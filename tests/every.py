@@ -83,7 +83,14 @@ _keyed, _sampled = _taking("x", key="key"), _taking("x", samples="samples")
 def functions():
     """The functions of `jaxpool` that take arrays, but for `halo_exchange`."""
     every = {}
-    stems = ("max_pool", "min_pool", "sum_pool", "avg_pool", "lp_pool")
+    stems = (
+        "max_pool",
+        "min_pool",
+        "sum_pool",
+        "avg_pool",
+        "lp_pool",
+        "logsumexp_pool",
+    )
     for stem in (*stems, "max_pool_with_indices", "min_pool_with_indices"):
         windowed = getattr(jaxpool, stem)
         whole = getattr(jaxpool, f"global_{stem}")
@@ -91,10 +98,11 @@ def functions():
         every[f"{stem}-where"] = _masked(windowed, **WINDOW)
         every[f"global_{stem}"] = _of_x(whole)
         every[f"global_{stem}-where"] = _masked(whole, empty_value=3)
-    for stem in ("sum_pool", "avg_pool", "lp_pool"):
+    for stem in ("sum_pool", "avg_pool", "lp_pool", "logsumexp_pool"):
         padded = WINDOW | {"padding": 1, "padding_mode": "edge"}
         every[f"{stem}-edge"] = _of_x(getattr(jaxpool, stem), **padded)
     every["lp_pool-inf"] = _of_x(jaxpool.lp_pool, **WINDOW, p=math.inf)
+    every["adaptive_logsumexp_pool"] = _of_x(jaxpool.adaptive_logsumexp_pool, **BINS)
     for stem in ("max_pool", "max_pool_with_indices", "avg_pool"):
         adaptive = getattr(jaxpool, f"adaptive_{stem}")
         every[f"adaptive_{stem}"] = _of_x(adaptive, **BINS)

@@ -109,6 +109,11 @@ def _reduce(v, kind, divisor, p):
         return v.sum(), np.ones(v.size)
     if kind == "avg":
         return v.sum() / divisor, np.full(v.size, 1 / divisor)
+    if kind == "logsumexp":
+        most = v.max()
+        y = most + np.log(np.exp(v - (most if np.isfinite(most) else 0)).sum())
+        at_most = np.where(v == -np.inf, 0, 1)  # what a single infinite cell gets
+        return y, np.where(v >= y, at_most, np.exp(v - y))
     if kind == "prod":
         return v.prod(), np.array([np.delete(v, i).prod() for i in range(v.size)])
     if math.isinf(p):
@@ -244,7 +249,7 @@ def pool_and_grad(x, g, kind, window, **options):
 
 
 def pool(x, kind, window, **kwargs):
-    """Pool `x` by `kind`: "max", "min", "sum", "avg" or "lp"."""
+    """Pool `x` by `kind`: "max", "min", "sum", "avg", "lp" or "logsumexp"."""
     return pool_and_grad(x, None, kind, window, **kwargs)[0]
 
 

@@ -28,7 +28,7 @@ LAYERS = ("geometry", "engines", "aggregations", "functions")
 def module_of(name):
     """The name of the module that has a function as its call."""
     title = "".join(part.title() for part in name.split("_"))
-    return title
+    return title.replace("Logsumexp", "LogSumExp")
 
 
 MODULES = [module_of(name) for name in WITH_MODULE]

@@ -77,6 +77,8 @@ def _reduced(kind, cells, valid, p):
         return kept.sum(-2) / jnp.maximum(valid.sum(-2), 1).astype(cells.dtype)
     if kind == "lp":
         return jnp.sqrt((kept**2).sum(-2))
+    if kind == "logsumexp":
+        return jax.nn.logsumexp(cells, -2, where=valid)
     fixed = jax.lax.stop_gradient(cells if kind == "max" else -cells)
     # Not even -inf wins against nothing.
     rank = jnp.where(valid, jnp.nan_to_num(fixed, nan=jnp.inf, neginf=-3e38), -jnp.inf)
@@ -131,6 +133,10 @@ def _operators():
         for size, out, v in zip((5, 4), (3, 2), u, strict=True)
     ]
     draw = {"window": 2, "output_shape": (3, 2), "samples": u, "axes": (-3, -2)}
+    smooth = functools.partial(
+        jaxpool.adaptive_logsumexp_pool, output_shape=3, axes=(-3, -2)
+    )
+    yield "adaptive logsumexp", smooth, twin_of_bins("logsumexp", SHAPE, adapted)
     for kind in ("max", "avg"):
         adaptive = getattr(jaxpool, f"adaptive_{kind}_pool")
         pooled = functools.partial(adaptive, output_shape=3, axes=(-3, -2))

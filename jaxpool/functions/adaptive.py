@@ -144,6 +144,47 @@ def adaptive_avg_pool(
     return pooling.mean(_check(x, output_shape, axes, "number"))
 
 
+def adaptive_logsumexp_pool(
+    x: ArrayLike, output_shape: OptionalInts, *, axes: Ints | None = None
+) -> jax.Array:
+    """Logarithm of the sum of exponentials over bins, for a given output size.
+
+        y[n, o, c] = log(sum_i exp(x[n, i, c])),
+        floor(o * size / out) <= i < ceil((o + 1) * size / out)
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
+    Args:
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        output_shape: Output sizes, an int per spatial axis (or one int, with `axes`);
+            `None` keeps the size of an axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+
+    Returns:
+        Shape `[*batch, *output_shape, channels]`, dtype of `x` (float32
+        for integers).
+
+    Raises:
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+
+    Gradient:
+        The share of a cell is `exp(x - y)`, the softmax of the bin. It is 0 if the cell
+        is -inf, and 1 if it is inf. Integers have no gradient. Reverse and forward mode
+        work to any order.
+
+    References:
+        `jax.nn.logsumexp` of each bin of `torch.nn.functional.adaptive_max_pool2d`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.log(jnp.asarray([1.0, 3.0, 2.0, 2.0]))
+        >>> print(adaptive_logsumexp_pool(x, 2, axes=0))
+        [1.3862944 1.3862944]
+    """
+    return pooling.logsumexp(_check(x, output_shape, axes))
+
+
 def _check(
     x: Any, output_shape: OptionalInts, axes: Ints | None, kinds: Kinds = "real"
 ) -> Call:

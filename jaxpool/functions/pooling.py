@@ -20,6 +20,7 @@ from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined
+from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
@@ -115,6 +116,17 @@ def norm(call: Call, p: float) -> jax.Array:
     else:
         norms = joined(Norm(wide, p), x, over, call.implementation, call.tables)
     return _fill_empty(norms, call, _valid_count(call))
+
+
+@entered
+def logsumexp(call: Call) -> jax.Array:
+    """Log-sum-exp of each output, in the dtype of `x`, of integers in float32."""
+    dtype = dtypes.averaged(call.x.dtype)
+    x, wide = call.x.astype(dtypes.infinite(dtype)), dtypes.summed(dtype)
+    if call.mask is not None:
+        x = jnp.where(call.mask, x, np.asarray(-np.inf, x.dtype))
+    pooled = joined(LogSumExp(wide), x, call.over, call.implementation, call.tables)
+    return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
 def _cells(call: Call) -> tuple[jax.Array, jax.Array | None, Domain, Any]:

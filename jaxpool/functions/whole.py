@@ -255,6 +255,52 @@ def global_lp_pool(
     return _finish(pooled, call, keepdims)
 
 
+def global_logsumexp_pool(
+    x: ArrayLike,
+    *,
+    axes: Ints | None = None,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+) -> jax.Array:
+    """Logarithm of the sum of exponentials of all cells of the pooled axes.
+
+        y[n, c] = log(sum_i exp(x[n, i, c]))
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
+    Args:
+        x: Input, shape `[batch, *spatial, channels]`; float or int dtype.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        keepdims: Whether to keep the pooled axes, with size 1.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+
+    Returns:
+        Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
+
+    Raises:
+        ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+
+    Gradient:
+        The share of a cell is `exp(x - y)`, the softmax over all cells. It is 0 if the
+        cell is -inf, and 1 if it is inf. Integers have no gradient. Reverse and forward
+        mode work to any order.
+
+    References:
+        `jax.nn.logsumexp`, whose gradient is NaN where all cells are -inf, or one inf.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(global_logsumexp_pool(jnp.log(jnp.asarray([[1.0, 3.0]])), axes=1))
+        [1.3862944]
+    """
+    call = _check(x, axes, keepdims, where, empty_value, averaged=True)
+    pooled = pooling.logsumexp(call)
+    return _finish(pooled, call, keepdims)
+
+
 def _check(
     x: Any,
     axes: Ints | None,

@@ -379,6 +379,74 @@ def lp_pool(
     return pooled(pooling.norm, call, padding_mode, order)
 
 
+def logsumexp_pool(
+    x: ArrayLike,
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    padding_mode: PaddingMode | None = None,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Logarithm of the sum of exponentials of each window, a smooth maximum.
+
+        y[n, o, c] = log(sum_j exp(x[n, strides * o + dilation * j - low, c]))
+
+    Padded cells add nothing. No exponential overflows.
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
+    Args:
+        x: Input, shape `[*batch, *spatial, channels]`; float or int dtype.
+        window: Window sizes, an int per spatial axis (or one int, with `axes`).
+        strides: Step between windows, an int or one per axis. `None`: the window size.
+        padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
+            one `(low, high)` pair per axis.
+        dilation: Step between the cells of a window, an int or one per axis.
+        axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
+        ceil_mode: Whether to round the output size up, by PyTorch's rule.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
+
+    Returns:
+        Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
+        `out = (size + low + high - dilation * (window - 1) - 1) // strides + 1`.
+
+    Raises:
+        ValueError: If an argument does not fit `x.shape`, a window is larger than the
+            padded input, or padding is at least as large as a window.
+        TypeError: If a dtype is not supported, or a static argument is traced.
+        ValueError: If `padding_mode` is not a mode, or needs more cells than `x` has.
+
+    Gradient:
+        The share of a cell is `exp(x - y)`, the softmax of the window. It is 0, to any
+        order, if the cell is -inf, and 1 if it is inf. If the window has a NaN, the
+        share is NaN for every cell that is not -inf. Integers have no gradient. Reverse
+        and forward mode work to any order.
+
+    References:
+        `jax.nn.logsumexp`, whose gradient is NaN where all cells are -inf. P. O.
+        Pinheiro, R. Collobert, "From Image-level to Pixel-level Labeling with
+        Convolutional Networks", CVPR 2015, https://arxiv.org/abs/1411.6228
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(logsumexp_pool(jnp.log(jnp.asarray([1.0, 3.0, 2.0, 2.0])), 2, axes=0))
+        [1.3862944 1.3862944]
+    """
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    call = as_call(
+        x, resolve, geometry, where, empty_value, implementation, averaged=True
+    )
+    return pooled(pooling.logsumexp, call, padding_mode)
+
+
 def pool(
     x: ArrayLike,
     init: ArrayLike,

@@ -44,9 +44,10 @@ def test_dtype_of_the_result(kind, dtype):
         integer = not jnp.issubdtype(dtype, jnp.floating)
         for op in operators(kind):
             y = jax.jit(op)(x)
-            to_float = integer and kind in ("avg", "lp")
+            to_float = integer and kind in ("avg", "lp", "logsumexp")
             assert y.dtype == (jnp.float32 if to_float else dtype)
-            want = {"max": 4, "min": 1, "sum": 9, "avg": 2.25, "lp": 5}[kind]
+            wants = {"max": 4, "min": 1, "sum": 9, "avg": 2.25, "lp": 5}
+            want = (wants | {"logsumexp": np.log(np.exp([1, 2, 2, 4]).sum())})[kind]
             if kind == "sum" and dtype == "int4":
                 want = -7  # nine does not fit: the wide sum wraps when stored
             rtol = {"float8_e4m3fn": 0.07, "float8_e5m2": 0.13}.get(dtype, 1e-2)
@@ -67,6 +68,7 @@ def test_dtype_of_the_gradient(kind, dtype):
             "sum": [1, 1, 1, 1],
             "avg": [0.25] * 4,
             "lp": np.arange(1, 5) / np.sqrt(30),
+            "logsumexp": np.exp(range(4)) / np.exp(range(4)).sum(),
         }[kind]
         for op in operators(kind):
             dx = jax.grad(lambda x, op=op: op(x).astype(jnp.float32).sum())(x)
@@ -87,6 +89,7 @@ def test_float64_keeps_its_precision(kind):
             "sum": np.asarray(x).sum(),
             "avg": np.asarray(x).mean(),
             "lp": np.linalg.norm(x),
+            "logsumexp": np.log(np.exp(np.asarray(x)).sum()),
         }[kind]
         for op in operators(kind):
             got = op(x.reshape(1, 4, 1)).item()

@@ -21,6 +21,7 @@ CASES = [
     ("MinPool", jaxpool.min_pool, {"window": (3, 2), "strides": 1}),
     ("SumPool", jaxpool.sum_pool, {"window": 2, "axes": (1, 2)}),
     ("AvgPool", jaxpool.avg_pool, {"window": (2, 2), "padding": 1, "divisor": 3.0}),
+    ("LogSumExpPool", jaxpool.logsumexp_pool, {"window": (2, 2)}),
     ("LpPool", jaxpool.lp_pool, {"window": (2, 2), "p": 3.0}),
     ("MaxPoolWithIndices", jaxpool.max_pool_with_indices, {"window": (3, 2)}),
     ("MinPoolWithIndices", jaxpool.min_pool_with_indices, {"window": 2, "axes": 1}),
@@ -30,6 +31,7 @@ CASES = [
     ("GlobalMinPool", jaxpool.global_min_pool, {"axes": -1}),
     ("GlobalSumPool", jaxpool.global_sum_pool, {}),
     ("GlobalAvgPool", jaxpool.global_avg_pool, {"empty_value": 7.0}),
+    ("GlobalLogSumExpPool", jaxpool.global_logsumexp_pool, {}),
     ("GlobalLpPool", jaxpool.global_lp_pool, {"p": 1.0}),
 ]
 ADAPTIVE = [

@@ -129,7 +129,7 @@ def test_complex_input(name):
     op = getattr(jaxpool, name)
     kwargs = {} if name in GLOBAL else OK
     x = np.ones(SHAPE, np.complex64)
-    if "sum" in name or "avg" in name:
+    if "sum_" in name or "avg" in name:
         assert op(x, **kwargs).dtype == np.complex64
         return
     with pytest.raises(TypeError, match=r"\bx\b.*complex64"):

@@ -1,0 +1,53 @@
+"""The logarithm of the sum of exponentials of each window.
+
+    y = m + log(s),  m = max_j x_j,  s = sum_j exp(x_j - m)
+
+The state is the pair `m, s`. The share of a cell is `exp(x - m) / s`, the softmax of
+the cells of its window; `exp(x - y)` would be wrong where `y` is rounded. A cell of
+-inf has share 0. Cells of inf have equal shares.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxpool.aggregations.joined import Joined
+from jaxpool.engines.elementwise import equals, like, pair, select
+from jaxpool.engines.loops import Arrays
+
+
+@dataclass(frozen=True)
+class LogSumExp(Joined):
+    """Joins pairs; all differences from the largest are at most 0."""
+
+    @property
+    def none(self) -> Arrays:
+        return np.full((), -np.inf, self.wide), np.zeros((), self.wide)
+
+    def lift(self, x: jax.Array) -> Arrays:
+        cells = x.astype(self.wide)
+        return cells, like(1, cells)
+
+    def relative(self, cell: Arrays, most: jax.Array) -> jax.Array:
+        return lax.mul(cell[1], _ratio(cell[0], most))
+
+    def rejoin(self, most: jax.Array, total: jax.Array) -> Arrays:
+        return most, total
+
+    def result(self, state: Arrays) -> Any:
+        return state[0] + lax.log(lax.stop_gradient(state[1]))
+
+    def part(self, cell: Arrays, output: Arrays, t: jax.Array) -> jax.Array:
+        weight = lax.div(self.relative(cell, output[0]), lax.max(*pair(output[1], 1)))
+        is_none = equals(cell[0], -np.inf)  # gets 0 of NaN too, in both modes
+        return lax.mul(select(is_none, 0, weight), select(is_none, 0, t))
+
+
+def _ratio(cell: jax.Array, most: jax.Array) -> jax.Array:
+    """`exp(cell - most)`, and 1 of two infinities; never more than 1."""
+    less = lax.sub(cell, most)
+    at_most = lax.bitwise_and(lax.ge(cell, most), lax.ne(*pair(less, 0)))
+    return lax.exp(select(at_most, 0, less))
