@@ -253,8 +253,8 @@ class Winner(Aggregation):
         """
 
         def inner(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-            position = output[0]
-            return select(place.has(position), place.inside(position), 0)
+            has, inside = place.inside(output[0])
+            return select(has, inside, 0)
 
         found = [Lifted(residual)]
         for step in reversed(chosen.back[1:]):

@@ -55,17 +55,17 @@ class Place(NamedTuple):
 
     def has(self, position: jax.Array) -> jax.Array:
         """Whether a position of the window lies in the run."""
-        if isinstance(self.length, int) and self.length == 1:
-            has = equals(position, self.start)
-        else:
-            # What is before the run has wrapped to large numbers.
-            inner = self.inside(position)
-            has = lax.le(*pair(inner, self.length - 1))
+        if not isinstance(self.length, int) or self.length != 1:
+            return self.inside(position)[0]
+        has = equals(position, self.start)
         return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in))
 
-    def inside(self, position: jax.Array) -> jax.Array:
-        """A position of the window as one of the run."""
-        return lax.sub(*pair(position, self.start))
+    def inside(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether a position of the window lies in the run, and where in it."""
+        # What is before the run wraps to large numbers.
+        inner = lax.sub(*pair(position, self.start))
+        has = lax.le(*pair(inner, self.length - 1))
+        return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in)), inner
 
     def copies(self, array: jax.Array) -> jax.Array:
         """What an output has, for all cells of a block that are in its window."""
@@ -352,6 +352,8 @@ def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Arr
             stride if length > 1 else 1,
         )
         stops[axis] = start + (length - 1) * stride + 1 if length else 0
+    if not any(starts) and tuple(stops) == array.shape and set(strides) == {1}:
+        return array
     return lax.slice(array, starts, stops, strides)
 
 
