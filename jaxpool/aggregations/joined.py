@@ -202,7 +202,7 @@ def _open_join_jvp(
     state = _open_join(by, step, lifts, *primals)
 
     def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
-        return by.share(cell[:-1], output, place, cell[-1])
+        return place.only(by.part(cell[:-1], output, cell[-1]))
 
     pairs = zip(primals, tangents, strict=True)
     sources = [Lifted((*cell, tangent[0])) for cell, tangent in pairs]

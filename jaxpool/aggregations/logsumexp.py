@@ -16,7 +16,8 @@ from jax import lax
 
 from jaxpool.aggregations.joined import Joined
 from jaxpool.engines.elementwise import equals, like, pair, select
-from jaxpool.engines.loops import Arrays
+from jaxpool.engines.fold import Place
+from jaxpool.engines.loops import Arrays, Lifted
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,26 @@ class LogSumExp(Joined):
         return state[0] + lax.log(lax.stop_gradient(state[1]))
 
     def part(self, cell: Arrays, output: Arrays, t: jax.Array) -> jax.Array:
-        weight = lax.div(self.relative(cell, output[0]), lax.max(*pair(output[1], 1)))
-        is_none = equals(cell[0], -np.inf)  # gets 0 of NaN too, in both modes
-        return lax.mul(select(is_none, 0, weight), select(is_none, 0, t))
+        share = _ratio(cell[0], output[0]) * cell[1] / _positive(output[1])
+        return _shared(cell[0], share, t)
+
+    def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
+        """Without the division by `s`, which comes once for each output."""
+        return place.only(_shared(cell[0], _ratio(cell[0], output[0]), t))
+
+    def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
+        return Lifted(residual[2:], lambda t, total: (lax.div(t, _positive(total)),))
+
+
+def _shared(x: jax.Array, share: jax.Array, t: jax.Array) -> jax.Array:
+    """`share * t`; 0 where the cell is -inf, in both modes, also of NaN."""
+    is_none = equals(x, -np.inf)
+    return lax.mul(select(is_none, 0, share), select(is_none, 0, t))
+
+
+def _positive(total: jax.Array) -> jax.Array:
+    """The sum of a window; 1 if it has no cell."""
+    return lax.max(*pair(total, 1))
 
 
 def _ratio(cell: jax.Array, most: jax.Array) -> jax.Array:
