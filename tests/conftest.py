@@ -23,10 +23,18 @@ for name, examples in (("brief", 5), ("share", 20), ("thorough", 200)):
     )
 
 
+FEW = 3  # sets of a test that an ordinary run takes all of
+
+
 def pytest_addoption(parser):
     """Let more, or fewer, sets of arguments be asked for."""
-    parser.addoption("--thorough", action="store_true", help="all of each sweep")
-    parser.addoption("--brief", action="store_true", help="one of each test")
+    for name, what in (
+        ("thorough", "all of each sweep"),
+        ("ci", "what CI runs"),
+        ("rest", "what CI runs, less what an ordinary run does"),
+        ("brief", "one of each test"),
+    ):
+        parser.addoption(f"--{name}", action="store_true", help=what)
 
 
 def pytest_configure(config):
@@ -46,10 +54,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _take_a_share(config, items):
-    """Drop sets of arguments of tests that are marked, the same ones each time.
+    """Drop sets of arguments, the same ones each time.
 
-    Of a test with `share(n)` runs one set in n. They are drawn: every n-th set would
-    leave out one value of an argument that has two.
+    CI takes one in n of the sets of a test with `share(n)`, and all of other tests. An
+    ordinary run takes the first few of these, and none of a `slow` test. They are
+    drawn: every n-th set would leave out one value of an argument that has two.
     """
     tests = collections.defaultdict(list)
     for item in items:
@@ -58,7 +67,18 @@ def _take_a_share(config, items):
     for (_, name), sets in tests.items():
         marker = sets[0].get_closest_marker("share")
         share = marker.args[0] if marker else 1
-        count = 1 if config.getoption("--brief") else math.ceil(len(sets) / share)
-        kept.update(random.Random(name).sample(sets, count))
+        drawn = random.Random(name).sample(sets, math.ceil(len(sets) / share))
+        few = 0 if sets[0].get_closest_marker("slow") else _few(len(drawn))
+        if config.getoption("--brief"):
+            kept.add(drawn[0])
+        elif config.getoption("--ci"):
+            kept.update(drawn)
+        else:
+            kept.update(drawn[few:] if config.getoption("--rest") else drawn[:few])
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def _few(sets):
+    """How many sets of a test an ordinary run takes."""
+    return sets if sets <= FEW else FEW + (sets - FEW) // 4

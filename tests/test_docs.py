@@ -37,19 +37,19 @@ def is_refused(name):
     return (maximum and "indices" not in name) or name == "lp_pool-inf"
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", REFUSING)
 def test_C3_docs_of_what_refuses_forward_mode_name_the_switch(name):
     assert "with jaxpool.forward_mode():" in inspect.getdoc(REFUSING[name])
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", ["flax", "keras", "onnx"])
 def test_C3_docs_of_dialects_name_the_switch(name):
     assert "with jaxpool.forward_mode():" in getattr(jaxpool.compat, name).__doc__
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", every.functions())
 def test_C3_C12_who_needs_the_switch_for_forward_mode(name):
     call, a = every.functions()[name], every.arrays()
@@ -73,7 +73,7 @@ def test_C3_under_jit_jax_refuses_alone():
     assert "forward_mode" not in str(caught.value)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize(("window", "strides"), [(3, 2), (3, 1), (40, 1), (40, 39)])
 def test_C12_pool_takes_the_name_for_a_cpu(window, strides, platform):

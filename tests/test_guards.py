@@ -15,7 +15,7 @@ SETS = ("user", "nan", "index", "div", "float", "automatic")
 BATCHED_SCATTER = ("max_unpool",)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", CALLS)
 def test_A5_a_second_call_moves_nothing_to_the_device(name):
     CALLS[name](every.arrays())
@@ -37,7 +37,7 @@ def checked(name, errors):
     np.testing.assert_allclose(value, jax.tree.leaves(CALLS[name](a))[0], 1e-6)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", every.functions())
 def test_A6_checkify_finds_no_error(name):
     if name in BATCHED_SCATTER:
@@ -48,14 +48,14 @@ def test_A6_checkify_finds_no_error(name):
         checked(name, checkify.all_checks)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("name", ["max_pool", "lp_pool-where", "adaptive_avg_pool"])
 @pytest.mark.parametrize("errors", SETS)
 def test_A6_each_set_of_checks(name, errors):
     checked(name, getattr(checkify, f"{errors}_checks"))
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("errors", [*SETS, "all"])
 def test_A6_max_unpool_with_known_and_traced_indices(errors):
     """An index that is dropped, or overwritten, is not out of bounds."""

@@ -87,7 +87,7 @@ def transformed(pooled, x, v):
     }
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_under_every_transformation(name, dtype):
@@ -110,7 +110,7 @@ def test_every_operator_under_every_transformation(name, dtype):
             np.testing.assert_allclose(got, want, rounding, near, err_msg=how)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_extreme
 def test_forward_and_reverse_mode_agree_on_ties_nan_and_infinities(kind):
     x = np.random.default_rng(3).integers(-1, 2, (4, 9, 7, 3)).astype(np.float32)
@@ -170,7 +170,7 @@ def test_forward_mode_may_be_nested_and_entered_while_tracing():
     np.testing.assert_array_equal(tangent(x), jaxpool.max_pool(x, (2,)))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_mode_keeps_the_residual_of_reverse_mode(masked):
     x = distinct((1, 12, 12, 2))
@@ -190,7 +190,7 @@ def test_forward_mode_computes_no_positions_without_a_tangent():
     assert "ui8" not in text
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize(
     ("window", "strides"), [(2, 2), (3, 2), (3, 1), (5, 3), (2, 3), (15, 1), (15, 4)]
@@ -215,7 +215,7 @@ def test_tangents_of_every_geometry_are_the_transpose(kind, window, strides, dil
     assert found == np.vdot(np.float64(dx), np.float64(t)) != 0
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_float64(kind):
     with jax.enable_x64(True):

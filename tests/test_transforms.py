@@ -43,7 +43,7 @@ def cubes(kind):
     return lambda x: (pool(x) ** 3).sum() / 100
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_kind
 def test_jit_equals_eager(kind):
     x, pool = distinct(SHAPE), pooling(kind)
@@ -52,7 +52,7 @@ def test_jit_equals_eager(kind):
     np.testing.assert_allclose(jax.jit(grad)(x), grad(x), **CLOSE)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("kind", "in_axes"),
     [
@@ -99,21 +99,21 @@ def test_gradient_of_an_input_that_mapped_masks_share(name):
     np.testing.assert_allclose(mapped, each, rtol=1e-6)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_extreme
 def test_check_grads_reverse(kind):
     x = distinct(SHAPE)  # a step of 0.1 never changes an owner
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, ["rev"], eps=0.1)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_smooth
 def test_check_grads_both_modes(kind):
     x = distinct(SHAPE) / 20 + 0.01
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_smooth
 def test_check_grads_masked(kind):
     x, where = distinct(SHAPE) / 20 + 0.01, mask(SHAPE)
@@ -121,7 +121,7 @@ def test_check_grads_masked(kind):
     jax.test_util.check_grads(pool, (x,), 1, rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_extreme
 def test_plain_forward_mode_is_refused(kind):
     x = distinct(SHAPE)
@@ -145,7 +145,7 @@ def counted():
         run = False
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("name", twin.OPERATORS)
 def test_called_again_outside_jit_compiles_nothing(name):
     """A call is found again by its geometry, NaN for empty windows included."""
@@ -204,7 +204,7 @@ def square(rows, columns):
     return jnp.arange(rows * columns, dtype=jnp.float32).reshape(rows, columns)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("cells", "window", "strides", "padding", "implementation"),
     [
@@ -273,7 +273,7 @@ def test_tangents_of_windows_in_steps():
     np.testing.assert_array_equal(got, [[33, 35], [45, 47], [57, 59]])
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("p", "implementation"), [(2, None), (3, "slices"), (np.inf, None)]
 )
@@ -314,7 +314,7 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_pool_by_an_operation_is_compiled_once(name):
     """C7: also where Python makes a function anew for each call."""
@@ -327,7 +327,7 @@ def test_a_pool_by_an_operation_is_compiled_once(name):
     np.testing.assert_array_equal(first, again)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("inner", [softest, jnp.logaddexp])
 def test_operations_are_not_kept(inner):
     """C7: neither they, nor the arrays that they close over, nor all their programs.
@@ -393,7 +393,7 @@ def test_what_an_operation_closes_over_has_gradients():
     np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(3.0)), [4, 10, 16])
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("init", [0.0, 0, np.float32(0), jnp.float32(0)])
 def test_xlas_own_sums_have_a_gradient_inside_jit(init):
     """C7: the identity stays known there."""

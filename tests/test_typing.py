@@ -14,6 +14,7 @@ from tests import typed_user
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_mypy_reports_the_marked_errors_only():
     pytest.importorskip("mypy")
     path = Path(typed_user.__file__).relative_to(ROOT)

@@ -34,7 +34,7 @@ def operators(kind):
 # --- dtypes ---
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 @pytest.mark.parametrize("dtype", FLOATS + SIGNED + UNSIGNED + WIDE)
 def test_dtype_of_the_result(kind, dtype):
@@ -56,7 +56,7 @@ def test_dtype_of_the_result(kind, dtype):
             np.testing.assert_allclose(got, want, rtol=1e-6 if exact else rtol)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 @pytest.mark.parametrize("dtype", [*FLOATS, "float64"])
 def test_dtype_of_the_gradient(kind, dtype):
@@ -77,7 +77,7 @@ def test_dtype_of_the_gradient(kind, dtype):
             np.testing.assert_allclose(got, want, rtol=0.13)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_float64_keeps_its_precision(kind):
     with jax.enable_x64(True):
@@ -96,7 +96,7 @@ def test_float64_keeps_its_precision(kind):
             np.testing.assert_allclose(got, want, rtol=1e-15, atol=0)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("window", [(17, 17), (64, 64)])
 def test_average_of_half_precision_ones_is_one(dtype, window):
@@ -114,7 +114,7 @@ def test_average_of_uint8_255_is_255():
         np.testing.assert_array_equal(y, np.full(y.shape, 255))
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("dtype", "fill"), [("float16", 6e4), ("int8", -128)])
 def test_average_does_not_overflow(dtype, fill):
     x = jnp.full((1, 20, 20, 1), fill, dtype)
@@ -122,7 +122,7 @@ def test_average_does_not_overflow(dtype, fill):
         assert set(np.asarray(y, np.float32).ravel()) == {np.float32(np.float16(fill))}
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("dtype", "rtol"), [("float16", 1e-3), ("bfloat16", 1 / 256)])
 @every_implementation
 def test_half_precision_gradient_accumulates_in_float32(implementation, dtype, rtol):
@@ -155,6 +155,7 @@ def averages_of_ones(windows, **kwargs):
     return np.concatenate([np.ravel(y) for y in results])
 
 
+@pytest.mark.slow
 def test_jitted_average_of_ones_is_exactly_one_for_each_window():
     averages = averages_of_ones(range(1, 201), implementation="reduce_window")
     assert np.unique(averages).tolist() == [1]
@@ -183,7 +184,7 @@ def test_sum_of_small_integers_accumulates_wide():
         assert y.item() == 50
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("kind", ["sum", "avg"])
 def test_complex_sum_and_average(kind):
     x = (distinct((1, 4, 1)) + 2j * distinct((1, 4, 1))[:, ::-1]).astype(np.complex64)
@@ -194,7 +195,7 @@ def test_complex_sum_and_average(kind):
         np.testing.assert_allclose(y.item(), want, rtol=1e-6)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("dtype", SIGNED + UNSIGNED + ("int64", "uint64"))
 def test_integer_extremes_and_ties(dtype):
     """The identity of each reduction is a legal cell: it must still be found."""
@@ -254,7 +255,7 @@ def jitted_and_eager(pool, x):
     return *jax.device_get(run(x)), np.asarray(pool(x))
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     ("kind", "overlap"), [("max", False), ("min", False), ("max", True)]
 )
@@ -276,7 +277,7 @@ def test_nan_at_every_size(shape, axes, win, overlap, kind):
     assert dx.astype(np.float64).sum() == y.size
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 @pytest.mark.parametrize("size", [2, 7, 1000, 65_537, 1_000_000])
 def test_global_nan_at_every_size(kind, size):
@@ -288,7 +289,7 @@ def test_global_nan_at_every_size(kind, size):
     assert np.flatnonzero(dx).tolist() == [size // 2]
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("dtype", ["float8_e5m2", "bfloat16", "float16", "float64"])
 @every_extreme
 def test_nan_in_other_dtypes(kind, dtype):
@@ -298,7 +299,7 @@ def test_nan_in_other_dtypes(kind, dtype):
         assert jnp.isnan(f(x)).sum() == jnp.isnan(x).sum()
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_smooth
 def test_nan_stays_in_its_windows(kind):
     """A running sum would spread it."""
@@ -308,7 +309,7 @@ def test_nan_stays_in_its_windows(kind):
     np.testing.assert_array_equal(np.isnan(y), want == 1)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 @pytest.mark.parametrize("shape", [(1, 30, 1), (1, 4096, 1), (1, 1_000_000, 1)])
 def test_all_worst_windows_go_to_their_first_cell(kind, shape):
@@ -327,7 +328,7 @@ def test_all_worst_windows_go_to_their_first_cell(kind, shape):
     np.testing.assert_array_equal(dx, want)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("shape", [(1, 6, 6, 1), (1, 64, 64, 4), (1, 500, 500, 4)])
 def test_ties_go_to_the_first_cell(shape):
     x = np.ones(shape, np.float32)
@@ -368,7 +369,7 @@ POOLS_OF_ONE_AXIS = {
 }
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_every_narrow_dtype_is_pooled(dtype):
     """A11: values, and gradients of floats."""
@@ -403,7 +404,7 @@ def test_every_narrow_dtype_is_pooled(dtype):
         np.testing.assert_array_equal(dx.astype(np.float32), want, err_msg=name)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("name", POOLS_OF_ONE_AXIS)
 def test_a_dtype_without_zero_is_pooled_and_has_no_gradient(name):
     """A11: `float8_e8m0fnu`, whose zeros would be NaN."""
@@ -430,7 +431,7 @@ def test_what_a_dtype_without_zero_cannot_have():
         jaxpool.max_unpool(x, np.asarray([0, 1]), 2, axes=0)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     "dtype", ["float6_e2m3fn", "float6_e3m2fn", "int1", "uint1", "complex32"]
 )

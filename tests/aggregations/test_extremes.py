@@ -34,13 +34,13 @@ def check(case, implementation, seed=0):
     check_against_oracle([("max", special, kwargs), ("min", special, masked)])
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(("case", "implementation"), NAMED_RUNS)
 def test_named_case(case, implementation):
     check(case, implementation)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_implementation
 @settings(max_examples=5)
 @given(case=cases(), seed=st.integers(0, 99))
@@ -56,7 +56,7 @@ def test_min_is_minus_max_of_minus():
     )
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_extreme
 @pytest.mark.parametrize("padding", ["VALID", "SAME", 1, ((0, 2), (2, 1))])
 def test_gradient_sums_to_cotangent(kind, padding):
@@ -78,7 +78,7 @@ def test_where_broadcasts():
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_extreme
 @pytest.mark.parametrize("empty_value", [0, 3.5, -np.inf, np.nan])
 def test_window_without_valid_cell(kind, empty_value):
@@ -99,7 +99,7 @@ def test_axes_in_any_order_pair_with_window():
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_extreme
 def test_window_one_is_identity(kind):
     x = tied((2, 4, 3, 2), specials=SPECIALS)
@@ -124,7 +124,7 @@ def test_max_pool_of_a_numpy_array_is_a_jax_array():
     assert isinstance(jaxpool.max_pool(np.ones((1, 2, 1)), (2,)), jax.Array)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("case", NAMED_CASES)
 def test_output_shape(case):
     x = jax.ShapeDtypeStruct(case.shape, jnp.float32)
@@ -164,7 +164,7 @@ def test_pool_geometry():
     np.testing.assert_array_equal(got, oracle.pool(x, "sum", **case.kwargs()))
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_implementation
 @pytest.mark.parametrize("window", [(3, 2), (20, 1)])
 def test_pool_takes_the_cells_in_row_major_order(window, implementation):

@@ -24,7 +24,7 @@ from tests.cases import (
 INF, NAN = np.inf, np.nan
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("case", "implementation"), NAMED_RUNS)
 def test_named_geometries(case, implementation):
     """Of numbers that are large beside their differences, with and without a mask."""

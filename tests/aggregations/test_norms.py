@@ -15,7 +15,7 @@ from tests.twin import twin
 LANES = 128  # of a TPU
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("window", [9, 11, 13, 23])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
@@ -38,7 +38,7 @@ def test_long_norms_are_the_same_in_steps_as_at_once(window, dilation):
         np.testing.assert_allclose(got, want, 1e-5, 1e-5)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     ("window", "strides"), [(4, 2), (5, 3), (6, 4), (8, 3), (2, 3)]
 )
@@ -51,7 +51,7 @@ def test_norms_of_cells_that_few_windows_cover(
     check_derivatives((1, 12, 11, 2), implementation, kwargs | {"dilation": dilation})
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("rows", [11, 12])
 @pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2), (3, 3), (3, 1)])
 def test_norms_where_channels_fill_the_lanes(window, strides, rows):
@@ -80,7 +80,7 @@ def check_derivatives(shape, implementation, kwargs):
         np.testing.assert_allclose(got, want, 1e-4, 1e-4)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("p", [1.5, 2, 3])
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("channels", [4, LANES])
@@ -98,7 +98,7 @@ def test_signs_zeros_and_infinities_at_once(channels, strides, p):
         np.testing.assert_allclose(got, want, 1e-5)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("implementation", [None, "reduce_window"])
 @pytest.mark.parametrize("p", [1, 2, np.inf])
 def test_whose_gradients_a_nan_makes_nan(p, implementation):
@@ -113,7 +113,7 @@ def test_whose_gradients_a_nan_makes_nan(p, implementation):
     np.testing.assert_array_equal(np.isnan(jax.grad(pool)(x)), is_nan)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("implementation", [None, "slices", "reduce_window"])
 @pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 3, np.inf])
 def test_a_cell_that_is_zero_of_either_sign_gets_no_gradient(p, implementation):
@@ -134,7 +134,7 @@ def test_a_cell_that_is_zero_of_either_sign_gets_no_gradient(p, implementation):
     np.testing.assert_array_equal(got, [0, 0, 1, 0, -1, 0, 0, 0])
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("implementation", ["slices", "doubling", "reduce_window"])
 @pytest.mark.parametrize("window", [4, (2, 2), (12, 1), 12])
 def test_zeros_and_cells_of_no_window_are_not_made_nan(window, implementation):
@@ -150,7 +150,7 @@ def test_zeros_and_cells_of_no_window_are_not_made_nan(window, implementation):
     np.testing.assert_allclose(dx, want, 1e-5)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("strides", [1, 2])
 def test_norms_of_single_cells_are_absolute_values(strides):
     x = jnp.asarray([3.0, -4, 0, np.nan, -np.inf, -0.0])
@@ -162,7 +162,7 @@ def test_norms_of_single_cells_are_absolute_values(strides):
     np.testing.assert_array_equal(pull(jnp.ones_like(y))[0], want)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("implementation", [None, "slices", "doubling"])
 def test_second_derivatives_where_cotangents_cancel_inside_a_chain(implementation):
     """Half the sum of squares of 2-norms has a constant second derivative."""

@@ -40,13 +40,13 @@ def check(case, implementation, seed=0):
     )
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(("case", "implementation"), NAMED_RUNS)
 def test_named_case(case, implementation):
     check(case, implementation)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_implementation
 @settings(max_examples=5)
 @given(case=cases(), seed=st.integers(0, 99))
@@ -54,7 +54,7 @@ def test_random_case(case, seed, implementation):
     check(case, implementation, seed)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_implementation
 @pytest.mark.parametrize(
     "case",
@@ -91,7 +91,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("implementation", [None])
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
 def test_options(kind, options, implementation):
@@ -108,7 +108,7 @@ def test_options(kind, options, implementation):
     check_against_oracle(checks, **CLOSE)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_smooth
 def test_masked_cells_never_leak(kind):
     """NaN and inf behind the mask reach neither the value nor the gradient."""
@@ -153,7 +153,7 @@ def test_linear():
         np.testing.assert_allclose(both, parts, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("p", [1, 2, 3, np.inf])
 def test_lp_of_signed_input_is_a_norm(p):
     x = np.array([-3, 1, 0, -2], np.float32)
@@ -161,7 +161,7 @@ def test_lp_of_signed_input_is_a_norm(p):
     np.testing.assert_allclose(y[0, 0], np.linalg.norm(x, p), rtol=1e-6)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, np.inf])
 def test_lp_gradient_of_a_zero_window_is_zero(p):
     x = np.array([0, 0, 3, 0], np.float32)[:, None]
@@ -177,14 +177,14 @@ def test_lp_fractional_power():
     np.testing.assert_allclose(y.ravel(), [9, 49], rtol=1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("scale", [1e20, 1e-30])
 def test_lp_neither_overflows_nor_underflows(scale):
     x = (np.array([3, 4], np.float32) * np.float32(scale))[:, None]
     np.testing.assert_allclose(jaxpool.lp_pool(x, (2,)), [[5 * scale]], rtol=1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @every_implementation
 @pytest.mark.parametrize(
     ("x", "p", "y", "dx"),
@@ -241,7 +241,7 @@ def test_an_average_of_integers_that_is_an_integer():
     np.testing.assert_array_equal(got, [16777216, -8388604, 8])
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("divisor", "want"),
     [(1, [2, 15]), (-2, [-1, -7.5]), (0.5, [4, 30]), (4, [0.5, 3.75])],
@@ -253,7 +253,7 @@ def test_divisors_of_sums_that_no_float32_holds(divisor, want):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("cells", [2, 7, 1000])
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "int64"])
 def test_averages_of_any_integers_are_rounded_once(dtype, cells):
@@ -280,7 +280,7 @@ def test_an_average_of_more_integers_than_a_digit_counts():
     assert got == rounded(x.astype(object).sum(), x.size)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @every_smooth
 def test_gradients_of_half_floats_in_a_portable_program(kind, dtype):

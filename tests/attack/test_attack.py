@@ -6,6 +6,7 @@ import jaxpool
 from tests.attack import attack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [20_000, 20_050, 20_100, 20_150])
 def test_random_calls_against_the_oracle(seed):
     reports = []

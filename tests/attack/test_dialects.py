@@ -11,6 +11,7 @@ import pytest
 from tests.attack import dialects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", dialects.DRAWN)
 @pytest.mark.filterwarnings("ignore")  # those of the libraries, about odd arguments
 def test_random_calls(dialect):

@@ -44,7 +44,7 @@ def compare(record, *found):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=label)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_jaxpool(records):
     calls = []
@@ -56,7 +56,7 @@ def test_jaxpool(records):
         compare(record, *found)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     "records", [p for p in GROUPS if "max" in p.values[0][0]["op"]]
 )
@@ -71,7 +71,7 @@ def test_indices(records):
         np.testing.assert_array_equal(index, ARRAYS[f"{record['name']}/index"])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_compat(records):
     calls = []
@@ -88,7 +88,7 @@ def test_compat(records):
         compare(record, *found)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_oracle(records):
     for record in records:

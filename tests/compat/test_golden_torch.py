@@ -53,7 +53,7 @@ def groups(records):
 GROUPS = groups(RECORDS)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_jaxpool(records):
     results = value_and_vjp(
@@ -71,7 +71,7 @@ def test_jaxpool(records):
         compare(record, y, dx)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_compat(records):
     calls = []
@@ -83,7 +83,7 @@ def test_compat(records):
         compare(record, y, dx)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", groups(r for r in DIALECT if r["op"] != "max_pool"))
 def test_dialect(records):
     """What nothing but `compat.torch` does as PyTorch."""
@@ -102,7 +102,7 @@ def test_dialect(records):
         compare(record, *found, arrays)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_indices(ndim):
     records = [r for r in DIALECT if r["op"] == "max_pool" and r["ndim"] == ndim]
@@ -119,7 +119,7 @@ def test_indices(ndim):
             np.testing.assert_array_equal(got, want, str(record["kwargs"]))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("records", GROUPS)
 def test_oracle(records):
     for record in records:

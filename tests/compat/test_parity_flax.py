@@ -48,7 +48,7 @@ def pairs(kind, some, x):
         yield (label, *both, x)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 @pytest.mark.parametrize("rank", SHAPES)
 def test_values_and_gradients(kind, rank):
@@ -57,7 +57,7 @@ def test_values_and_gradients(kind, rank):
     compare([*pairs(kind, some, distinct(shape)), *ties])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 def test_batch_axes(kind):
     some = list(cases(kind, 2))
@@ -66,7 +66,7 @@ def test_batch_axes(kind):
     compare([*without, *pairs(kind, named[::3], distinct((2, 1, 6, 5, 2)))])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 def test_float64(kind):
     with jax.enable_x64(True):
@@ -75,7 +75,7 @@ def test_float64(kind):
         compare(list(pairs(kind, some, x)), rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 @pytest.mark.parametrize("dtype", ["float16", "int32", "uint8"])
 def test_other_dtypes(kind, dtype):
@@ -121,7 +121,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 @pytest.mark.parametrize("kwargs", REFUSED, ids=str)
 def test_what_is_refused_there_is_refused_here(kind, kwargs):
@@ -173,7 +173,7 @@ def test_averages_keep_their_dtype_and_are_ones_of_ones():
         assert same.dtype == jnp.bfloat16
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 def test_nan_wins_and_takes_the_gradient(kind):
     x = jnp.asarray([np.nan, 1, 2]).reshape(1, 3, 1)
@@ -185,7 +185,7 @@ def test_nan_wins_and_takes_the_gradient(kind):
         assert pull(jnp.ones_like(y))[0][0, 0, 0] == 1
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @each_kind
 @pytest.mark.parametrize(
     "kwargs",

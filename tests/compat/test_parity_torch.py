@@ -119,27 +119,27 @@ def compare(name, shape, cases, dtype="float32"):
     return len(accepted)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("name", "cases"), POOLS)
 def test_values_indices_and_gradients(name, cases):
     rank = int(name[-2])
     assert compare(name, SHAPES[rank], cases)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("name", "cases"), POOLS)
 def test_unbatched(name, cases):
     assert compare(name, SHAPES[int(name[-2])][1:], cases[::5])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("name", "cases"), POOLS)
 def test_float64(name, cases):
     with jax.enable_x64(True):
         assert compare(name, SHAPES[int(name[-2])], cases[::9], "float64")
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_floats(name, dtype):
@@ -171,7 +171,7 @@ def test_averages_of_int64_truncate():
         np.testing.assert_array_equal(ours.avg_pool2d(x, **kwargs), theirs, str(kwargs))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_unpooling(rank):
     name = f"max_unpool{rank}d"
@@ -240,7 +240,7 @@ def test_unpooling_drops_indices_that_are_out_of_range_under_jit():
             ours.max_unpool1d(y, np.asarray([[[1, wrong]]]), 2)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("batched", [True, False])
 def test_fractional(rank, batched):
@@ -336,7 +336,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("name", "args", "kwargs"),
     REFUSED,
@@ -361,7 +361,7 @@ def test_adaptive_pools_to_nothing():
         assert ours.adaptive_avg_pool2d(x, size).shape == tuple(theirs[0].shape)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_what_is_accepted_there_is_accepted_here(rank):
     x = np.zeros(SHAPES[rank], np.float32)

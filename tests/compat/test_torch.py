@@ -57,7 +57,7 @@ NORMS = [  # norm_type, window, stride, x, cotangent, gradient
 ]
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("norm", "window", "stride", "x", "g", "want"),
     [row[1:] for row in NORMS],
@@ -246,7 +246,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("function", "args", "kwargs", "message"),
     [row[1:] for row in REFUSED],
@@ -258,7 +258,7 @@ def test_errors_name_the_argument(function, args, kwargs, message):
     assert type(caught.value) in (ValueError, TypeError)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("offset", [-(2**32) + 1, 2**32, 2**40, -1])
 def test_d4_indices_are_checked_before_they_are_narrowed(offset):
     """Of x64 arrays of jax too, and of ONNX."""

@@ -49,6 +49,7 @@ def pooled(flag: bool) -> None:
 """
 
 
+@pytest.mark.slow
 def test_types_of_a_client(tmp_path):
     pytest.importorskip("mypy")
     path = tmp_path / "client.py"

@@ -77,7 +77,7 @@ def all_close(got, want, label=""):
 # --- every operator, every platform ---
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @needs_serialization
 @pytest.mark.parametrize(
     ("name", "masked"), [*((n, False) for n in POOLS), *((n, True) for n in MASKED)]
@@ -134,7 +134,7 @@ for name in {list(wants)!r}:
         all_close(list(np.load(tmp_path / f"{name}.npz").values()), want, name)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @needs_serialization
 @pytest.mark.parametrize("name", ["max_pool", "avg_pool", "lp_pool"])
 def test_the_gradient_goes_with_the_bytes(name):
@@ -237,7 +237,7 @@ def check_open(kind, name, cases, spec, shapes):
         all_close(quick_jit(program.call)(x, where, given), wants, f"{name} of {shape}")
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_windows_over_open_sizes(kind):
     spec = sized("b, h, w, 2", "h >= 3", "w >= 3")
@@ -247,7 +247,7 @@ def test_windows_over_open_sizes(kind):
     check_open(kind, f"{kind}_pool", cases, spec, [(1, 3, 6, 2), (2, 8, 5, 2)])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_whole_axes_of_open_sizes(kind):
     def whole(shape):
@@ -271,7 +271,7 @@ def test_axes_apart_of_open_sizes():
     check_open("max", "max_pool", cases, spec, [(6, 2, 4)])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
 def test_padding_that_is_data_of_open_sizes(mode):
     pool = functools.partial(
@@ -287,7 +287,7 @@ def test_padding_that_is_data_of_open_sizes(mode):
     all_close(quick_jit(jax.export.export(run)(spec).call)(x), run(x))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("p", [1.0, 3.0, math.inf])
 def test_open_powers(p):
     for name, kwargs in ("lp_pool", {"window": 2, "axes": 1}), ("global_lp_pool", {}):
@@ -306,7 +306,7 @@ def test_open_powers(p):
         check_open("lp", name, cases, sized("b, t, 2", "t >= 2"), [(2, 5, 2)])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     "name", [n for n in [*MASKED, "pool"] if re.search("indices$|^pool$", n)]
 )
@@ -370,7 +370,7 @@ def test_sizes_that_are_multiples_of_the_stride():
         assert str(out[1]) == "h"
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -390,7 +390,7 @@ def test_refused(kwargs, message):
         jax.eval_shape(pool, sized("b, h, 5, 1"))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_bins_that_divide_open_sizes(name):
     """D10: one bin, or one for each cell and equal ones of the axes that are known."""
@@ -401,7 +401,7 @@ def test_bins_that_divide_open_sizes(name):
         all_close(quick_jit(jax.export.export(run)(spec).call)(x), run(x))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("bins", [(1, 2), (None, 2), (1, None), (1, 5), 2])
 def test_other_bins_beside_open_sizes_are_refused(bins):
     pool = functools.partial(jaxpool.adaptive_max_pool, output_shape=bins, axes=(1, 2))
@@ -411,7 +411,7 @@ def test_other_bins_beside_open_sizes_are_refused(bins):
         jax.eval_shape(pool, sized("b, h, 5, 1"))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     "target", ["torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"]
 )
@@ -446,7 +446,7 @@ def test_onnx_with_an_open_batch():
     all_close(quick_jit(program.call)(x), run(x))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", [*ADAPTIVE, *FRACTIONAL])
 def test_bins_of_open_sizes_are_refused(name):
     pool = functools.partial(getattr(jaxpool, name), **ARGUMENTS[name])
@@ -482,7 +482,7 @@ def test_unpooling_with_a_symbolic_batch():
     all_close(quick_jit(again.call)(x), quick_jit(run)(x))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @needs_serialization
 @pytest.mark.parametrize("name", ["global_max_pool", "global_avg_pool", "max_pool"])
 def test_programs_hold_no_constants_of_the_size_of_a_window(name):

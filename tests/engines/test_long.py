@@ -80,7 +80,7 @@ POOLS = {
 }
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("name", POOLS)
 def test_programs_do_not_grow_with_an_axis(name):
     """D6: neither their texts nor the time to trace them, back included."""
@@ -110,7 +110,7 @@ def test_quotients_of_products_that_int32_does_not_hold(count, factor, plus, by)
     np.testing.assert_array_equal(np.stack(got, -1), want)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(("size", "out"), [(2_000_003, 3001), (3001, 2_000_003)])
 def test_places_of_many_bins(size, out):
     got = jax.jit(lambda: gathers._equal(size, out))()
@@ -163,7 +163,7 @@ LONG_CASES = [
 ]
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("case", LONG_CASES)
 @pytest.mark.parametrize("implementation", [None, "reduce_window"])
 @pytest.mark.usefixtures("every_axis_is_long")
@@ -176,7 +176,7 @@ def test_what_long_axes_take_is_right(case, implementation):
     check_against_oracle([*checks, ("avg", x, padded)], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("outs", [(3, 7), (4, 2), (11, 5)])
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.usefixtures("every_axis_is_long")
@@ -192,7 +192,7 @@ def test_what_bins_of_long_axes_take_is_right(kind, outs):
     np.testing.assert_allclose(pull(g.astype(np.float32))[0], dx, 1e-5, 1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("rule", ["window", "pseudorandom"])
 @pytest.mark.usefixtures("every_axis_is_long")
 def test_what_drawn_bins_of_long_axes_take_is_right(rule):
@@ -209,7 +209,7 @@ def test_what_drawn_bins_of_long_axes_take_is_right(rule):
     np.testing.assert_allclose(pull(g.astype(np.float32))[0], dx, 1e-5, 1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("implementation", [None, "slices"])
 @pytest.mark.parametrize("kind", ["max", "avg", "lp"])
 def test_long_windows_that_no_block_divides(kind, implementation):
@@ -219,7 +219,7 @@ def test_long_windows_that_no_block_divides(kind, implementation):
     check_against_oracle([(kind, x, kwargs)], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     ("size", "window", "stride", "padding", "dilation"),
     [
@@ -294,7 +294,7 @@ HUGE = {
 }
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("number", [2**31, 2**33, 2**40, 10**30])
 @pytest.mark.parametrize("name", HUGE)
 def test_sizes_that_nothing_can_have_are_refused_at_once(name, number):
@@ -335,7 +335,7 @@ LARGE = {
 }
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("name", LARGE_INDEXED)
 def test_indices_of_more_cells_than_int32_counts_are_refused(name):
     x = jax.ShapeDtypeStruct(PLANE, np.uint8)
@@ -343,7 +343,7 @@ def test_indices_of_more_cells_than_int32_counts_are_refused(name):
         jax.eval_shape(LARGE_INDEXED[name], x)
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("name", LARGE)
 def test_gradients_over_more_cells_than_int32_counts(name):
     x = jax.ShapeDtypeStruct(PLANE, np.float16)
@@ -351,7 +351,7 @@ def test_gradients_over_more_cells_than_int32_counts(name):
     assert jax.eval_shape(jax.grad(loss), x).shape == PLANE
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("masked", [False, True])
 @every_extreme
 def test_what_such_planes_take_is_right(kind, masked, monkeypatch):
@@ -387,7 +387,7 @@ def test_what_bins_of_such_planes_take_is_right(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.share(5)
+@pytest.mark.share(8)
 @pytest.mark.parametrize("pool", [jaxpool.sum_pool, jaxpool.avg_pool])
 def test_the_gradient_of_a_window_that_is_the_image_is_copies(pool):
     """A14: no steps, and so no pads between them."""

@@ -78,6 +78,7 @@ def test_masks(kind, platform):
         check_against_oracle(checks, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "platform"), [("max", "cuda"), ("min", "tpu")])
 def test_winners(kind, platform):
     """With NaN and infinities, of 16-bit floats too."""

@@ -62,7 +62,7 @@ def derivatives(pool, where):
     }
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", [*POOLS, *INDEXED])
@@ -79,7 +79,7 @@ def test_D9_programs_by_name_are_of_primitives_of_jax(name, geometry, masked):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=kind)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_forward_mode_is_of_primitives_of_jax(geometry):
     pool = functools.partial(jaxpool.max_pool, **GEOMETRIES[geometry])
@@ -99,7 +99,7 @@ def test_D9_pool_by_name():
     np.testing.assert_allclose(named(X), pool(X), rtol=1e-6)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @every_extreme
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_programs_by_name_keep_NaN(geometry, kind):

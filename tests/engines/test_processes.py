@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 SECONDS = 240  # two quiet cores take 15
 
 
@@ -22,6 +24,7 @@ def go_on(processes):
     return None in codes and not any(codes)
 
 
+@pytest.mark.slow
 def test_two_processes_pool_their_rows_together(tmp_path):
     port = str(free_port())
     logs = [tmp_path / f"{i}.log" for i in range(2)]

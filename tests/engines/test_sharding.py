@@ -112,7 +112,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("where", [None, 4], ids=["all", "mask"])
 @pytest.mark.parametrize("name", [*WINDOWED, *GLOBAL, *OTHERS])
 def test_batch_and_channels_need_no_exchange(name, where):
@@ -189,7 +189,7 @@ def windowed(kind, name, **options):
     return pooling(kind, **GEOMETRIES[name], **options)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_split
 @pytest.mark.parametrize(
     ("kind", "name"),
@@ -203,7 +203,7 @@ def test_space_exchanges_only_halos(kind, name, split):
     assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_split
 @pytest.mark.parametrize("name", ["2/2", "3/2", "3/1", "5/2", "4/2", "3/1 dilated"])
 def test_xlas_own_windows_are_right_beside_each_other(name, split):
@@ -222,7 +222,7 @@ def test_xlas_own_windows_are_right_beside_each_other(name, split):
     assert set(sent) == {"collective-permute"}
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_xlas_own_windows_over_all_axes_are_right_beside_each_other(dtype):
     """Where no axis is left whose cell might be dilated."""
@@ -246,7 +246,7 @@ def test_xlas_own_windows_over_all_axes_are_right_beside_each_other(dtype):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_split
 @pytest.mark.parametrize("name", ["2/2", "3/2", "5/2", "3/2 padded", "4/2"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -259,7 +259,7 @@ def test_blocks_of_xlas_own_windows_exchange_only_halos(name, split, dtype):
     assert set(sent) == ({"collective-permute"} if name != "2/2" else set())
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_masks_over_space_exchange_only_halos(kind):
     pool = windowed(kind, "3/1")
@@ -268,7 +268,7 @@ def test_masks_over_space_exchange_only_halos(kind):
     assert set(check(pool, arrays, [rows] * 3)) == {"collective-permute"}
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_sizes_that_do_not_divide_are_right(kind):
     pool = pooling(kind, window=(3, 3), strides=2)
@@ -277,7 +277,7 @@ def test_sizes_that_do_not_divide_are_right(kind):
     check(pool, image_and_cotangent(pool), shardings)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_global_pools_over_space(kind):
     pool = GLOBAL[f"global_{kind}_pool"]
@@ -293,7 +293,7 @@ def spec_of(array):
     return jax.typeof(array).sharding.spec
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", [None, "reduce_window"])
 def test_parts_of_whole_axes_that_devices_cannot_combine(name):
     """Devices combine by sums, maxima and minima: not by an operation of the caller."""
@@ -323,7 +323,7 @@ def check_explicit(pool, spec, split, shape=(2, 64, 32, 2), where=()):
     return spec_of(y), set(sent)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_split
 @pytest.mark.parametrize(
     ("kind", "name"),
@@ -336,7 +336,7 @@ def test_explicit_space(kind, name, split):
     assert sent == ({"collective-permute"} if name != "2/2" else set())
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("rows", "stays"), [(8, "h"), (10, None)])
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_explicit_batch_rows_and_channels_at_once(kind, rows, stays):
@@ -351,7 +351,7 @@ def test_explicit_axis_split_over_two_mesh_axes():
     assert sent == {"collective-permute"}
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_explicit_mask(kind):
     where = (mask((2, 64, 32, 2)),)
@@ -360,7 +360,7 @@ def test_explicit_mask(kind):
     assert sent == {"collective-permute"}
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", [*GLOBAL, *OTHERS])
 def test_explicit_space_of_other_pools(name):
     pool = {**GLOBAL, **OTHERS}[name]
@@ -369,7 +369,7 @@ def test_explicit_space_of_other_pools(name):
     assert spec == P(None, None if rows % 2 else "h", None, "w")
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_extreme
 def test_explicit_space_with_indices(kind):
     pool = getattr(jaxpool, f"{kind}_pool_with_indices")
@@ -383,7 +383,7 @@ def test_explicit_space_with_indices(kind):
         assert spec_of(a) == P(None, "h", None, None)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize(
     "geometry", [((3, 3), 3), ((3, 8), 2), ((15, 8), 1)], ids=["3/3", "3x8", "15x8"]
@@ -404,7 +404,7 @@ def test_explicit_space_by_xlas_own_windows(kind, geometry):
     check_explicit(pool, (None, "h", "w"), split, (2, 16, 8, 2))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
 def test_explicit_space_with_padding_that_is_data(mode):
     geometry = {"window": (3, 3), "strides": 2, "padding": 1, "padding_mode": mode}
@@ -422,7 +422,7 @@ def test_explicit_mask_alone():
     np.testing.assert_allclose(got, pool(x, where=where), rtol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_explicit_space_without_jit(kind):
     pool = windowed(kind, "3/2")
@@ -436,7 +436,7 @@ def test_explicit_space_without_jit(kind):
     assert spec_of(y) == spec_of(dx) == P(None, "h", None, None)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("kind", ["max", "sum", "avg", "lp"])
 def test_explicit_space_in_forward_mode(kind):
     pool = windowed(kind, "3/1")
@@ -491,7 +491,7 @@ def check_halo(whole, local, split, forward, both, shape=(1, 64, 32, 1)):
     assert sent == ["collective-permute"] * both
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_split
 @pytest.mark.parametrize(
     ("kind", "name"),
@@ -511,7 +511,7 @@ def test_halo_exchange_then_a_local_pool(kind, name, split):
     )
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("name", ["3/1", "3/2 padded"])
 def test_halo_exchange_counting_the_padding(name):
     whole = windowed("avg", name, count_include_pad=True)
@@ -519,7 +519,7 @@ def test_halo_exchange_counting_the_padding(name):
     check_halo(whole, local, TILES, sum(HALOS[name]), sum(HALOS[name]))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("kind", "include"), [("max", False), ("avg", False), ("avg", True)]
 )
@@ -599,7 +599,7 @@ def test_gradient_inside_shard_map():
     np.testing.assert_array_equal(got, jax.grad(whole)(x))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("match", "kwargs"),
     [
@@ -627,7 +627,7 @@ def test_halo_exchange_refuses_names_that_are_none():
         jaxpool.halo_exchange(np.zeros((4, 1)), (3,), axis_names=1)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_gradients_mapped_over_an_explicit_batch(kind):
     mesh = mesh_of({"d": 4}, EXPLICIT)
@@ -709,7 +709,7 @@ def varying_pools():
     )
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("pool", "others"),
     [pytest.param(*rest, id=f"D3 {name}") for name, *rest in varying_pools()],
@@ -732,7 +732,7 @@ def test_gradients_of_what_all_devices_share(pool, others):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("pool", "gradient"),
     [

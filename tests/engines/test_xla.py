@@ -69,7 +69,7 @@ def filled(x, case, which):
     return (lambda a: np.tile(a, times)), first
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("which", [-1, 0])
 @every_extreme
 @pytest.mark.parametrize("case", [*NAMED_CASES, *BLOCKS])
@@ -95,7 +95,7 @@ def test_values_winners_and_gradients(case, kind, which):
         np.testing.assert_array_equal(got[3], dx, err_msg=dtype)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @every_extreme
 def test_every_16_bit_float_keeps_its_bits(dtype, kind):
@@ -113,7 +113,7 @@ def test_every_16_bit_float_keeps_its_bits(dtype, kind):
     np.testing.assert_array_equal(*bits)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @every_extreme
 @pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)])
 def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
@@ -125,7 +125,7 @@ def test_the_first_zero_wins_whatever_its_sign(kind, zeros):
     np.testing.assert_array_equal(np.signbit(y), np.signbit(zeros[0]))
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @every_extreme
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_windows_of_padding_only(dtype, kind):
@@ -141,7 +141,7 @@ def test_windows_of_padding_only(dtype, kind):
     np.testing.assert_array_equal(dx, 0)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @every_extreme
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_masked_cells_never_win(dtype, kind):
@@ -158,7 +158,7 @@ def test_masked_cells_never_win(dtype, kind):
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.share(12)
+@pytest.mark.share(18)
 @pytest.mark.parametrize(("strides", "channels"), [(2, LANES), (2, 96), (1, LANES)])
 def test_cotangents_of_16_bits_are_added_up_in_32(strides, channels):
     """In blocks, of repeated windows, at stride 1: one cell wins several windows."""

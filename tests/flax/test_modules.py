@@ -61,7 +61,7 @@ def test_unpooling_modules():
     )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_pool
 def test_linen_is_the_function(name, function, options):
     module = getattr(jaxpool.linen, name)(**options)
@@ -71,7 +71,7 @@ def test_linen_is_the_function(name, function, options):
     )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_pool
 def test_nnx_is_the_function(name, function, options):
     module = getattr(jaxpool.nnx, name)(**options)
@@ -82,7 +82,7 @@ def test_nnx_is_the_function(name, function, options):
     )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("name", "function", "options"), ADAPTIVE)
 def test_adaptive_modules_are_the_function(name, function, options):
     want = function(X, **options)
@@ -109,7 +109,7 @@ DRAWN = [
 each_drawn = pytest.mark.parametrize(("name", "function", "options"), DRAWN)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_drawn
 def test_linen_pools_that_draw(name, function, options):
     options = options | {"output_shape": [4, 3]}
@@ -126,7 +126,7 @@ def test_linen_pools_that_draw(name, function, options):
         module.apply({}, X)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_drawn
 def test_nnx_pools_that_draw(name, function, options):
     options = options | {"output_shape": [4, 3]}
@@ -250,7 +250,7 @@ def required(name):
     return {"output_shape": (4, 4)} if binned else {"window": (2, 2)}
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_flavour
 @pytest.mark.parametrize(
     ("name", "option", "value"),
@@ -262,7 +262,7 @@ def test_A9_options_are_checked_at_construction(name, option, value, flavour):
     assert type(caught.value) in (TypeError, ValueError)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_flavour
 def test_A9_options_that_some_input_goes_with_are_taken(flavour):
     flavour.MaxPool((2, 2), axes=(1, -2))  # two axes of every input but of rank 3
@@ -340,7 +340,7 @@ def plain(value):
     )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("name", "options"), ARRAYS)
 def test_A10_arrays_as_options_are_python_numbers(name, options):
     same = {key: plain(value) for key, value in options.items()}
@@ -398,7 +398,7 @@ CLASSES = sorted(
 )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("name", CLASSES)
 def test_D5_tables_of_modules(name):
     kind, arrays = getattr(jaxpool.nnx, name), (X,)
@@ -420,7 +420,7 @@ def test_D5_tables_of_modules(name):
     assert name in linen.tabulate(keys, *arrays)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @each_flavour
 def test_a_wrong_window_is_refused_by_name(flavour):
     module = flavour.MaxPool((2, 2, 2, 2))

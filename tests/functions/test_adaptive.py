@@ -64,7 +64,7 @@ def check(checks):
             np.testing.assert_allclose(a, b, err_msg=label, **CLOSE)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("shape", "output_shape", "axes"), CASES)
 def test_against_oracle(shape, output_shape, axes):
     special = tied(shape, specials=SPECIALS)
@@ -73,7 +73,7 @@ def test_against_oracle(shape, output_shape, axes):
     )
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("size", [1, 3, 5, 12])
 def test_every_number_of_bins(size):
     x = tied((size, 2), seed=size, specials=(np.nan,))
@@ -82,7 +82,7 @@ def test_every_number_of_bins(size):
     check([("avg", x, out, 0) for out in (1, 2, 3, 4, 5, 7, 8, 14)])
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("shape", "output_shape", "axes"), CASES)
 def test_indices(shape, output_shape, axes):
     x = tied(shape, specials=SPECIALS)
@@ -96,7 +96,7 @@ def test_indices(shape, output_shape, axes):
     np.testing.assert_array_equal(index, places)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @SIZES
 def test_values_beside_indices_have_the_gradient_of_maxima(out):
     x, g = tied(SHAPE), cotangent((2, *out, 3))
@@ -112,7 +112,7 @@ def test_values_beside_indices_have_the_gradient_of_maxima(out):
     np.testing.assert_array_equal(alone, beside)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("size", "out", "averages", "maxima"),
     [
@@ -128,7 +128,7 @@ def test_known_vectors(size, out, averages, maxima):
     np.testing.assert_array_equal(MAX(x, out, axes=0), maxima)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("size", "out"), [(11, 7), (7, 7), (18, 15), (49, 7)])
 def test_sizes_that_keras_gets_wrong_on_jax(size, out):
     x = np.arange(size, dtype=np.float32).reshape(1, size, 1)
@@ -138,7 +138,7 @@ def test_sizes_that_keras_gets_wrong_on_jax(size, out):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize("special", SPECIALS)
 @pytest.mark.parametrize("size", [11, 77])
@@ -151,7 +151,7 @@ def test_a_special_value_stays_in_its_bins(kind, special, size):
     np.testing.assert_array_equal(y[~has], 0)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize("size", [11, 5])
 def test_a_special_cotangent_stays_in_its_bin(kind, size):
@@ -164,14 +164,14 @@ def test_a_special_cotangent_stays_in_its_bin(kind, size):
     np.testing.assert_array_equal(dx[~inside], 0)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_more_bins_than_cells_repeat_them(kind):
     x = distinct((2, 3, 2))
     np.testing.assert_array_equal(OPS[kind](x, (6,)), np.repeat(x, 2, 1))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_one_bin_is_the_global_pool(kind):
     x = distinct((2, 7, 5, 3))
@@ -182,7 +182,7 @@ def test_one_bin_is_the_global_pool(kind):
 # --- dtypes ---
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "int8"])
 @pytest.mark.parametrize("out", [3, 5])
 def test_maxima_keep_the_dtype(dtype, out):
@@ -196,7 +196,7 @@ def test_maxima_keep_the_dtype(dtype, out):
     np.testing.assert_array_equal(index, places)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
 @pytest.mark.parametrize("out", [3, 5])
 def test_averages_of_integers_are_float32(dtype, out):
@@ -206,7 +206,7 @@ def test_averages_of_integers_are_float32(dtype, out):
     np.testing.assert_allclose(y, np.iinfo(dtype).max, rtol=1e-6)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize("out", [2, 3])
 def test_averages_of_half_floats_accumulate_in_float32(dtype, out):
@@ -245,7 +245,7 @@ def cubes(kind, out):
     return lambda x: (OPS[kind](x, out) ** 3).sum() / 100
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize(("in_axis", "out"), [(0, OUT), (-1, (7, 1)), (2, (9, 2))])
 def test_vmap(kind, out, in_axis):
@@ -261,7 +261,7 @@ def test_vmap(kind, out, in_axis):
         np.testing.assert_allclose(jnp.moveaxis(got, in_axis, 0), want, rtol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @SIZES
 def test_derivatives_of_maxima_are_those_of_a_gather(out):
     """Of first and second order, in every order of the two modes."""
@@ -287,7 +287,7 @@ def test_derivatives_of_maxima_are_those_of_a_gather(out):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @SIZES
 def test_check_grads(kind, out):
@@ -297,7 +297,7 @@ def test_check_grads(kind, out):
     jax.test_util.check_grads(pool, (x,), order, rtol=2e-2, atol=2e-2, eps=0.1)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @SIZES
 def test_an_average_is_its_own_jvp(out):
     x, v = distinct(SHAPE), distinct(SHAPE)[::-1]
@@ -307,7 +307,7 @@ def test_an_average_is_its_own_jvp(out):
     np.testing.assert_allclose(tangent, pool(v), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @SIZES
 def test_the_way_back_does_not_scatter(kind, out):
@@ -315,7 +315,7 @@ def test_the_way_back_does_not_scatter(kind, out):
     assert "scatter" not in lowered.as_text()
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @SIZES
 def test_the_residual_of_maxima_is_one_index_an_output(out):
     x = distinct(SHAPE)
@@ -325,7 +325,7 @@ def test_the_residual_of_maxima_is_one_index_an_output(out):
     assert jnp.issubdtype(kept[0].dtype, jnp.integer)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @SIZES
 def test_exports_with_a_symbolic_batch(kind, out):
@@ -340,7 +340,7 @@ def test_exports_with_a_symbolic_batch(kind, out):
         np.testing.assert_allclose(got, want, **CLOSE)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @SIZES
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto])
@@ -377,7 +377,7 @@ def test_jit_traces_once():
 X = np.zeros((2, 9, 7, 3), np.float32)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize(
     "op", [MAX, AVG, jaxpool.adaptive_max_pool_with_indices], ids=lambda op: op.__name__
@@ -408,7 +408,7 @@ def test_wrong_argument(op, argument, kwargs, error, jitted):
     assert not isinstance(caught.value, AssertionError)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("op", [MAX, AVG])
 def test_wrong_input(op):
     with pytest.raises(TypeError, match=r"\bx\b.*bool"):
@@ -422,7 +422,7 @@ def test_wrong_input(op):
 # --- the live peer ---
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_torch(dims):
     torch = pytest.importorskip("torch")

@@ -53,7 +53,7 @@ CASES = (  # shape, arguments
 )
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("shape", "arguments"), CASES)
 def test_against_oracle(shape, arguments):
     u = samples(*arguments["samples"])
@@ -102,7 +102,7 @@ def starts(size, out, window, u):
     return np.asarray(y).astype(int).tolist()
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(("u", "want"), [(0, [0, 1, 3, 4, 6]), (0.5, [0, 2, 3, 5, 6])])
 def test_known_starts(u, want):
     assert starts(7, 5, 1, u) == want
@@ -138,7 +138,7 @@ def test_windows_are_where_pytorch_has_them():
             assert most <= dim.covers[1], (size, out, window, u)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_steps_are_where_tensorflow_has_them(overlapping):
     us = samples(30)
@@ -166,7 +166,7 @@ def check_steps(got, dim, overlapping):
         assert dim.cells[0] <= len(cells) <= dim.cells[1]
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_random_steps(overlapping):
     seen = set()
@@ -212,7 +212,7 @@ def test_a_key_draws_windows_for_each_batch_and_channel():
     np.testing.assert_array_equal(y, MAX(x, 1, (9,), samples=u))
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("rule", ["pseudorandom", "random"])
 def test_a_key_draws_steps_for_all(rule):
     x = np.broadcast_to(np.arange(23, dtype=np.float32)[:, None], (4, 23, 8))
@@ -251,7 +251,7 @@ def pooling(kind, kwargs):
     return functools.partial(OPS[kind], output_shape=(4, 3), **kwargs)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @DRAWS
 def test_check_grads(kind, kwargs):
@@ -260,7 +260,7 @@ def test_check_grads(kind, kwargs):
     jax.test_util.check_grads(pool, (x,), 1, rtol=2e-2, atol=2e-2, eps=0.1)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @DRAWS
 def test_derivatives_of_maxima_are_those_of_a_gather(kwargs):
     x = distinct(SHAPE)
@@ -284,7 +284,7 @@ def test_derivatives_of_maxima_are_those_of_a_gather(kwargs):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @DRAWS
 def test_the_way_back_does_not_scatter(kind, kwargs):
@@ -293,7 +293,7 @@ def test_the_way_back_does_not_scatter(kind, kwargs):
     assert "scatter" not in lowered.as_text()
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_vmap_over_keys(kind):
     """An ensemble of draws of one input."""
@@ -307,7 +307,7 @@ def test_vmap_over_keys(kind):
         np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_vmap_over_the_batch_is_the_batch(kind):
     x, u = distinct(SHAPE), samples(2, 3, 2)
@@ -321,7 +321,7 @@ def test_samples_have_no_gradient():
     assert not jax.grad(loss)(jnp.asarray(samples(2, 3, 2))).any()
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "int32"])
 def test_dtypes(dtype):
     x, u = distinct((2, 9, 3)), samples(2, 3, 1)
@@ -335,7 +335,7 @@ def test_dtypes(dtype):
     np.testing.assert_array_equal(mean.astype(np.float32), want)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 def test_a_special_value_stays_in_its_bins(kind):
     x = np.zeros((11, 11), np.float32)
@@ -347,7 +347,7 @@ def test_a_special_value_stays_in_its_bins(kind):
     np.testing.assert_array_equal(np.isnan(y), has)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @DRAWS
 def test_exports_with_a_symbolic_batch(kind, kwargs):
@@ -362,7 +362,7 @@ def test_exports_with_a_symbolic_batch(kind, kwargs):
     np.testing.assert_allclose(exported.call(x), run(x), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto])
 @pytest.mark.parametrize("each", [False, True], ids=["shared", "each"])
@@ -393,7 +393,7 @@ OK = {"window": 2, "output_shape": (5, 4), "key": KEY}
 FREE = {"window": None, "rule": "random"}
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("argument", "kwargs", "error"),
     [
@@ -444,7 +444,7 @@ def test_wrong_input():
 # --- the live peer ---
 
 
-@pytest.mark.share(16)
+@pytest.mark.share(24)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_torch(dims):
     torch = pytest.importorskip("torch")

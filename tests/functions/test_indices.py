@@ -45,7 +45,7 @@ def winners(x, kind, where=None, axes=None, **geometry):
     return np.moveaxis(index, range(-len(axes), 0), axes)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("case", NAMED_CASES)
 def test_named_geometries_with_ties_and_nan(case):
     """By steps, and by XLA's own windows."""
@@ -59,7 +59,7 @@ def test_named_geometries_with_ties_and_nan(case):
     np.testing.assert_array_equal(values, oracle.pool(x, "max", **case.kwargs()))
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("masked", [False, True])
@@ -102,7 +102,7 @@ def test_windows_that_reach_too_far_for_places():
     np.testing.assert_array_equal(pooled(np.ones((1, 1, 1), np.float32))[1], 0)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -129,7 +129,7 @@ def test_where_nothing_beats_the_padding_of_windows_beyond_16_bits(
     np.testing.assert_array_equal(indices, first + np.maximum(columns * 40 - 200, 0))
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 @pytest.mark.parametrize("implementation", ["reduce_window", "slices", "doubling"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "uint8"])
@@ -144,7 +144,7 @@ def test_lowerings_and_dtypes_with_a_mask(kind, implementation, dtype):
     assert (np.asarray(indices) == -1).any()
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 def test_global_indices(kind):
     x, where = tied((3, 5, 4, 2), specials=(np.nan,)), mask((3, 5, 4, 2), keep=0.1)
@@ -161,7 +161,7 @@ def test_global_indices(kind):
     np.testing.assert_array_equal(kept[0][:, 0], flat)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 def test_the_gradient_goes_to_the_index(kind):
     x = tied((2, 9, 8, 3), specials=SPECIALS)
@@ -207,7 +207,7 @@ def test_more_cells_than_int32_counts_are_refused():
 # --- unpooling ---
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     "geometry",
     [
@@ -281,7 +281,7 @@ def test_an_index_out_of_range_is_refused_or_dropped():
         np.testing.assert_array_equal(dropped(values, indices), [1, 3, 0, 0])
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("dtype", ["int32", "bfloat16", "complex64"])
 def test_unpooling_keeps_the_dtype(dtype):
     values = jnp.arange(3).astype(dtype) + 1
@@ -290,7 +290,7 @@ def test_unpooling_keeps_the_dtype(dtype):
     np.testing.assert_array_equal(y.astype(jnp.complex64), [2, 0, 1, 3])
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     ("values", "indices", "output_shape", "axes", "error", "words"),
     [
@@ -356,7 +356,7 @@ def test_indices_of_no_cell_stay_and_others_convert_under_jit():
     np.testing.assert_array_equal(convert(indices), indices)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     ("shape", "source", "words"),
     [
@@ -388,7 +388,7 @@ def counted(shape, pooled, convention):
     return np.ravel_multi_index([cells[a] for a in order], [shape[a] for a in order])
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(
     ("shape", "pooled"),
     [

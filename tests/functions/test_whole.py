@@ -68,7 +68,7 @@ def check(checks):
             np.testing.assert_allclose(a, b, err_msg=f"{kind} {kwargs}", **CLOSE)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize(("shape", "axes", "resolved"), AXES)
 def test_against_oracle(shape, axes, resolved):
     masked = {"where": mask(shape, keep=0.3), "empty_value": -7, "keepdims": True}
@@ -80,7 +80,7 @@ def test_against_oracle(shape, axes, resolved):
     check(checks)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @pytest.mark.parametrize("p", [1, 3.5, np.inf])
 def test_lp_powers(p):
     shape, axes = (2, 4, 5, 3), (1, 2)
@@ -93,7 +93,7 @@ def test_lp_powers(p):
     )
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_equals_the_windowed_pool_of_the_whole_input(kind):
     x = distinct((2, 5, 4, 3))
@@ -102,7 +102,7 @@ def test_equals_the_windowed_pool_of_the_whole_input(kind):
     np.testing.assert_allclose(whole, windowed, rtol=1e-6)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_keepdims(kind):
     x = distinct((2, 5, 4, 3))
@@ -112,7 +112,7 @@ def test_keepdims(kind):
     assert op_of(kind)(x, axes=2).shape == (2, 5, 3)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_every_row_masked_is_empty_value_with_zero_gradient(kind):
     x = np.full((2, 3, 1), np.nan, np.float32)
@@ -125,7 +125,7 @@ def test_every_row_masked_is_empty_value_with_zero_gradient(kind):
     np.testing.assert_allclose(dx.ravel(), [0, 0, 0, 1, 0, 0], rtol=1e-6)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_where_broadcasts_over_channels(kind):
     x = distinct((2, 7, 3))
@@ -138,7 +138,7 @@ def test_where_broadcasts_over_channels(kind):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_kind
 def test_jit_and_vmap(kind):
     x = distinct((3, 2, 4, 5, 2))
@@ -147,14 +147,14 @@ def test_jit_and_vmap(kind):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_smooth
 def test_forward_mode(kind):
     x = distinct((2, 4, 3)) + 0.5
     jax.test_util.check_grads(jax.jit(op_of(kind)), (x,), order=2, rtol=2e-2)
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 def test_reverse_mode(kind):
     x = distinct((2, 4, 3))
@@ -169,7 +169,7 @@ def test_average_of_a_large_half_precision_input():
         np.testing.assert_array_equal(y.astype(jnp.float32), [[3, 3]])
 
 
-@pytest.mark.share(7)
+@pytest.mark.share(10)
 @every_extreme
 def test_masked_gradient_of_a_window_whose_positions_need_32_bits(kind):
     x = tied((1, 260, 260, 2), seed=3)
