@@ -17,6 +17,15 @@ from jaxpool.functions.adaptive import adaptive_max_pool as adaptive_max_pool
 from jaxpool.functions.adaptive import (
     adaptive_max_pool_with_indices as adaptive_max_pool_with_indices,
 )
+from jaxpool.functions.aggregate import aggregate as aggregate
+from jaxpool.functions.by import Average as Average
+from jaxpool.functions.by import LogSumExp as LogSumExp
+from jaxpool.functions.by import Lp as Lp
+from jaxpool.functions.by import Max as Max
+from jaxpool.functions.by import Min as Min
+from jaxpool.functions.by import PowerMean as PowerMean
+from jaxpool.functions.by import Softmax as Softmax
+from jaxpool.functions.by import Sum as Sum
 from jaxpool.functions.fractional import fractional_avg_pool as fractional_avg_pool
 from jaxpool.functions.fractional import fractional_max_pool as fractional_max_pool
 from jaxpool.functions.fractional import (
@@ -31,6 +40,9 @@ from jaxpool.functions.indices import (
 )
 from jaxpool.functions.indices import max_pool_with_indices as max_pool_with_indices
 from jaxpool.functions.indices import min_pool_with_indices as min_pool_with_indices
+from jaxpool.functions.over import bins as bins
+from jaxpool.functions.over import whole as whole
+from jaxpool.functions.over import windows as windows
 from jaxpool.functions.static import implementation_for as implementation_for
 from jaxpool.functions.static import output_shape as output_shape
 from jaxpool.functions.unpooling import convert_indices as convert_indices

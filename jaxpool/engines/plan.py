@@ -18,7 +18,7 @@ import numpy as np
 from jaxpool.engines.gathers import BinStep, Tables, steps_of
 from jaxpool.engines.kernel import ANY, OPEN
 from jaxpool.engines.loops import Boundary
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.bins import Bins, Domain
 from jaxpool.geometry.steps import (
     Step,
     backward_steps,
@@ -235,7 +235,7 @@ def is_portable(over: Domain, implementation: Implementation | None) -> bool:
     return implementation == "reduce_window" or over.is_symbolic
 
 
-def check_implementation(implementation: str | None, window: Window) -> None:
+def check_implementation(implementation: str | None, over: Domain) -> None:
     """Refuse a name that no kernel has, or none for these sizes."""
     known = isinstance(implementation, str) and implementation in IMPLEMENTATIONS
     if implementation is not None and not known:
@@ -243,8 +243,13 @@ def check_implementation(implementation: str | None, window: Window) -> None:
             f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
             f"got implementation={implementation!r}"
         )
-    if window.is_symbolic and implementation not in (None, "reduce_window"):
+    if over.is_symbolic and implementation not in (None, "reduce_window"):
         raise ValueError(
             "implementation must be None or 'reduce_window' where the size of a pooled "
             f"axis is symbolic; got implementation={implementation!r}"
+        )
+    if isinstance(over, Bins) and implementation is not None:
+        raise NotImplementedError(
+            "implementation must be None for bins of different lengths, which have one "
+            f"form; got implementation={implementation!r}"
         )

@@ -22,9 +22,10 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.plan import check_implementation
 from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
+from jaxpool.geometry.bins import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import Window, as_shape
+from jaxpool.geometry.window import as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
@@ -35,7 +36,7 @@ UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
 
 def as_call(
     x: Any,
-    resolve_window: Callable[..., Window],
+    resolve: Callable[..., Domain],
     geometry: tuple[Any, ...],
     where: Any,
     empty_value: Any,
@@ -47,13 +48,13 @@ def as_call(
     """Check the arguments that all pools share."""
     x = as_array(x, kinds)
     with about(x.shape):
-        window = resolve_window(x.shape, *geometry)
-        check_implementation(implementation, window)
+        over = resolve(x.shape, *geometry)
+        check_implementation(implementation, over)
         mask = as_mask(where, x)
         dtype = dtypes.averaged(x.dtype) if averaged else x.dtype
-        is_used = mask is not None or any(dim.may_miss for dim in window.dims)
+        is_used = mask is not None or any(dim.may_miss for dim in over.dims)
         empty = as_empty_value(empty_value, dtype, is_used)
-    return Call(x, window, mask, empty, implementation)
+    return Call(x, over, mask, empty, implementation)
 
 
 @contextmanager
@@ -311,6 +312,63 @@ def as_order(p: Any) -> float:
     if not order > 0:
         raise ValueError(f"p must be a positive number or inf; got p={p}")
     return order
+
+
+def as_exponent(p: Any, call: Call) -> float | jax.Array:
+    """`p` as the exponent of a mean: a number other than 0, or an array."""
+    if isinstance(p, (int, float)) and not isinstance(p, bool):
+        if math.isnan(p) or p == 0:
+            raise ValueError(f"p must be a number other than 0; got p={p}")
+        return float(p)
+    return as_weights("p", p, call, per_output=True)
+
+
+def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | None:
+    """`scale` as an array that broadcasts to `x`; `None` for 1."""
+    if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+        if not math.isfinite(scale) or (is_divisor and scale == 0):
+            other = " other than 0" if is_divisor else ""
+            raise ValueError(
+                f"scale must be a finite number{other}, or an array; got scale={scale}"
+            )
+        if scale == 1:
+            return None
+        scale = np.asarray(scale, FLOAT32)
+    return as_weights("scale", scale, call, per_output=is_divisor)
+
+
+def as_weights(
+    name: str, value: Any, call: Call, per_output: bool = False
+) -> jax.Array:
+    """Real numbers as an array with the rank of `x`, before they are broadcast.
+
+    If they are `per_output`, they are the same along each pooled axis.
+    """
+    x, given = call.x, as_given(name, value)
+    if _kind(given.dtype) not in ("integer", "float"):
+        raise TypeError(
+            f"{name} must have real numbers; got {name}.dtype={given.dtype}"
+        )
+    shape = given.shape
+    if len(shape) == 0 or shape == x.shape[-1:]:
+        shape = (1,) * (x.ndim - len(shape)) + shape
+    if len(shape) != x.ndim or any(
+        m not in (1, n) for m, n in zip(shape, x.shape, strict=True)
+    ):
+        raise ValueError(
+            f"{name} must be a number, have one for each channel of the last axis, or "
+            f"have the rank of x and broadcast to x; got {name}.shape={given.shape} "
+            f"for x.shape={x.shape}"
+        )
+    if per_output and any(shape[axis] != 1 for axis in call.over.axes):
+        raise ValueError(
+            f"{name} must have one number along each pooled axis; got "
+            f"{name}.shape={given.shape} for x.shape={x.shape} and the pooled axes "
+            f"{call.over.axes}"
+        )
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        given = given.astype(FLOAT32)
+    return jnp.asarray(given).reshape(shape)
 
 
 def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:

@@ -80,7 +80,8 @@ def _hashable(static: Any) -> Hashable:
 class Call(NamedTuple):
     """The checked arguments that all pools share.
 
-    `tables` are the places of bins that are drawn.
+    `tables` are the places of bins that are drawn, and `arrays` are what an aggregation
+    takes beside the cells.
     """
 
     x: jax.Array
@@ -89,19 +90,21 @@ class Call(NamedTuple):
     empty: np.ndarray = np.zeros((), bool)
     implementation: Implementation | None = None
     tables: Any = ()
+    arrays: Any = None
 
 
 def entered(pool: Callable[..., T]) -> Callable[..., T]:
     """The pool of a `Call` and options, entered; all but its arrays is static."""
 
     @wraps(pool)
-    def body(static: tuple[Any, ...], x: jax.Array, mask: Any, tables: Any) -> T:
+    def body(static: tuple[Any, ...], x: jax.Array, mask: Any, *others: Any) -> T:
         over, empty, implementation, *options = static
-        return pool(Call(x, over, mask, empty, implementation, tables), *options)
+        return pool(Call(x, over, mask, empty, implementation, *others), *options)
 
     @wraps(pool)
     def outside(call: Call, *options: Any) -> T:
         static = call.over, call.empty, call.implementation, *options
-        return enter(body, static, call.over, call.x, call.mask, call.tables)
+        arrays = call.x, call.mask, call.tables, call.arrays
+        return enter(body, static, call.over, *arrays)
 
     return outside

@@ -14,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.dtypes import INT32
@@ -119,14 +120,98 @@ def norm(call: Call, p: float) -> jax.Array:
 
 
 @entered
-def logsumexp(call: Call) -> jax.Array:
-    """Log-sum-exp of each output, in the dtype of `x`, of integers in float32."""
+def logsumexp(call: Call, mean: bool = False) -> jax.Array:
+    """Log-sum-exp of each output, in the dtype of `x`, of integers in float32.
+
+    It is that of `call.arrays * x`, divided by `call.arrays`, if these are given.
+    """
+    x, scale, valid = call.x, call.arrays, _valid_count(call)
+    dtype = dtypes.averaged(x.dtype)
+    if scale is not None or mean:
+        x = _scaled(x, scale)
+    pooled = _smooth(call, x.astype(dtypes.infinite(dtypes.averaged(x.dtype))))
+    if mean:
+        count = _cell_count(valid, call, False)
+        pooled = pooled - jnp.log(jnp.asarray(count, pooled.dtype))
+    if scale is not None:
+        pooled = pooled / scale.astype(pooled.dtype)
+    return _fill_empty(pooled.astype(dtype), call, valid)
+
+
+@entered
+def softmax(call: Call) -> jax.Array:
+    """Average with softmax weights, in the dtype of `x`, of integers in float32.
+
+    It is the derivative of log-sum-exp of the logits along `x`.
+    """
+    logits, scale = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
-    x, wide = call.x.astype(dtypes.infinite(dtype)), dtypes.summed(dtype)
-    if call.mask is not None:
-        x = jnp.where(call.mask, x, np.asarray(-np.inf, x.dtype))
-    pooled = joined(LogSumExp(wide), x, call.over, call.implementation, call.tables)
+    logits = _scaled(call.x if logits is None else logits, scale)
+    logits = jnp.broadcast_to(logits, call.x.shape)
+    x = kept(call.x, call.mask).astype(logits.dtype)
+    _, pooled = jax.jvp(partial(_smooth, call), (logits,), (x,))
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
+
+
+@entered
+def weighted_mean(call: Call) -> jax.Array:
+    """Average with the weights `call.arrays`; empty where they add up to 0."""
+    dtype = dtypes.averaged(call.x.dtype)
+    wide = dtypes.summed(dtype)
+    weights = jnp.broadcast_to(call.arrays.astype(wide), call.x.shape)
+    x = kept(call.x, call.mask).astype(wide)
+    number = _summed(call._replace(x=weights), wide, wide)
+    total = _summed(call._replace(x=x * weights), wide, wide)
+    is_empty = number == 0
+    pooled = total / jnp.where(is_empty, np.ones((), wide), number)
+    return jnp.where(is_empty, call.empty, pooled.astype(dtype))
+
+
+@explaining
+@entered
+def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Array:
+    """Power mean of each output; the exponent is `p`, or the array `call.arrays`."""
+    x, valid, exponent = call.x, _valid_count(call), call.arrays
+    dtype = dtypes.averaged(x.dtype)
+    wide = dtypes.summed(dtype)
+    x = kept(x, call.mask).astype(wide)
+    sizes = sizes_of(x, wide) if eps is None else jnp.maximum(x, np.asarray(eps, wide))
+    if p is None or not p > 0:
+        power = exponent.astype(wide) if p is None else np.asarray(p, wide)
+        return _fill_empty(_log_mean(call, sizes, power).astype(dtype), call, valid)
+    inner = call._replace(x=kept(sizes, call.mask), mask=None, empty=np.zeros((), wide))
+    pooled = norm(inner, p)
+    if not math.isinf(p):
+        count = jnp.asarray(_cell_count(valid, call, False), wide)
+        pooled = pooled / count ** np.asarray(1 / p, wide)
+    return _fill_empty(pooled.astype(dtype), call, valid)
+
+
+def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:
+    """The power mean of sizes for an exponent that is an array, or negative."""
+    is_zero = sizes == 0
+    logs = p * jnp.log(jnp.where(is_zero, np.ones((), sizes.dtype), sizes))
+    logs = jnp.where(is_zero, -np.inf * jnp.sign(p), logs)
+    total = _smooth(call, logs)
+    count = jnp.asarray(_cell_count(_valid_count(call), call, False), total.dtype)
+    is_finite = jnp.isfinite(total)
+    mean = jnp.where(is_finite, total, np.zeros((), total.dtype)) - jnp.log(count)
+    edge = lax.stop_gradient(jnp.exp(total / p))  # 0, inf, or NaN
+    return jnp.where(is_finite, jnp.exp(mean / p), edge)
+
+
+def _scaled(x: jax.Array, scale: jax.Array | None) -> jax.Array:
+    """`x` times the scale, in the dtype that sums have."""
+    wide = dtypes.summed(dtypes.averaged(x.dtype))
+    return x.astype(wide) if scale is None else x.astype(wide) * scale.astype(wide)
+
+
+def _smooth(call: Call, logits: jax.Array) -> jax.Array:
+    """Log-sum-exp of the logits that the mask keeps."""
+    if call.mask is not None:
+        logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
+    by = LogSumExp(dtypes.summed(logits.dtype))
+    return joined(by, logits, call.over, call.implementation, call.tables)
 
 
 def _cells(call: Call) -> tuple[jax.Array, jax.Array | None, Domain, Any]:

@@ -1,0 +1,114 @@
+"""Every aggregation over every domain, by one function."""
+
+from typing import Literal, TypeAlias, overload
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxpool.engines.plan import Implementation
+from jaxpool.functions.arguments import as_call
+from jaxpool.functions.by import Average, By, Max, Min, Sum
+from jaxpool.functions.over import Over
+
+Name: TypeAlias = Literal["max", "min", "sum", "avg"]
+NAMED: dict[str, By] = {"max": Max(), "min": Min(), "sum": Sum(), "avg": Average()}
+
+
+@overload
+def aggregate(
+    x: ArrayLike,
+    by: Name | By,
+    over: Over,
+    *,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> jax.Array: ...
+@overload
+def aggregate(
+    x: ArrayLike,
+    by: tuple[Name | By, ...],
+    over: Over,
+    *,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> tuple[jax.Array, ...]: ...
+def aggregate(
+    x: ArrayLike,
+    by: Name | By | tuple[Name | By, ...],
+    over: Over,
+    *,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> jax.Array | tuple[jax.Array, ...]:
+    """Aggregate the cells of each output of a domain.
+
+        y[o] = by(x[c] for the cells c that output o reads)
+
+    Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
+
+    Args:
+        x: Input, shape `[*batch, *spatial, channels]`; a dtype that `by` accepts.
+        by: Aggregation: "max", "min", "sum", "avg", or an object such as `Lp(3)` or
+            `Softmax()`; or a tuple of them, for a tuple of results.
+        over: Domain: `windows(...)`, `whole(...)` or `bins(...)`.
+        where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
+        empty_value: Result for a window without a valid cell; its gradient is 0.
+        implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
+
+    Returns:
+        Shape of the domain's outputs, dtype of `x`; averages, norms and the like of
+        integers are float32.
+
+    Raises:
+        ValueError: If an argument does not fit `x.shape`.
+        TypeError: If a dtype is not supported, a static argument is traced, or `by` or
+            `over` is no aggregation or domain.
+        NotImplementedError: If an implementation is named for unequal bins.
+
+    Gradient:
+        That of the aggregation, with respect to `x` and to the arrays that `by` holds.
+
+    References:
+        `lax.reduce_window`, `jax.numpy` reductions and `jax.nn.logsumexp` each have a
+        part of the table.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import Lp, PowerMean, whole, windows
+        >>> aggregate(jnp.asarray([1.0, 5.0, 2.0, 4.0]), "max", windows(2, axes=0))
+        Array([5., 4.], dtype=float32)
+        >>> aggregate(jnp.asarray([3.0, 4.0]), (PowerMean(1), Lp(2)), whole(0))
+        (Array(3.5, dtype=float32), Array(5., dtype=float32))
+    """
+    if isinstance(by, tuple):
+        options = where, empty_value, implementation
+        return tuple(_aggregate(x, one, over, *options) for one in by)
+    return _aggregate(x, by, over, where, empty_value, implementation)
+
+
+def _aggregate(
+    x: ArrayLike,
+    by: Name | By,
+    over: Over,
+    where: ArrayLike | None,
+    empty_value: float,
+    implementation: Implementation | None,
+) -> jax.Array:
+    rule = NAMED.get(by) if isinstance(by, str) else by
+    if not isinstance(rule, By):
+        raise TypeError(
+            "by must be 'max', 'min', 'sum', 'avg', an aggregation such as "
+            f"jaxpool.Softmax(), or a tuple of these; got by={by!r:.80}"
+        )
+    if not isinstance(over, Over):
+        raise TypeError(
+            "over must be a domain: jaxpool.windows(...), whole(...) or bins(...); "
+            f"got over={over!r:.80}"
+        )
+    kinds, averaged = rule.kinds, rule.averaged
+    options = where, empty_value, implementation
+    call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
+    return over.finish(rule.pool(call), call.over)

@@ -1,0 +1,178 @@
+"""Aggregations as users write them: what `aggregate` makes of the cells."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxpool.functions import pooling
+from jaxpool.functions.arguments import (
+    Kinds,
+    as_exponent,
+    as_order,
+    as_scale,
+    as_weights,
+    check_flag,
+)
+from jaxpool.functions.entry import Call
+from jaxpool.functions.written import Written, register
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class By(Written):
+    """An aggregation: it pools a call whose arguments are checked."""
+
+    kinds: ClassVar[Kinds] = "real"
+    averaged: ClassVar[bool] = True  # whether the result of integers is float32
+
+    def pool(self, call: Call) -> jax.Array:
+        """The result, with all axes of the input."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, repr=False)
+class Max(By):
+    """The maximum: `jaxpool.max_pool`."""
+
+    averaged = False
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.extreme(call, "max")
+
+
+@dataclass(frozen=True, repr=False)
+class Min(By):
+    """The minimum: `jaxpool.min_pool`."""
+
+    averaged = False
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.extreme(call, "min")
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(By):
+    """The sum: `jaxpool.sum_pool`."""
+
+    kinds = "number"
+    averaged = False
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.total(call)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Average(By):
+    """The average, `sum_j x_j / n`, or with weights `sum_j w_j x_j / sum_j w_j`.
+
+    Args:
+        weights: Numbers that broadcast to `x`, of equal rank, or `None`. The result is
+            `empty_value` where they add up to 0.
+    """
+
+    weights: ArrayLike | None = None
+    kinds: ClassVar[Kinds] = "number"
+
+    def pool(self, call: Call) -> jax.Array:
+        if self.weights is None:
+            return pooling.mean(call)
+        weights = as_weights("weights", self.weights, call)
+        return pooling.weighted_mean(call._replace(arrays=weights))
+
+
+@dataclass(frozen=True, repr=False)
+class Lp(By):
+    """The p-norm: `jaxpool.lp_pool`.
+
+    Args:
+        p: Order of the norm, a positive number or `inf`.
+    """
+
+    p: float
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.norm(call, as_order(self.p))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PowerMean(By):
+    """The power mean, `(sum_j |x_j| ** p / n) ** (1 / p)`; with `eps`, GeM.
+
+    Args:
+        p: Exponent, not 0: a number, or an array that broadcasts to `x`, with one
+            number for each channel, say. An array has a gradient.
+        eps: If given, `max(x, eps)` takes the place of `|x|`.
+
+    References:
+        F. Radenovic, G. Tolias, O. Chum, "Fine-tuning CNN Image Retrieval with No Human
+        Annotation", 2018, https://arxiv.org/abs/1711.02512
+    """
+
+    p: ArrayLike
+    eps: float | None = None
+
+    def pool(self, call: Call) -> jax.Array:
+        exponent = as_exponent(self.p, call)
+        if isinstance(exponent, float):
+            return pooling.power_mean(call, self.eps, exponent)
+        return pooling.power_mean(call._replace(arrays=exponent), self.eps)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LogSumExp(By):
+    """`log(sum_j exp(scale * x_j)) / scale`, a smooth maximum.
+
+    Args:
+        scale: A number other than 0, or an array that broadcasts to `x`. Negative
+            scales make a smooth minimum. An array has a gradient.
+        mean: Whether to take the mean of the exponentials, not their sum.
+
+    References:
+        P. O. Pinheiro, R. Collobert, "From Image-level to Pixel-level Labeling with
+        Convolutional Networks", CVPR 2015, https://arxiv.org/abs/1411.6228
+    """
+
+    scale: ArrayLike = 1.0
+    _: KW_ONLY
+    mean: bool = False
+
+    def pool(self, call: Call) -> jax.Array:
+        check_flag("mean", self.mean)
+        scale = as_scale(self.scale, call, is_divisor=True)
+        return pooling.logsumexp(call._replace(arrays=scale), self.mean)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Softmax(By):
+    """The average with softmax weights, `sum_j softmax(scale * logits)_j x_j`.
+
+    Args:
+        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
+        scale: A number, or an array that broadcasts to `x`, with one number for each
+            channel, say (AutoPool). 0 gives the average, large numbers the maximum.
+
+    References:
+        A. Stergiou, R. Poppe, G. Kalliatakis, "Refining activation downsampling with
+        SoftPool", ICCV 2021, https://arxiv.org/abs/2101.00440. B. McFee, J. Salamon, J.
+        P. Bello, "Adaptive pooling operators for weakly labeled sound event detection",
+        2018, https://arxiv.org/abs/1804.10070. Z. Gao, L. Wang, G. Wu, "LIP: Local
+        Importance-Based Pooling", ICCV 2019, https://arxiv.org/abs/1908.04156
+    """
+
+    logits: ArrayLike | None = None
+    scale: ArrayLike = 1.0
+
+    def pool(self, call: Call) -> jax.Array:
+        scale = as_scale(self.scale, call)
+        logits = self.logits
+        if logits is not None:
+            logits = as_weights("logits", logits, call)
+        return pooling.softmax(call._replace(arrays=(logits, scale)))
+
+
+register(Max, Min, Sum, Lp)
+register(Average, arrays=("weights",))
+register(PowerMean, arrays=("p",))
+register(LogSumExp, arrays=("scale",))
+register(Softmax, arrays=("logits", "scale"))
