@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -408,7 +407,6 @@ class _Winners:
         values, position = values.astype(x.dtype), position.astype(dtype)
         none = np.iinfo(dtype).max
         values, position = _or(values, empty, *valid), _or(position, none, *valid)
-        chex.assert_equal_shape([values, position])
         return values, position
 
 

@@ -32,7 +32,7 @@ def stride_of(stride: int, count: int) -> int:
     Fault: the partitioner reads a wrong cell where the only cell, or the only window,
         of a split axis has a stride above 1.
     Seen: jax 0.8 to 0.10.
-    Test: attack/test_sharding.py::test_cases_that_failed[one_window]
+    Test: attack/test_sharding.py::test_cases_that_failed[E1_avg]
     """
     return 1 if count in (0, 1) else stride
 
@@ -45,7 +45,7 @@ def pad(
     Fault: of an operand that is not split and a result that is, the partitioner pads
         wrongly with negative amounts, and between cells.
     Seen: jax 0.8 to 0.10.
-    Test: attack/test_sharding.py::test_cases_that_failed[pad]
+    Test: engines/test_faults.py::test_a_pad_whose_result_alone_is_split
     """
     starts = [max(0, -low) for low, _, _ in config]
     behind = [max(0, -high) for _, high, _ in config]
@@ -65,7 +65,7 @@ def moved_apart(array: jax.Array, between: Mapping[int, int]) -> jax.Array:
     Fault: the partitioner exchanges too few cells for windows over dilated cells
         (`base_dilation`) that reach beyond the next shard.
     Seen: jax 0.8 to 0.10.
-    Test: attack/test_sharding.py::test_cases_that_failed[apart]
+    Test: engines/test_faults.py::test_cotangents_of_windows_beyond_the_next_shard
     """
     config = [(0, 0, between.get(axis, 0)) for axis in range(array.ndim)]
     return pad(array, np.zeros((), array.dtype), config)
@@ -79,7 +79,7 @@ def loose(array: jax.Array) -> jax.Array:
     Fault: the partitioner splits the operand of a pad as the result is split, although
         its cells lie elsewhere.
     Seen: jax 0.8 to 0.10.
-    Test: attack/test_sharding.py::test_cases_that_failed[loose]
+    Test: attack/test_sharding.py::test_cases_that_failed[E3]
     """
     if not jnp.issubdtype(array.dtype, jnp.floating):
         barred: jax.Array = lax.optimization_barrier(array)
@@ -157,7 +157,7 @@ def first_barred(arrays: Sequence[jax.Array]) -> list[jax.Array]:
     Fault: the partitioner may end the process where the operands of a reduction of
         several arrays are split and a result is not.
     Seen: jax 0.8 to 0.10.
-    Test: attack/test_sharding.py::test_cases_that_failed[barred]
+    Test: None
     """
     first, *others = arrays
     return [lax.optimization_barrier(first), *others] if others else [first]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +36,9 @@ def reduce_windows(
     A `portable` program is one that other tools read.
     """
     (first, *others), tree = jax.tree.flatten(arrays)
+    chex.assert_equal_shape([first, *others])
+    for axis, dim in zip(window.axes, window.dims, strict=True):
+        chex.assert_axis_dimension(first, axis, dim.size)
     is_whole = all(dim.is_whole for dim in window.dims)
     # An H100 takes 40 us for windows of whole axes of 103 MB, and else 400 to 2000.
     is_plain = is_whole and devices_combine(computation, 1 + len(others))
@@ -85,6 +89,7 @@ def add_windows_back(window: Window, g: jax.Array) -> jax.Array:
     """
     dims, between, shape = {}, dict[int, int](), list(g.shape)
     for axis, dim in window.pairs():
+        chex.assert_axis_dimension(g, axis, dim.out)
         size = min(dim.size, dim.span - dim.low)
         shape[axis] = size
         if dim.out > 1 or dim.dilation > 1:

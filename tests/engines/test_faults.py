@@ -1,0 +1,68 @@
+"""Ways around faults of XLA: their tests exist, and some tests stand here."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType
+
+import jaxpool
+from jaxpool.engines import faults
+from tests.engines.test_platforms import traced_for
+from tests.engines.test_sharding import mesh_of, over
+
+TESTS = Path(__file__).parent.parent
+ENTRIES = {
+    name: entry
+    for name, entry in vars(faults).items()
+    if inspect.getmodule(entry) is faults and name[0] != "_"
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_each_fault_is_told_with_its_test(name):
+    """What goes wrong, where it is seen, and a test that is there."""
+    text = " ".join(inspect.getdoc(ENTRIES[name]).split())
+    found = re.search(r"Fault: .+\. Seen: jax .+\. Test: (None|\S+)$", text)
+    assert found, text
+    if found[1] != "None":
+        path, test, argument = re.fullmatch(
+            r"(.+)::(\w+)(?:\[(.+)\])?", found[1]
+        ).groups()
+        source = (TESTS / path).read_text()
+        functions = [n.name for n in ast.walk(ast.parse(source)) if hasattr(n, "name")]
+        assert test in functions
+        assert argument is None or f'"{argument}"' in source
+
+
+@pytest.mark.parametrize("config", [(-3, 3, 0), (2, -2, 0), (0, 3, 1)])
+def test_a_pad_whose_result_alone_is_split(config):
+    """With a negative amount, or between cells."""
+    mesh, x = mesh_of({"h": 2}), np.arange(1, 9, dtype=np.float32)
+
+    def padded(x):
+        whole = lax.with_sharding_constraint(x * 2, over(mesh))
+        split = faults.pad(whole, 0, [config]) + 1
+        return lax.with_sharding_constraint(split, over(mesh, "h"))
+
+    want = lax.pad(2 * x, np.float32(0), [config]) + 1
+    np.testing.assert_array_equal(jax.jit(padded)(x), want)
+
+
+def test_cotangents_of_windows_beyond_the_next_shard():
+    """Of sums on a TPU: the partitioner ends the process for dilated cells."""
+
+    def back(x):
+        options = {"strides": 2, "dilation": 2, "padding": "CAUSAL", "axes": 0}
+        return jax.grad(lambda x: (jaxpool.sum_pool(x, 9, **options) ** 2).sum())(x)
+
+    x = jnp.arange(16.0)
+    split = jax.device_put(x, over(mesh_of({"h": 4}, AxisType.Explicit), "h"))
+    with traced_for("tpu"):
+        np.testing.assert_array_equal(jax.jit(back)(split), jax.jit(back)(x))
