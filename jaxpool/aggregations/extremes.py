@@ -26,7 +26,7 @@ from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
 from jaxpool.engines.elementwise import is_nan, like, select, widened
-from jaxpool.engines.faults import by_select, with_nan
+from jaxpool.engines.faults import with_nan
 from jaxpool.engines.fold import (
     Op,
     Place,
@@ -349,19 +349,16 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
 
 def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
     """The same by XLA's own windows."""
-    x, extreme = arrays[0], _extreme(kind)
-    dtype, portable = dtypes.infinite(x.dtype), platform == ANY
-    is_float = jnp.issubdtype(x.dtype, jnp.floating)
-    if is_float and platform == "cpu":
-        extreme = by_select(partial(_beats, kind))
+    x, portable = arrays[0], platform == ANY
+    dtype = dtypes.infinite(x.dtype)
     cells, *valid = _cells(kind, dtype, False, *arrays)
     fill = worst(kind, dtype)
-    values = reduce_windows(cells, fill, extreme, window, portable=portable)
+    values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)
     some = [
         reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
         for ok in valid
     ]
-    if is_float and portable:
+    if portable and jnp.issubdtype(x.dtype, jnp.floating):
         has_nan = reduce(operator.and_, arrays[1:], x != x)
         none = worst("max", FLOAT32)
         maxima = partial(

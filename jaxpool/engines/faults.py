@@ -40,7 +40,9 @@ def stride_of(stride: int, count: int) -> int:
 def pad(
     array: jax.Array, fill: Any, config: Sequence[tuple[int, int, int]]
 ) -> jax.Array:
-    """`lax.pad`, with slices for negative amounts; zeros between cells pad `loose`.
+    """`lax.pad`, with slices for negative amounts; cells that move apart are `loose`.
+
+    Amounts are not negative where there is something between cells.
 
     Fault: of an operand that is not split and a result that is, the partitioner pads
         wrongly with negative amounts, and between cells.
@@ -182,7 +184,8 @@ def split_as(
     Fault: where a result of XLA's own windows is not split as the input is, the
         partitioner makes programs that do not compile, or ends the process.
     Seen: jax 0.10.
-    Test: engines/test_sharding.py::test_explicit_space_by_xlas_own_windows
+    Test: attack/test_sharding.py::test_cases_that_failed[
+        E4_windows_that_do_not_divide_and_span_the_axis]
     """
     layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
     for axis in axes:
@@ -199,7 +202,7 @@ def padded_before(
     Fault: jax writes symbolic padding of a window as a program of its own, which may
         not call functions such as `jnp.where` in the computation.
     Seen: jax 0.10.
-    Test: engines/test_export.py::test_windows_over_open_sizes
+    Test: engines/test_export.py::test_windows_over_open_sizes[max]
     """
     if not any(is_symbolic(n) for pair in padding for n in pair):
         return arrays, padding
@@ -217,22 +220,9 @@ def zero_where_empty(sums: jax.Array, counts: Any) -> jax.Array:
     Fault: where an axis has one cell, XLA sends it the cotangent of a window of
         padding only.
     Seen: jax 0.10.
-    Test: None
+    Test: engines/test_faults.py::test_a_window_of_padding_only_has_no_cotangent
     """
     return jnp.where(counts > 0, sums, np.zeros((), sums.dtype))
-
-
-def by_select(
-    beats: Callable[[jax.Array, jax.Array], jax.Array],
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The one of two numbers that `beats` the other: a computation of windows.
-
-    Fault: XLA:CPU hands maxima and minima of windows that tile to a library, which
-        drops NaN.
-    Seen: jax 0.10.
-    Test: engines/test_portable.py::test_D9_programs_by_name_keep_NaN
-    """
-    return lambda m, v: lax.select(beats(v, m), v, m)
 
 
 def with_nan(
@@ -242,9 +232,10 @@ def with_nan(
 
     `maxima` returns the maximum of each window; whether it has a NaN is one too.
 
-    Fault: as `by_select`, in programs that other tools read and jax differentiates.
+    Fault: XLA:CPU hands maxima and minima of windows that tile large arrays to a
+        library, which drops NaN.
     Seen: jax 0.10.
-    Test: engines/test_portable.py::test_D9_programs_by_name_keep_NaN
+    Test: engines/test_faults.py::test_windows_that_tile_a_large_array_keep_nan
     """
     has = maxima(is_nan.astype(np.float32)) > 0
     return jnp.where(has, np.asarray(np.nan, values.dtype), values)

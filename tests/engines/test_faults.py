@@ -28,7 +28,7 @@ ENTRIES = {
 @pytest.mark.parametrize("name", ENTRIES)
 def test_each_fault_is_told_with_its_test(name):
     """What goes wrong, where it is seen, and a test that is there."""
-    text = " ".join(inspect.getdoc(ENTRIES[name]).split())
+    text = " ".join(inspect.getdoc(ENTRIES[name]).split()).replace("[ ", "[")
     found = re.search(r"Fault: .+\. Seen: jax .+\. Test: (None|\S+)$", text)
     assert found, text
     if found[1] != "None":
@@ -66,3 +66,26 @@ def test_cotangents_of_windows_beyond_the_next_shard():
     split = jax.device_put(x, over(mesh_of({"h": 4}, AxisType.Explicit), "h"))
     with traced_for("tpu"):
         np.testing.assert_array_equal(jax.jit(back)(split), jax.jit(back)(x))
+
+
+@pytest.mark.parametrize("window", [(2, 2), (64, 256)])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_windows_that_tile_a_large_array_keep_nan(kind, window):
+    """By name; of small arrays XLA:CPU drops none."""
+    x = np.ones((64, 256), np.float32)
+    x[5, 7] = np.nan
+    pool = getattr(jaxpool, f"{kind}_pool")
+    y = pool(x, window, axes=(0, 1), implementation="reduce_window")
+    assert np.isnan(y).sum() == 1
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_window_of_padding_only_has_no_cotangent(size):
+    """The cells of the first window lie around the only one of the last axis."""
+    options = {"padding": ((0, 0), (1, 1)), "dilation": 2, "axes": (0, 1)}
+
+    def total(x):
+        named = {"strides": 1, "implementation": "reduce_window"}
+        return jaxpool.sum_pool(x, (1, 2), **options, **named).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(np.ones((size, 1), np.float32)), 0)
