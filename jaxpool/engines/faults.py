@@ -6,8 +6,8 @@ Each docstring says what the function returns, and then:
     Seen: the versions of jax that have the fault.
     Test: a test that fails without the function.
 
-Delete a function when its test passes without it. "None" stands for a fault that no
-test here shows. Faults of the partitioner concern arrays that are split over devices.
+Delete a function when its test passes without it. Faults of the partitioner concern
+arrays that are split over devices; some end the process.
 """
 
 import zlib
@@ -159,7 +159,7 @@ def first_barred(arrays: Sequence[jax.Array]) -> list[jax.Array]:
     Fault: the partitioner may end the process where the operands of a reduction of
         several arrays are split and a result is not.
     Seen: jax 0.8 to 0.10.
-    Test: None
+    Test: engines/test_faults.py::test_windows_whose_values_alone_are_not_split
     """
     first, *others = arrays
     return [lax.optimization_barrier(first), *others] if others else [first]

@@ -14,6 +14,8 @@ from jax.sharding import AxisType
 
 import jaxpool
 from jaxpool.engines import faults
+from jaxpool.engines.xla import reduce_windows
+from jaxpool.geometry.window import resolve
 from tests.engines.test_platforms import traced_for
 from tests.engines.test_sharding import mesh_of, over
 
@@ -29,16 +31,15 @@ ENTRIES = {
 def test_each_fault_is_told_with_its_test(name):
     """What goes wrong, where it is seen, and a test that is there."""
     text = " ".join(inspect.getdoc(ENTRIES[name]).split()).replace("[ ", "[")
-    found = re.search(r"Fault: .+\. Seen: jax .+\. Test: (None|\S+)$", text)
+    found = re.search(
+        r"Fault: .+\. Seen: jax .+\. Test: (.+)::(\w+)(?:\[(.+)\])?$", text
+    )
     assert found, text
-    if found[1] != "None":
-        path, test, argument = re.fullmatch(
-            r"(.+)::(\w+)(?:\[(.+)\])?", found[1]
-        ).groups()
-        source = (TESTS / path).read_text()
-        functions = [n.name for n in ast.walk(ast.parse(source)) if hasattr(n, "name")]
-        assert test in functions
-        assert argument is None or f'"{argument}"' in source
+    path, test, argument = found.groups()
+    source = (TESTS / path).read_text()
+    functions = [n.name for n in ast.walk(ast.parse(source)) if hasattr(n, "name")]
+    assert test in functions
+    assert argument is None or f'"{argument}"' in source
 
 
 @pytest.mark.parametrize("config", [(-3, 3, 0), (2, -2, 0), (0, 3, 1)])
@@ -89,3 +90,23 @@ def test_a_window_of_padding_only_has_no_cotangent(size):
         return jaxpool.sum_pool(x, (1, 2), **options, **named).sum()
 
     np.testing.assert_array_equal(jax.grad(total)(np.ones((size, 1), np.float32)), 0)
+
+
+def test_windows_whose_values_alone_are_not_split():
+    """Of several arrays: the partitioner ends the process."""
+    mesh, x = mesh_of({"h": 2}), np.arange(8, dtype=np.float32)
+
+    def larger(one, other):
+        pairs = zip(one, other, strict=True)
+        return tuple(jnp.where(one[0] >= other[0], *pair) for pair in pairs)
+
+    def winners(x):
+        x = lax.with_sharding_constraint(x * 2, over(mesh, "h"))
+        arrays, fills = (x, lax.iota(np.int32, 8)), (np.float32(0), np.int32(9))
+        window = resolve((8,), (2,), (1,), "VALID", 1, (0,), False)
+        values, places = reduce_windows(arrays, fills, larger, window)
+        return lax.with_sharding_constraint(values, over(mesh)), places
+
+    values, places = jax.jit(winners)(x)
+    np.testing.assert_array_equal(values, 2 * x[1:])
+    np.testing.assert_array_equal(places, np.arange(1, 8))
