@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +25,8 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
-from jaxpool.engines.elementwise import is_nan, like, select
-from jaxpool.engines.faults import widened
+from jaxpool.engines.elementwise import is_nan, like, select, widened
+from jaxpool.engines.faults import with_nan
 from jaxpool.engines.fold import (
     Op,
     Place,
@@ -350,30 +349,27 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
 
 def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
     """The same by XLA's own windows."""
-    x, extreme = arrays[0], _extreme(kind)
-    dtype, portable = dtypes.infinite(x.dtype), platform == ANY
-    is_float = jnp.issubdtype(x.dtype, jnp.floating)
-    if is_float and platform == "cpu":
-        extreme = partial(_select, kind)
+    x, portable = arrays[0], platform == ANY
+    dtype = dtypes.infinite(x.dtype)
     cells, *valid = _cells(kind, dtype, False, *arrays)
     fill = worst(kind, dtype)
-    values = reduce_windows(cells, fill, extreme, window, portable=portable)
+    values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)
     some = [
         reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
         for ok in valid
     ]
-    if is_float and portable:
-        # The same for every platform: whether a window has a NaN is a maximum too.
-        is_nan = reduce(operator.and_, arrays[1:], x != x).astype(FLOAT32)
+    if portable and jnp.issubdtype(x.dtype, jnp.floating):
+        has_nan = reduce(operator.and_, arrays[1:], x != x)
         none = worst("max", FLOAT32)
-        has = reduce_windows(is_nan, none, lax.max, window, portable=True) > 0
-        values = jnp.where(has, np.asarray(np.nan, values.dtype), values)
+        maxima = partial(
+            reduce_windows,
+            fills=none,
+            computation=lax.max,
+            window=window,
+            portable=True,
+        )
+        values = with_nan(values, has_nan, maxima)
     return values, *some
-
-
-def _select(kind: Kind, m: jax.Array, v: jax.Array) -> jax.Array:
-    """The extreme one of two, as XLA:CPU hands it to no library that drops NaN."""
-    return lax.select(_beats(kind, v, m), v, m)
 
 
 @dataclass(frozen=True)
@@ -408,7 +404,6 @@ class _Winners:
         values, position = values.astype(x.dtype), position.astype(dtype)
         none = np.iinfo(dtype).max
         values, position = _or(values, empty, *valid), _or(position, none, *valid)
-        chex.assert_equal_shape([values, position])
         return values, position
 
 

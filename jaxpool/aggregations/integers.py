@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpool.aggregations.dtypes import FLOAT32, INT32
-from jaxpool.aggregations.sums import divide
+from jaxpool.engines.faults import divide
 from jaxpool.engines.numbers import Numbers
 from jaxpool.geometry.sizes import is_symbolic
 

@@ -19,8 +19,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.elementwise import equals, is_nan, select
-from jaxpool.engines.faults import widened
+from jaxpool.engines.elementwise import equals, is_nan, select, widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted

@@ -16,6 +16,7 @@ from jax import lax
 
 from jaxpool.aggregations.shares import Aggregation, Shares
 from jaxpool.engines import gathers, symbolic
+from jaxpool.engines.faults import divide, zero_where_empty
 from jaxpool.engines.fold import Place
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted
@@ -86,10 +87,8 @@ class Sum(Aggregation):
             t, np.zeros((), t.dtype), lax.add, window, portable=portable
         )
         if portable and any(dim.may_miss for dim in window.dims):
-            # XLA of jax 0.10 takes the cotangent of a window of padding only for that
-            # of the one cell of its axis.
-            some = math.prod(counts(window, (), t.ndim, False)) > 0
-            sums = jnp.where(some, sums, np.zeros((), t.dtype))
+            cells = math.prod(counts(window, (), t.ndim, False))
+            sums = zero_where_empty(sums, cells)
         return sums
 
     def anywhere(
@@ -131,22 +130,3 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
         shape = [-1 if a == axis else 1 for a in range(rank)]
         factors.append(cells.astype(np.int32).reshape(shape))
     return factors
-
-
-@jax.custom_jvp
-def divide(sums: jax.Array, number: jax.Array) -> jax.Array:
-    """`sums / number`, rounded once, also where `number` is known when compiling.
-
-    XLA replaces the division by a constant with the product with its reciprocal,
-    which makes 77/7 11.000001; a number that hangs on the data it cannot replace.
-    """
-    return sums / jnp.where(sums == sums, number, jnp.ones_like(number))
-
-
-@divide.defjvp
-def _divide_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]
-) -> tuple[jax.Array, jax.Array]:
-    """The number is constant; it divides the tangent of a sum that is NaN, too."""
-    (sums, number), (t, _) = primals, tangents
-    return divide(sums, number), t / number

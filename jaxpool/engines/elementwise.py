@@ -50,6 +50,19 @@ def is_nan(array: jax.Array) -> jax.Array:
     return lax.ne(array, array)
 
 
+def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
+    """`array` in a dtype that holds all of its values.
+
+    Of converted float16, LLVM takes the maximum before it converts, which it does not
+    vectorise. Here it does not see that the bits it would lose are all 0.
+    """
+    wide: jax.Array = array.astype(dtype)
+    if array.dtype == np.float16 and dtype == np.float32 and on_cpu:
+        bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
+        wide = lax.bitcast_convert_type(bits, np.float32)
+    return wide
+
+
 def _common(*values: Any) -> tuple[int, ...]:
     """The shape to which all broadcast."""
     shapes = {value.shape for value in values if getattr(value, "shape", ())}

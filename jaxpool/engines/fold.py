@@ -1,10 +1,15 @@
 """The two primitives: cells to outputs, and outputs back to cells.
 
-Each is run by the engine of a step: `slices` for windows, `gathers` for bins.
+Each is run by the engine of a step: `slices` for windows, `gathers` for bins. The
+contract of both engines is checked here, when tracing. All arrays have one rank; the
+first one of each `Lifted` has no axis that broadcasts.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias
+
+import chex
 
 from jaxpool.engines import gathers, slices
 from jaxpool.engines.gathers import BinStep
@@ -28,7 +33,12 @@ def fold(
 ) -> Arrays:
     """For each output, `op` over its cells of `tell(cell, output, place)`."""
     engine: Any = gathers if isinstance(step, BinStep) else slices
+    chex.assert_equal_rank([*chain(outputs.arrays, *(s.arrays for s in sources))])
+    pieces: Sequence[Step] = step.pieces
+    for piece, source in zip(pieces, sources, strict=True):
+        _check_sizes(source.arrays[0], piece, at_cells=True)
     results: Arrays = engine.fold(step, op, tell, fill, sources, outputs, **options)
+    _check_sizes(results[0], step, at_cells=False)
     return results
 
 
@@ -45,8 +55,24 @@ def fold_back(
     The adjoint of `fold`, if `op` adds.
     """
     engine: Any = gathers if isinstance(step, BinStep) else slices
+    chex.assert_equal_rank([*outputs.arrays, *cells.arrays])
+    _check_sizes(outputs.arrays[0], step, at_cells=False)
     results: Arrays = engine.fold_back(step, op, tell, outputs, cells, **options)
+    _check_sizes(results[0], step, at_cells=True)
     return results
+
+
+def _check_sizes(array: Any, step: Step, at_cells: bool) -> None:
+    """Raise unless an array has the cells, or the outputs, of a step.
+
+    There may be cells behind the last window.
+    """
+    if at_cells:
+        for axis, size in zip(step.axes, step.sizes, strict=True):
+            chex.assert_axis_dimension_gteq(array, axis, size)
+    else:
+        for axis, out in zip(step.axes, step.outs, strict=True):
+            chex.assert_axis_dimension(array, axis, out)
 
 
 def reduce_steps(

@@ -51,6 +51,21 @@ class BinStep:
     begins: ClassVar[bool] = True
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """The axis, as that of a step of windows."""
+        return (self.axis,)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many cells there are."""
+        return (len(self.covering[0]),)
+
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """How many bins there are."""
+        return (len(self.table[0]),)
+
+    @property
     def pieces(self) -> tuple["BinStep", ...]:
         """What it combines: the cells."""
         return (self,)

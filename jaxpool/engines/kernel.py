@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Protocol, TypeAlias
 
+import chex
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -79,7 +80,7 @@ def call_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
 
 def inline(kernel: Kernel, *operands: Any, platform: str = ANY) -> Arrays:
     """The results, computed by operations that have derivatives."""
-    return tuple(map(loose_back, kernel.run(platform, *operands)))
+    return tuple(map(loose_back, _run(platform, *operands, kernel=kernel)))
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,11 @@ def _types(*operands: Any, kernel: Kernel) -> Types:
 
 
 def _run(platform: str, *operands: Any, kernel: Kernel) -> Arrays:
-    return kernel.run(platform, *operands)
+    """The results, which have the types that the kernel promises."""
+    results = kernel.run(platform, *operands)
+    types = kernel.types(*jax.tree.map(jax.typeof, operands))
+    chex.assert_trees_all_equal_shapes_and_dtypes([*results], [*types])
+    return results
 
 
 def _map(primitive: Primitive, operands: Any, axes: Axes, kernel: Kernel) -> Any:
@@ -206,7 +211,7 @@ def _new(name: str) -> Primitive:
 
     def evaluate(*operands: Any, kernel: Kernel) -> Any:
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-            return kernel.run(ANY, *operands)
+            return _run(ANY, *operands, kernel=kernel)
         return compiled(*operands, kernel=kernel)
 
     primitive.def_impl(evaluate)

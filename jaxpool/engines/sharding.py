@@ -12,13 +12,13 @@ Anywhere else nothing is done.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
 
+from jaxpool.engines.faults import split_as
 from jaxpool.geometry.window import Window
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
@@ -67,7 +67,7 @@ def in_auto_mode(
         spec[axis] = None if out == 1 or out % shards else spec[axis]
     splits = [axis for axis in geometry.axes if _spec(x)[axis] is not None]
     if isinstance(geometry, Window) and splits and spec != list(_spec(x)):
-        function = partial(_split_as_before, function, _spec(x), splits)
+        function = split_as(function, _spec(x), splits)
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
     pooled: T = automatic(x, *others)
@@ -95,22 +95,6 @@ def _varying(array: jax.Array) -> frozenset[str]:
         kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
     )
     return names
-
-
-def _split_as_before(
-    function: Callable[..., T], spec: PartitionSpec, splits: Sequence[int], *arrays: Any
-) -> T:
-    """Let what is pooled be split as the input is, before that changes.
-
-    Of its own windows XLA's partitioner of jax 0.10 else makes programs that do not
-    compile, or it ends the process.
-    """
-    layout = [PartitionSpec.UNCONSTRAINED] * len(spec)
-    for axis in splits:
-        layout[axis] = spec[axis]
-    split = partial(lax.with_sharding_constraint, shardings=PartitionSpec(*layout))
-    pooled: T = jax.tree.map(split, function(*arrays))
-    return pooled
 
 
 def _splitting(array: jax.Array) -> set[str]:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines import faults
 from jaxpool.engines.elementwise import equals, pair, select
-from jaxpool.engines.faults import loose
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import LONG, module_of, numbers
 from jaxpool.geometry.steps import Step, is_sparse
@@ -340,17 +340,12 @@ def of_windows(array: jax.Array, dims: Dims, windows: Ranges) -> jax.Array:
 
 
 def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
-    """The cells `(start, length, stride)` of each of some axes.
-
-    A slice of one cell has stride 1, for XLA's partitioner (`faults`).
-    """
+    """The cells `(start, length, stride)` of each of some axes."""
     starts, stops = [0] * array.ndim, list(array.shape)
     strides = [1] * array.ndim
     for axis, (start, length, stride) in places.items():
-        starts[axis], strides[axis] = (
-            start if length else 0,
-            stride if length > 1 else 1,
-        )
+        starts[axis] = start if length else 0
+        strides[axis] = faults.stride_of(stride, length)
         stops[axis] = start + (length - 1) * stride + 1 if length else 0
     if not any(starts) and tuple(stops) == array.shape and set(strides) == {1}:
         return array
@@ -364,17 +359,10 @@ def pad(
     between: int = 0,
 ) -> jax.Array:
     """Pad some axes with `fill`; a negative amount crops."""
-    places, config = {}, [(0, 0, 0)] * array.ndim
+    config = [(0, 0, 0)] * array.ndim
     for axis, (low, high) in around.items():
-        first, behind = max(0, -low), max(0, -high)
-        if first or behind:
-            places[axis] = first, array.shape[axis] - first - behind, 1
-        config[axis] = (max(0, low), max(0, high), between)
-    array = cut(array, places) if places else array
-    if not any(itertools.chain(*config)):
-        return array
-    array = loose(array) if between else array
-    return lax.pad(array, jnp.asarray(fill, array.dtype), config)
+        config[axis] = low, high, between
+    return faults.pad(array, fill, config)
 
 
 def with_next(array: jax.Array, axis: int) -> jax.Array:

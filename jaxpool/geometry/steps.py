@@ -71,6 +71,16 @@ class Step:
             return (self,)
         return self, replace(self, dims=(self.rest,), rest=None)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many cells it reads along each axis."""
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """How many outputs it makes along each axis."""
+        return tuple(dim.out for dim in self.dims)
+
     def start(self, cell: Sequence[int]) -> int:
         """The row-major position where a run starts."""
         return sum(map(operator.mul, cell, self.weights))
