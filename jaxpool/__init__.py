@@ -19,6 +19,7 @@ from jaxpool.functions.adaptive import (
 )
 from jaxpool.functions.aggregate import aggregate as aggregate
 from jaxpool.functions.by import Average as Average
+from jaxpool.functions.by import By as By
 from jaxpool.functions.by import LogSumExp as LogSumExp
 from jaxpool.functions.by import Lp as Lp
 from jaxpool.functions.by import Max as Max
@@ -40,6 +41,7 @@ from jaxpool.functions.indices import (
 )
 from jaxpool.functions.indices import max_pool_with_indices as max_pool_with_indices
 from jaxpool.functions.indices import min_pool_with_indices as min_pool_with_indices
+from jaxpool.functions.over import Over as Over
 from jaxpool.functions.over import bins as bins
 from jaxpool.functions.over import whole as whole
 from jaxpool.functions.over import windows as windows

@@ -6,13 +6,14 @@ for windows and whole axes, the mask `where`.
 """
 
 from dataclasses import KW_ONLY
-from typing import Generic
+from typing import Any, Generic
 
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
 from jaxpool.functions import adaptive, fractional, indices, options, whole, windowed
+from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.options import Indexed, Result
 from jaxpool.functions.unpooling import max_unpool
 
@@ -325,6 +326,18 @@ class FractionalAvgPool(_DrawnPool[jax.Array]):
     """
 
     _function = staticmethod(fractional.fractional_avg_pool)
+
+
+class Aggregate(options.Aggregation, _Pool[Any]):
+    """Any aggregation over any domain: `jaxpool.aggregate`.
+
+    Fields: `by, over, *, empty_value=0, implementation=None`.
+    >>> from jaxpool import Lp, windows
+    >>> Aggregate(Lp(1), windows(2, axes=0)).apply({}, jax.numpy.arange(4.0))
+    Array([1., 5.], dtype=float32)
+    """
+
+    _function = staticmethod(aggregate)
 
 
 class MaxUnpool(options.Unpool, nn.Module):

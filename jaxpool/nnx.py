@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxpool.functions import adaptive, fractional, indices, options, whole, windowed
+from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.options import Indexed, Result
 from jaxpool.functions.unpooling import max_unpool
 
@@ -357,6 +358,24 @@ class FractionalAvgPool(_DrawnPool[jax.Array]):
     """
 
     _function = staticmethod(fractional.fractional_avg_pool)
+
+
+class Aggregate(options.Aggregation, _Pool[Any]):
+    """Any aggregation over any domain: `jaxpool.aggregate`.
+
+    Fields: `by, over, *, empty_value=0, implementation=None`.
+    >>> from jaxpool import Lp, windows
+    >>> Aggregate(Lp(1), windows(2, axes=0))(jax.numpy.arange(4.0))
+    Array([1., 5.], dtype=float32)
+    """
+
+    _function = staticmethod(aggregate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Say that `by` is data if it holds arrays."""
+        leaves = jax.tree.leaves(value) if name == "by" else []
+        is_data = any(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves)
+        super().__setattr__(name, nnx.data(value) if is_data else value)
 
 
 class MaxUnpool(options.Unpool, nnx.Module):

@@ -37,6 +37,13 @@ WINDOWED = {
     if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
 }
 
+
+def module_of(name):
+    """The name of the module that has a function as its call."""
+    title = "".join(part.title() for part in name.split("_"))
+    return title.replace("Logsumexp", "LogSumExp")
+
+
 SHAPE = (2, 6, 5, 3)
 WINDOW = {"window": (3, 2), "strides": 2, "padding": "SAME"}
 BINS = {"output_shape": (4, 2)}
@@ -122,6 +129,9 @@ def functions():
             ),
             target=target,
         )
+    over = jaxpool.windows(**WINDOW)
+    for by in (jaxpool.Softmax(scale=2.0), jaxpool.PowerMean(3)):
+        every[f"aggregate-{by}"] = _of_x(jaxpool.aggregate, by=by, over=over)
     every["pool"] = lambda a: jaxpool.pool(a["x"], -math.inf, jnp.maximum, **WINDOW)
     every["pool-init"] = lambda a: jaxpool.pool(
         a["x"], a["init"], jnp.maximum, **WINDOW

@@ -15,7 +15,15 @@ import pytest
 import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
-from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, PUBLIC, WINDOWED
+from tests.every import (
+    ADAPTIVE,
+    FRACTIONAL,
+    GLOBAL,
+    POOLS,
+    PUBLIC,
+    WINDOWED,
+    module_of,
+)
 
 ROOT = Path(__file__).parent.parent
 WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
@@ -23,12 +31,6 @@ NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 # One folder for each layer, lowest first: imports go down, and around no circle.
 LAYERS = ("geometry", "engines", "aggregations", "functions")
-
-
-def module_of(name):
-    """The name of the module that has a function as its call."""
-    title = "".join(part.title() for part in name.split("_"))
-    return title.replace("Logsumexp", "LogSumExp")
 
 
 MODULES = [module_of(name) for name in WITH_MODULE]
@@ -90,6 +92,7 @@ OTHER_WORDS = {
         (r"global_(sum|avg)_pool$", "complex dtypes too, and one batch axis"),
         (r"global_", "one batch axis"),
         (r"pool$", "any dtype"),
+        (r"aggregate$", "what the aggregation accepts"),
         (r"halo_exchange$", "a shard"),
     ],
     "window": [(r"fractional_", "the size of a bin, which may be None")],

@@ -1,6 +1,6 @@
 """Every aggregation over every domain, by one function."""
 
-from typing import Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import jax
 from jax.typing import ArrayLike
@@ -83,32 +83,29 @@ def aggregate(
         >>> aggregate(jnp.asarray([3.0, 4.0]), (PowerMean(1), Lp(2)), whole(0))
         (Array(3.5, dtype=float32), Array(5., dtype=float32))
     """
-    if isinstance(by, tuple):
+    rules = check_table(by, over)
+    results = []
+    for rule in rules:
+        kinds, averaged = rule.kinds, rule.averaged
         options = where, empty_value, implementation
-        return tuple(_aggregate(x, one, over, *options) for one in by)
-    return _aggregate(x, by, over, where, empty_value, implementation)
+        call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
+        results.append(over.finish(rule.pool(call), call.over))
+    return tuple(results) if isinstance(by, tuple) else results[0]
 
 
-def _aggregate(
-    x: ArrayLike,
-    by: Name | By,
-    over: Over,
-    where: ArrayLike | None,
-    empty_value: float,
-    implementation: Implementation | None,
-) -> jax.Array:
-    rule = NAMED.get(by) if isinstance(by, str) else by
-    if not isinstance(rule, By):
-        raise TypeError(
-            "by must be 'max', 'min', 'sum', 'avg', an aggregation such as "
-            f"jaxpool.Softmax(), or a tuple of these; got by={by!r:.80}"
-        )
+def check_table(by: Any, over: Any) -> list[By]:
+    """The aggregations, if `by` and `over` name a part of the table."""
+    each = by if isinstance(by, tuple) else (by,)
+    rules = [NAMED.get(one) if isinstance(one, str) else one for one in each]
+    for rule in rules:
+        if not isinstance(rule, By):
+            raise TypeError(
+                "by must be 'max', 'min', 'sum', 'avg', an aggregation such as "
+                f"jaxpool.Softmax(), or a tuple of these; got by={by!r:.80}"
+            )
     if not isinstance(over, Over):
         raise TypeError(
             "over must be a domain: jaxpool.windows(...), whole(...) or bins(...); "
             f"got over={over!r:.80}"
         )
-    kinds, averaged = rule.kinds, rule.averaged
-    options = where, empty_value, implementation
-    call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
-    return over.finish(rule.pool(call), call.over)
+    return rules  # type: ignore[return-value]

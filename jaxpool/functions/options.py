@@ -21,8 +21,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation, check_implementation
+from jaxpool.functions.aggregate import Name, check_table
 from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
+from jaxpool.functions.by import By
 from jaxpool.functions.fractional import Rule, check_options
+from jaxpool.functions.over import Over
 from jaxpool.functions.padding import PaddingMode, check_mode
 from jaxpool.geometry.axes import as_ints, as_optional_ints, check_at_least, pooled_axes
 from jaxpool.geometry.bins import OptionalInts, step_draws, window_draws
@@ -206,6 +209,21 @@ class FractionalPool(Options):
         count = np.size(self.output_shape if self.axes is None else self.axes)
         rule = "window" if self.rule == "window" else "pseudorandom"
         return self._call(x, samples=_halves(count), rule=rule)
+
+
+@dataclass(eq=False, repr=False)
+class Aggregation(Options):
+    """The options of `aggregate`."""
+
+    by: Name | By | tuple[Name | By, ...]
+    over: Over
+    _: KW_ONLY
+    empty_value: float = 0
+    implementation: Implementation | None = None
+
+    def _check(self) -> None:
+        super()._check()
+        check_table(self.by, self.over)
 
 
 @dataclass(eq=False, repr=False)

@@ -24,7 +24,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxpool
 from jaxpool import linen, nnx
-from tests.cases import distinct
+from tests.cases import KINDS, distinct
+from tests.every import module_of
 
 SIZES = (6, 4)
 WINDOW = {"window": (3, 2), "strides": (2, 1), "padding": "SAME"}
@@ -77,7 +78,7 @@ class Row:
 
     def module(self, library):
         """The same call as a module, with its options."""
-        built = getattr(library, "".join(map(str.title, self.base.split("_"))))
+        built = getattr(library, module_of(self.base))
         return built(**self.options)
 
 
@@ -111,7 +112,7 @@ def _rows():
         return lambda sizes: lambda x, m, **kw: function(x, where=m, **kw)
 
     each = functools.partial(Row, options=WINDOW, out=_windowed)
-    for kind in ("max", "min", "sum", "avg", "lp"):
+    for kind in KINDS:
         name, function = f"{kind}_pool", getattr(jaxpool, f"{kind}_pool")
         is_max_like = kind in ("max", "min")
         yield each(name, plain(function), is_max_like=is_max_like)
@@ -146,11 +147,16 @@ def _rows():
 
     zero = lambda sizes, number: (jnp.zeros(1),)  # noqa: E731
     yield each("pool", any_op, others=zero, has_module=False)
+    softest = lambda x, **kw: jaxpool.aggregate(  # noqa: E731
+        x, jaxpool.Softmax(), jaxpool.windows(**kw)
+    )
+    yield each("aggregate", plain(softest), has_module=False)
     bins = {"output_shape": (4, 3)}
     for name in (
         "adaptive_max_pool",
         "adaptive_max_pool_with_indices",
         "adaptive_avg_pool",
+        "adaptive_logsumexp_pool",
     ):
         function = plain(getattr(jaxpool, name))
         yield Row(name, function, options=bins, out=lambda sizes: (4, 3))

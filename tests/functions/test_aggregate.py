@@ -6,8 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from flax import nnx
 
 import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
 from jaxpool import (
     Average,
     LogSumExp,
@@ -191,3 +195,204 @@ def test_gradients_of_what_people_learn(domain):
 
         got, want = (jax.jit(jax.grad(f))(jnp.asarray(start)) for f in (ours, theirs))
         np.testing.assert_allclose(got, want, 1e-3, 1e-3, err_msg=name)
+
+
+def test_objects_are_printed_as_they_are_written():
+    written = [
+        "windows((3, 3), 2, 'SAME', axes=(1, 2))",
+        "windows(2, dilation=2, axes=0)",
+        "whole(keepdims=True)",
+        "bins((3, None))",
+        "Max()",
+        "Average()",
+        "LogSumExp(2.0, mean=True)",
+        "Softmax(scale=-1.0)",
+        "PowerMean(3, 1e-06)",
+    ]
+    assert [repr(eval(text)) for text in written] == written
+    assert repr(windows([3, 3], [2, 1])) == "windows((3, 3), (2, 1))"
+
+
+def test_objects_without_arrays_are_equal_and_hash():
+    assert windows([3, 3], 2) == windows((3, 3), 2) != windows((3, 3), 1)
+    assert {Lp(2): 1}[Lp(2)] == 1
+    assert hash(whole()) == hash(whole())
+
+
+def test_objects_are_pytrees_of_their_arrays():
+    by = Softmax(scale=jnp.asarray(CHANNELS))
+    (leaf,) = jax.tree.leaves(by)
+    np.testing.assert_array_equal(leaf, CHANNELS)
+    x = jnp.asarray(distinct(SHAPE))
+    inside = jax.jit(lambda by, over: jaxpool.aggregate(x, by, over))(by, whole())
+    np.testing.assert_allclose(inside, jaxpool.aggregate(x, by, whole()), rtol=1e-6)
+    each = jax.vmap(lambda by: jaxpool.aggregate(x, by, whole()))(
+        Softmax(scale=jnp.stack([by.scale, -by.scale]))
+    )
+    np.testing.assert_allclose(each[0], inside, rtol=1e-6)
+
+
+def test_a_tuple_of_aggregations_is_a_tuple_of_results():
+    x = distinct(SHAPE)
+    results = jaxpool.aggregate(x, ("max", Sum(), Lp(3)), windows((3, 2)))
+    alone = (jaxpool.aggregate(x, by, windows((3, 2))) for by in ("max", Sum(), Lp(3)))
+    for got, want in zip(results, alone, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_names_stand_for_objects():
+    x = distinct(SHAPE)
+    named = {"max": Max(), "min": Min(), "sum": Sum(), "avg": Average()}
+    for name, by in named.items():
+        got, want = (jaxpool.aggregate(x, b, bins((3, 2))) for b in (name, by))
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_limits_of_softmax(domain):
+    over, x = DOMAINS[domain], distinct(SHAPE)
+
+    def pooled(by):
+        return jax.jit(functools.partial(jaxpool.aggregate, by=by, over=over))(x)
+
+    average = pooled(Average())
+    np.testing.assert_array_equal(pooled(Softmax(np.float32(3))), average)
+    np.testing.assert_array_equal(pooled(Softmax(scale=0)), average)
+    np.testing.assert_array_equal(pooled(Softmax(scale=1e4)), pooled("max"))
+    np.testing.assert_array_equal(pooled(Softmax(scale=-1e4)), pooled("min"))
+    shifted = pooled(Softmax(x / 8 - 1e4))
+    np.testing.assert_allclose(shifted, pooled(Softmax(x / 8)), rtol=1e-3, atol=1e-3)
+    assert (shifted <= pooled("max")).all()
+    assert (shifted >= pooled("min")).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_softmax_of_large_numbers(dtype):
+    """The plain formula is NaN."""
+    x = jnp.asarray([1e4, 1e4, -1e4, -1e4, 100, 101]).astype(dtype)
+
+    def pool(x):
+        return jaxpool.aggregate(x, Softmax(), windows(2, axes=0))
+
+    y, pull = jax.vjp(pool, x)
+    low, high = np.float32(x[4:])
+    w = 1 / (1 + np.exp(low - high))
+    want = [float(x[0]), float(x[2]), low + w * (high - low)]
+    np.testing.assert_allclose(np.float32(y), want, rtol=4e-3)
+    y = low + w * (high - low)
+    shares = [(1 - w) * (1 + low - y), w * (1 + high - y)]
+    got = np.float32(pull(jnp.ones_like(pool(x)))[0])
+    np.testing.assert_allclose(got[:4], 0.5, rtol=4e-3)
+    np.testing.assert_allclose(got[4:], shares, rtol=1e-2, atol=1e-2)
+
+
+def test_powers_of_half_floats_neither_overflow_nor_vanish():
+    for value in (100.0, 1e-6):
+        x = jnp.full(8, value, jnp.float16)
+        for p in (3, np.float32(3)):
+            y = jaxpool.aggregate(x, PowerMean(p), whole(0))
+            np.testing.assert_allclose(np.float32(y), np.float32(x[0]), rtol=2e-3)
+
+
+def test_power_means_by_name():
+    """1 is the average of sizes, inf the largest, and eps a floor with gradient 0."""
+    x = jnp.asarray([1.0, -2.0, 4.0, 0.0])
+    pool = functools.partial(jaxpool.aggregate, over=whole(0))
+    np.testing.assert_allclose(pool(x, by=PowerMean(1)), 1.75)
+    np.testing.assert_allclose(pool(x, by=PowerMean(np.inf)), 4)
+    np.testing.assert_allclose(pool(x, by=PowerMean(-1)), 0)
+    for p in (3, jnp.float32(3)):
+        dx = jax.grad(lambda x, p=p: pool(x, by=PowerMean(p, eps=0.5)))(x)
+        np.testing.assert_array_equal(np.asarray(dx) == 0, [False, True, False, True])
+        zeros = jax.grad(lambda x, p=p: pool(x, by=PowerMean(p)))(jnp.zeros(4))
+        np.testing.assert_array_equal(zeros, 0)
+
+
+def test_weights_that_add_up_to_nothing():
+    x, weights = jnp.asarray([1.0, 3.0, 5.0, 7.0]), jnp.asarray([0.0, 0, 1, 3])
+
+    def pool(x):
+        by = Average(weights)
+        return jaxpool.aggregate(x, by, windows(2, axes=0), empty_value=-1)
+
+    y, pull = jax.vjp(pool, x)
+    np.testing.assert_allclose(y, [-1, 6.5])
+    np.testing.assert_allclose(pull(jnp.ones(2))[0], [0, 0, 0.25, 0.75])
+
+
+def test_gem_with_a_learned_exponent():
+    x = jnp.abs(jnp.asarray(distinct(SHAPE))) / 32
+
+    class Gem(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            p = self.param("p", nn.initializers.constant(3.0), x.shape[-1:])
+            return jaxpool.aggregate(x, PowerMean(p, eps=1e-6), whole())
+
+    variables = Gem().init(jax.random.key(0), x)
+    want = jnp.mean(jnp.maximum(x, 1e-6) ** 3, (1, 2)) ** (1 / 3)
+    np.testing.assert_allclose(Gem().apply(variables, x), want, rtol=1e-5)
+    learned = jaxpool.nnx.Aggregate(
+        PowerMean(nnx.Param(jnp.full(3, 3.0)), eps=1e-6), whole()
+    )
+    np.testing.assert_allclose(learned(x), want, rtol=1e-5)
+    grads = nnx.grad(lambda module: module(x).sum())(learned)
+    of_linen = jax.grad(lambda v: Gem().apply(v, x).sum())(variables)
+    (got,), (wanted,) = jax.tree.leaves(grads), jax.tree.leaves(of_linen)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    assert (np.asarray(got) != 0).all()
+
+
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+@pytest.mark.parametrize("by", ["avg", Softmax(scale=CHANNELS), ("max", Lp(3))])
+def test_modules(flavour, by):
+    x, where = distinct(SHAPE), mask(SHAPE, keep=0.8)
+    module = flavour.Aggregate(by, windows((3, 2)), empty_value=7)
+    call = functools.partial(module.apply, {}) if flavour is jaxpool.linen else module
+    want = jaxpool.aggregate(x, by, windows((3, 2)), where=where, empty_value=7)
+    jax.tree.map(np.testing.assert_array_equal, call(x, where=where), want)
+    with pytest.raises(TypeError, match="over must be a domain"):
+        flavour.Aggregate("max", (3, 3))
+
+
+X = jnp.ones(SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: jaxpool.aggregate(X, "mean", whole()), TypeError, "by must be 'max'"),
+        (lambda: jaxpool.aggregate(X, Max, whole()), TypeError, "by must be 'max'"),
+        (lambda: jaxpool.aggregate(X, "max", 3), TypeError, "over must be a domain"),
+        (lambda: jaxpool.aggregate(X, Lp(-1), whole()), ValueError, "p must be"),
+        (lambda: jaxpool.aggregate(X, PowerMean(0), whole()), ValueError, "p must be"),
+        (
+            lambda: jaxpool.aggregate(X, LogSumExp(0), whole()),
+            ValueError,
+            "scale must be a finite number other than 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Softmax(jnp.ones(4)), whole()),
+            ValueError,
+            r"logits must be .* logits.shape=\(4,\)",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, PowerMean(X), whole()),
+            ValueError,
+            "p must have one number along each pooled axis",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, "max", bins((3, 2)), implementation="slices"),
+            NotImplementedError,
+            "implementation must be None for bins",
+        ),
+        (
+            lambda: jaxpool.aggregate(X.astype(complex), Softmax(), whole()),
+            TypeError,
+            "x must be real",
+        ),
+    ],
+)
+def test_errors(call, error, text):
+    with pytest.raises(error, match=text):
+        call()

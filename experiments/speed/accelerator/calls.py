@@ -156,6 +156,23 @@ def _exchanged(x: jax.Array, mesh: Mesh, **arguments: Any) -> jax.Array:
     return jax.shard_map(shard, mesh=mesh, in_specs=rows, out_specs=rows)(x)
 
 
+def _aggregated(
+    x: jax.Array,
+    *,
+    by: jaxpool.By,
+    where: jax.Array | None = None,
+    empty_value: float = 0,
+    implementation: Any = None,
+    **geometry: Any,
+) -> jax.Array:
+    """An aggregation over windows, bins or whole axes, whichever the geometry names."""
+    domain = jaxpool.whole if "window" not in geometry else jaxpool.windows
+    over = jaxpool.bins if "output_shape" in geometry else domain
+    options = {"where": where, "empty_value": empty_value}
+    named = {"implementation": implementation}
+    return jaxpool.aggregate(x, by, over(**geometry), **options, **named)
+
+
 def _close(pool: Callable[..., Any], data: str = "floats", **options: Any) -> Function:
     """A function whose results depend on how numbers are rounded on the way."""
     return Function(partial(pool, **options), exact=False, data=data)
@@ -173,6 +190,9 @@ WINDOWED = {
     "lp_pool": _close(jaxpool.lp_pool),
     "lp_pool p=3": _close(jaxpool.lp_pool, p=3.0),
     "lp_pool p=inf": _close(jaxpool.lp_pool, p=math.inf),
+    "logsumexp_pool": _close(jaxpool.logsumexp_pool),
+    "aggregate Softmax": _close(_aggregated, by=jaxpool.Softmax()),
+    "aggregate PowerMean": _close(_aggregated, by=jaxpool.PowerMean(3)),
     "pool logaddexp": Function(
         partial(jaxpool.pool, init=-math.inf, op=jnp.logaddexp),
         exact=False,
@@ -193,6 +213,15 @@ GLOBAL = {
     "global_lp_pool": Function(
         jaxpool.global_lp_pool, exact=False, forms=False, data="floats"
     ),
+    "global_logsumexp_pool": Function(
+        jaxpool.global_logsumexp_pool, exact=False, forms=False, data="floats"
+    ),
+    "aggregate Softmax, whole": Function(
+        partial(_aggregated, by=jaxpool.Softmax(scale=-2.0)),
+        exact=False,
+        forms=False,
+        data="floats",
+    ),
     "global_max_pool_with_indices": Function(
         jaxpool.global_max_pool_with_indices, forms=False, **_EXTREMES
     ),
@@ -207,6 +236,15 @@ ADAPTIVE = {
         jaxpool.adaptive_max_pool_with_indices, **_PLAIN, **_EXTREMES
     ),
     "adaptive_avg_pool": Function(jaxpool.adaptive_avg_pool, exact=False, **_PLAIN),
+    "adaptive_logsumexp_pool": Function(
+        jaxpool.adaptive_logsumexp_pool, exact=False, data="floats", **_PLAIN
+    ),
+    "aggregate Softmax, bins": Function(
+        partial(_aggregated, by=jaxpool.Softmax()),
+        exact=False,
+        forms=False,
+        data="floats",
+    ),
 }
 
 
