@@ -126,6 +126,46 @@ def joined(
     return pooled
 
 
+def weighted(
+    by: Joined,
+    logits: jax.Array,
+    x: jax.Array,
+    over: Domain,
+    implementation: Implementation | None,
+    tables: Any = (),
+) -> jax.Array:
+    """The sum of `x` over each output with the shares of the logits as weights.
+
+    It is the derivative of what the logits join to, along `x`.
+    """
+    if isinstance(over, Window) and over.is_symbolic:
+        pooled = partial(joined, by, over=over, implementation=implementation)
+        result: jax.Array = jax.jvp(pooled, (logits,), (x,))[1]
+        return result
+    kernel = _Joins(by, over.clipped(), implementation)
+    state = _joined(kernel, logits, tables)
+    shares = Shares(by, kernel.over, implementation, x.dtype, x.dtype)
+    return _weighted(shares, logits, state, x, tables)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _weighted(
+    shares: Shares, logits: jax.Array, state: Arrays, x: jax.Array, tables: Any
+) -> jax.Array:
+    return call_linear(shares, (logits, *state), tables, x)
+
+
+@_weighted.defjvp
+def _weighted_jvp(
+    shares: Shares, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """By the derivative of a weight, `share * (t of the logit - t of the output)`."""
+    (logits, state, x, tables), (of_logits, of_state, of_x, _) = primals, tangents
+    y = _weighted(shares, logits, state, x, tables)
+    moved = _weighted(shares, logits, state, of_x + x * of_logits, tables)
+    return y, moved - y * of_state[0]
+
+
 @dataclass(frozen=True)
 class _Joins:
     """The kernel of the states of outputs."""

@@ -20,7 +20,7 @@ from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
-from jaxpool.aggregations.joined import joined
+from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
@@ -140,16 +140,14 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
 
 @entered
 def softmax(call: Call) -> jax.Array:
-    """Average with softmax weights, in the dtype of `x`, of integers in float32.
-
-    It is the derivative of log-sum-exp of the logits along `x`.
-    """
+    """Average with softmax weights, in the dtype of `x`, of integers in float32."""
     logits, scale = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
     logits = _scaled(call.x if logits is None else logits, scale)
     logits = jnp.broadcast_to(logits, call.x.shape)
     x = kept(call.x, call.mask).astype(logits.dtype)
-    _, pooled = jax.jvp(partial(_smooth, call), (logits,), (x,))
+    by, logits = _kept_logits(call, logits)
+    pooled = weighted(by, logits, x, call.over, call.implementation, call.tables)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
@@ -208,10 +206,15 @@ def _scaled(x: jax.Array, scale: jax.Array | None) -> jax.Array:
 
 def _smooth(call: Call, logits: jax.Array) -> jax.Array:
     """Log-sum-exp of the logits that the mask keeps."""
+    by, logits = _kept_logits(call, logits)
+    return joined(by, logits, call.over, call.implementation, call.tables)
+
+
+def _kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
+    """The aggregation, and the logits with -inf where the mask is False."""
     if call.mask is not None:
         logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
-    by = LogSumExp(dtypes.summed(logits.dtype))
-    return joined(by, logits, call.over, call.implementation, call.tables)
+    return LogSumExp(dtypes.summed(logits.dtype)), logits
 
 
 def _cells(call: Call) -> tuple[jax.Array, jax.Array | None, Domain, Any]:

@@ -32,63 +32,62 @@ SHAPE = (2, 7, 5, 3)
 CHANNELS = np.float32([0.5, 1, 2])
 LOGITS = np.cos(np.arange(np.prod(SHAPE), dtype=np.float32)).reshape(SHAPE)
 
-# For each aggregation, the same of the cells of one output: `where` says which count,
-# `at` gives the part of an array beside the cells.
+# For each aggregation, the same of the cells of each output, along the axis before the
+# last: `n` is 1 for those that count, `at` gives these cells of another array.
 AGGREGATIONS = {
-    "max": (Max(), lambda x, where, n, at: jnp.where(where, x, -jnp.inf).max()),
-    "Min()": (Min(), lambda x, where, n, at: jnp.where(where, x, jnp.inf).min()),
-    "Sum()": (Sum(), lambda x, where, n, at: (x * n).sum()),
-    "Average()": (Average(), lambda x, where, n, at: (x * n).sum() / n.sum()),
+    "max": (Max(), lambda x, n, at: jnp.where(n > 0, x, -jnp.inf).max(-2)),
+    "Min()": (Min(), lambda x, n, at: jnp.where(n > 0, x, jnp.inf).min(-2)),
+    "Sum()": (Sum(), lambda x, n, at: (x * n).sum(-2)),
+    "Average()": (Average(), lambda x, n, at: (x * n).sum(-2) / n.sum(-2)),
     "Average(w)": (
         Average(LOGITS + 2),
-        lambda x, where, n, at: (
-            (x * at(LOGITS + 2) * n).sum() / (at(LOGITS + 2) * n).sum()
-        ),
+        lambda x, n, at: mean(x, n * at(LOGITS + 2)),
     ),
-    "Lp(3)": (Lp(3), lambda x, where, n, at: ((abs(x) ** 3) * n).sum() ** (1 / 3)),
-    "LogSumExp()": (
-        LogSumExp(),
-        lambda x, where, n, at: jax.nn.logsumexp(x, where=where),
-    ),
+    "Lp(3)": (Lp(3), lambda x, n, at: ((abs(x) ** 3) * n).sum(-2) ** (1 / 3)),
+    "LogSumExp()": (LogSumExp(), lambda x, n, at: logsumexp(x, n)),
     "LogSumExp(scale, mean)": (
         LogSumExp(CHANNELS, mean=True),
-        lambda x, where, n, at: (
-            (jax.nn.logsumexp(at(CHANNELS) * x, where=where) - jnp.log(n.sum()))
-            / at(CHANNELS)[0]
+        lambda x, n, at: (
+            (logsumexp(at(CHANNELS) * x, n) - jnp.log(n.sum(-2)))
+            / at(CHANNELS)[..., 0, :]
         ),
     ),
     "Softmax()": (
         Softmax(),
-        lambda x, where, n, at: (jax.nn.softmax(x, where=where) * x).sum(),
+        lambda x, n, at: (jax.nn.softmax(x, -2, where=n > 0) * x).sum(-2),
     ),
     "Softmax(logits, scale)": (
         Softmax(LOGITS, CHANNELS),
-        lambda x, where, n, at: (
-            jax.nn.softmax(at(LOGITS) * at(CHANNELS), where=where) * x
-        ).sum(),
+        lambda x, n, at: (
+            jax.nn.softmax(at(LOGITS) * at(CHANNELS), -2, where=n > 0) * x
+        ).sum(-2),
     ),
     "PowerMean(3)": (
         PowerMean(3),
-        lambda x, where, n, at: (((abs(x) ** 3) * n).sum() / n.sum()) ** (1 / 3),
+        lambda x, n, at: mean(abs(x) ** 3, n) ** (1 / 3),
     ),
     "PowerMean(p)": (
         PowerMean(CHANNELS + 1),
-        lambda x, where, n, at: (
-            (((abs(x) ** (at(CHANNELS) + 1)) * n).sum() / n.sum())
-            ** (1 / (at(CHANNELS)[0] + 1))
+        lambda x, n, at: (
+            mean(abs(x) ** (at(CHANNELS) + 1), n) ** (1 / (at(CHANNELS)[..., 0, :] + 1))
         ),
     ),
-    "PowerMean(-1)": (
-        PowerMean(-1),
-        lambda x, where, n, at: 1 / ((n / abs(x)).sum() / n.sum()),
-    ),
+    "PowerMean(-1)": (PowerMean(-1), lambda x, n, at: 1 / mean(1 / abs(x), n)),
     "PowerMean(3, eps)": (
         PowerMean(3.0, eps=0.5),
-        lambda x, where, n, at: (
-            (((jnp.maximum(x, 0.5) ** 3) * n).sum() / n.sum()) ** (1 / 3)
-        ),
+        lambda x, n, at: mean(jnp.maximum(x, 0.5) ** 3, n) ** (1 / 3),
     ),
 }
+
+
+def mean(x, n):
+    return (x * n).sum(-2) / n.sum(-2)
+
+
+def logsumexp(x, n):
+    return jax.nn.logsumexp(x, -2, where=n > 0)
+
+
 DOMAINS = {
     "windows": windows((3, 2), (2, 1), ((1, 0), (0, 1))),
     "long windows": windows((7, 4), 1, "SAME"),
@@ -117,27 +116,21 @@ def cells_of(over):
 
 
 def plain(formula, over, where):
-    """The same pool, cell by cell of the result, as jax differentiates it."""
+    """The same pool as a gather of the cells of each output."""
     out, table = cells_of(over)
+    most = max(map(len, table.values()))
+    index = np.zeros((len(table), most, 2), np.int32)
+    inside = np.zeros((1, len(table), most, 1), np.float32)
+    for row, cells in enumerate(table.values()):
+        index[row, : len(cells)], inside[0, row, : len(cells)] = cells, 1
+    rows, columns = np.moveaxis(index, -1, 0)
 
-    def one(array, index, b, c):
-        rows, columns = np.asarray(index).T
-        array = jnp.broadcast_to(array, SHAPE)
-        return array[b, rows, columns, c]
+    def at(array):
+        return jnp.broadcast_to(array, SHAPE)[:, rows, columns]
 
     def pooled(x):
-        y = [
-            formula(
-                one(x, cells, b, c),
-                one(where, cells, b, c),
-                one(where, cells, b, c).astype(jnp.float32),
-                lambda array, cells=cells, b=b, c=c: one(array, cells, b, c),
-            )
-            for b in range(SHAPE[0])
-            for cells in table.values()
-            for c in range(SHAPE[-1])
-        ]
-        y = jnp.stack(y).reshape(SHAPE[0], *out, SHAPE[-1])
+        y = formula(at(x), inside * at(np.float32(where)), at)
+        y = y.reshape(SHAPE[0], *out, SHAPE[-1])
         return y.squeeze((1, 2)) if isinstance(over, whole) else y
 
     return pooled
@@ -190,7 +183,7 @@ def test_gradients_of_what_people_learn(domain):
 
         def theirs(array, formula=formula):
             at = lambda a, of: of(array if a is CHANNELS else a)  # noqa: E731
-            moved = lambda x, where, n, of: formula(x, where, n, lambda a: at(a, of))  # noqa: E731
+            moved = lambda x, n, of: formula(x, n, lambda a: at(a, of))  # noqa: E731
             return (plain(moved, over, np.ones(SHAPE, bool))(x) ** 2).sum()
 
         got, want = (jax.jit(jax.grad(f))(jnp.asarray(start)) for f in (ours, theirs))

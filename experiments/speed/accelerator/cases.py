@@ -69,6 +69,8 @@ def cases(quick: bool) -> list[tuple[Case, str]]:
     found = [Case(kind, *window) for kind in ("max", "avg") for window in WINDOWS]
     found += [Case(kind, "global", _IMAGE) for kind in ("max", "avg")]
     found += [Case("lp", *window) for window in WINDOWS[:3]]
+    found += [Case("softmax", *window) for window in WINDOWS[:3]]
+    found += [Case("softmax", "global", _IMAGE), Case("logsumexp", *WINDOWS[1])]
     for kind in ("max", "avg"):
         found.append(Case(kind, "adaptive 112 to 7", _IMAGE, bins=7))
         found.append(Case(kind, "adaptive 110 to 7", (32, 110, 110, 64), bins=7))
@@ -121,6 +123,12 @@ def ours(case: Case, **named: Any) -> Pool:
     if case.bins:
         pool = getattr(jaxpool, f"adaptive_{case.kind}_pool")
         return partial(pool, output_shape=(case.bins,) * case.rank)
+    if case.kind == "softmax":
+        over: jaxpool.Over = jaxpool.whole()
+        if case.window:
+            window = (case.window,) * case.rank
+            over = jaxpool.windows(window, case.strides, case.padding)
+        return partial(jaxpool.aggregate, by=jaxpool.Softmax(), over=over, **named)
     if not case.window:
         return getattr(jaxpool, f"global_{case.kind}_pool")  # type: ignore[no-any-return]
     return partial(
@@ -161,7 +169,16 @@ def of_lax(case: Case) -> Pool | None:
         wide = x.astype(np.float32)
         return jnp.sqrt(summed(wide * wide)).astype(x.dtype)
 
-    return {"max": maximum, "avg": average, "lp": norm}[case.kind]
+    def softmax(x: jax.Array) -> jax.Array:
+        wide = x.astype(np.float32)
+        weights = jnp.exp(wide)
+        return (summed(weights * wide) / summed(weights)).astype(x.dtype)
+
+    def logsumexp(x: jax.Array) -> jax.Array:
+        return jnp.log(summed(jnp.exp(x.astype(np.float32)))).astype(x.dtype)
+
+    smooth = {"softmax": softmax, "logsumexp": logsumexp}
+    return ({"max": maximum, "avg": average, "lp": norm} | smooth)[case.kind]
 
 
 def of_torch(case: Case) -> Pool:
@@ -172,6 +189,8 @@ def of_torch(case: Case) -> Pool:
     if case.bins:
         pool = getattr(functional, f"adaptive_{case.kind}_pool{rank}d")
         return partial(pool, output_size=case.bins)
+    if case.kind in ("softmax", "logsumexp"):
+        return _smooth_of_torch(case)
     if not case.window:
         if case.kind == "max":
             return lambda x: x.amax(axes)
@@ -186,3 +205,18 @@ def of_torch(case: Case) -> Pool:
         return (lambda x: windows(pad_of(x, (pad,) * 4))) if pad else windows
     options = {"kernel_size": case.window, "stride": case.strides, "padding": pad}
     return partial(pool, **options)
+
+
+def _smooth_of_torch(case: Case) -> Pool:
+    """The formulas that people write; they overflow where numbers are large."""
+    average = of_torch(case._replace(kind="avg"))
+    cells = case.window**case.rank
+
+    def softmax(x: Any) -> Any:
+        weights = x.exp()
+        return average(weights * x) / average(weights)
+
+    def logsumexp(x: Any) -> Any:
+        return (average(x.exp()) * cells).log()
+
+    return softmax if case.kind == "softmax" else logsumexp
