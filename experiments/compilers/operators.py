@@ -104,6 +104,17 @@ def _global(name: str) -> Maker:
     return lambda case: getattr(jaxpool, name)
 
 
+def _softened(over: jaxpool.Over | None = None) -> Maker:
+    """A softmax pool of the library, over windows or another domain."""
+
+    def make(case: Case) -> Pool:
+        geometry = case.lengths, case.strides, "SAME"
+        windows = jaxpool.windows(*geometry, dilation=case.dilation)
+        return lambda x: jaxpool.aggregate(x, jaxpool.Softmax(), over or windows)
+
+    return make
+
+
 def _with_indices(make: Maker) -> Maker:
     """Values and indices, added up so that both are one array."""
 
@@ -174,6 +185,9 @@ OPERATORS = {
         _windowed("avg_pool"), _in_float32(_averaged), rounded=_averaged
     ),
     "lp_pool": Operator(_windowed("lp_pool"), _normed),
+    "logsumexp_pool": Operator(_windowed("logsumexp_pool")),
+    "softmax": Operator(_softened()),
+    "softmax, whole": Operator(_softened(jaxpool.whole()), cases=WHOLE),
     "pool": Operator(_windowed("pool", init=-math.inf, op=jnp.logaddexp), _any, "none"),
     "global_max_pool": Operator(_global("global_max_pool"), _max, "short", WHOLE),
     "global_min_pool": Operator(_global("global_min_pool"), _min, "short", WHOLE),

@@ -12,6 +12,7 @@ Three sections, each of which runs even if another one fails:
 What is worst is printed last. `--cpu` rehearses all of it, short, on the CPU.
 """
 
+import json
 import os
 import time
 import traceback
@@ -66,9 +67,18 @@ def _guarded(
     job: report.Job,
     deadline: float,
 ) -> report.Finding:
-    """Run one section; an exception becomes a failure of that section alone."""
+    """Run one section; an exception becomes a failure of that section alone.
+
+    Its numbers are written at once: what comes after it may not end in time.
+    """
+    name, begin = section.__module__.rpartition(".")[2], time.monotonic()
     try:
-        return section(job, deadline)
+        finding = section(job, deadline)
+        text = json.dumps(finding.results, indent=1, default=str)
+        (job.out / f"accelerator_{name}.json").write_text(text + "\n")
+        seconds = time.monotonic() - begin
+        job.bar.console.print(f"{name}: {seconds:.0f} s", *finding.conclusion, sep="\n")
+        return finding
     except Exception as error:  # of whatever type a device raises
         text = traceback.format_exc()
         job.bar.console.print(text, highlight=False)
