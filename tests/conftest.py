@@ -57,8 +57,9 @@ def _take_a_share(config, items):
     """Drop sets of arguments, the same ones each time.
 
     CI takes one in n of the sets of a test with `share(n)`, and all of other tests. An
-    ordinary run takes the first few of these, and none of a `slow` test. They are
-    drawn: every n-th set would leave out one value of an argument that has two.
+    ordinary run takes the first few of these, and none of a `slow` test. `--brief`
+    takes the first one, and with `--rest` the first that no ordinary run takes. They
+    are drawn: every n-th set would leave out one value of an argument that has two.
     """
     tests = collections.defaultdict(list)
     for item in items:
@@ -70,7 +71,8 @@ def _take_a_share(config, items):
         drawn = random.Random(name).sample(sets, math.ceil(len(sets) / share))
         few = 0 if sets[0].get_closest_marker("slow") else _few(len(drawn))
         if config.getoption("--brief"):
-            kept.add(drawn[0])
+            other = config.getoption("--rest") and few < len(drawn)
+            kept.add(drawn[few if other else 0])
         elif config.getoption("--ci"):
             kept.update(drawn)
         else:

@@ -150,6 +150,8 @@ def modules(flavour):
             module = kind(**DRAWN, deterministic=True)
         elif "Adaptive" in name:
             module = kind(**BINS)
+        elif name == "Aggregate":
+            module, take = kind("max", jaxpool.windows(**WINDOW)), _masked
         elif name == "MaxUnpool":
             module, take = kind((3, 4)), _taking("indices", "indices")
         else:

@@ -26,7 +26,7 @@ from tests.every import (
 )
 
 ROOT = Path(__file__).parent.parent
-WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool"]
+WITH_MODULE = [*WINDOWED, *GLOBAL, *ADAPTIVE, *FRACTIONAL, "max_unpool", "aggregate"]
 NOT_LISTED = ("self", "parent", "name")  # every class of Linen has them
 SECTIONS = ("Args", "Returns", "Raises", "Gradient", "References", "Example")
 # One folder for each layer, lowest first: imports go down, and around no circle.

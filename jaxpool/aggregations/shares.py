@@ -133,9 +133,10 @@ class Shares:
         start, end = Lifted((t, *first.arrays), begin), Lifted(last.arrays, finish)
         form = chosen.back_form if self.back else chosen.form
         by_windows = form == "reduce_window" and self.by.needs.back == "copies"
-        if isinstance(self.over, Window) and (self.over.is_symbolic or by_windows):
+        at_once = self.over.is_symbolic or self._is_one_sum(chosen)
+        if isinstance(self.over, Window) and (at_once or by_windows):
             (t,) = start.now("none")
-            if self.over.is_symbolic:
+            if at_once:
                 t = self.by.anywhere(self.over, residual, t, self.back)
             else:
                 t = self.by.by_windows(self.over, t, self.back, platform == ANY)
@@ -146,6 +147,16 @@ class Shares:
             start = Lifted(start.now(chosen.boundary))
         levels = self.by.levels(chosen, residual)
         return (self._down if self.back else self._up)(chosen, levels, start, end)
+
+    def _is_one_sum(self, chosen: Plan) -> bool:
+        """Whether outputs are sums over whole axes, which XLA would fuse from steps.
+
+        A GPU's compiler does not end if each cell costs a division.
+        """
+        is_whole = isinstance(self.over, Window) and all(
+            dim.is_whole for dim in self.over.dims
+        )
+        return is_whole and self.by.needs.divides and chosen.boundary != "call"
 
     def _up(self, chosen: Plan, levels: Levels, t: Lifted, end: Lifted) -> Arrays:
         """From the cells through all steps to the outputs."""

@@ -289,6 +289,7 @@ def functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         {"x": NHWC, "samples": jnp.full(2, 0.5), "window": 2, "output_shape": (3, 4)},
     )
     made["pool"][1].update(init=0.0, op=jax.lax.add)
+    made["aggregate"][1].update(by="max", over=jaxpool.windows(**WINDOW))
     made["halo_exchange"] = (
         jaxpool.halo_exchange,
         {"x": NHWC, "window": (2, 2), "axis_names": (None, None)},
@@ -323,6 +324,8 @@ def modules() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
                 del right["key"]
             elif "Adaptive" in name or name == "MaxUnpool":
                 right = {"output_shape": (8, 12)}
+            elif name == "Aggregate":
+                right = {"by": "max", "over": jaxpool.windows(**WINDOW)}
             elif "Global" not in name:
                 right = WINDOW
             made[f"{flavour.__name__}.{name}"] = _built(kind, arrays), right
