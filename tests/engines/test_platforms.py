@@ -22,6 +22,7 @@ from tests.cases import (
     Case,
     check_against_oracle,
     cotangent,
+    distinct,
     every_kind,
     mask,
     quick_jit,
@@ -121,3 +122,29 @@ def test_the_program_is_that_of_the_platform(platform):
         assert "reduce_window" not in jax.jit(pool).lower(x).as_text()
     with traced_for(platform):
         assert "reduce_window" in jax.jit(pool).lower(x).as_text()
+
+
+@every_platform
+@pytest.mark.parametrize("name", ["global_lp_pool", "global_logsumexp_pool", "softmax"])
+def test_whole_axes_are_one_sum(name, platform):
+    """XLA would fuse steps, and not end compiling; with forward mode and a mask."""
+    x = jnp.asarray(distinct((2, 9, 11, 3)) / 64)
+    where = mask(x.shape)
+
+    def pool(x):
+        if name == "softmax":
+            return jaxpool.aggregate(x, jaxpool.Softmax(), jaxpool.whole(), where=where)
+        return getattr(jaxpool, name)(x, where=where)
+
+    def derivatives(x):
+        y, pull = jax.vjp(pool, x)
+        return y, pull(jnp.cos(y))[0], jax.jvp(pool, (x,), (jnp.sin(x),))[1]
+
+    wants = jax.jit(derivatives)(x)
+    with traced_for(platform):
+        gots = jax.jit(derivatives)(x)
+        text = jax.jit(pool).lower(x).as_text()
+    if name == "softmax" and platform == "cuda":
+        assert "stablehlo.slice" not in text
+    for got, want in zip(gots, wants, strict=True):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-5)
