@@ -299,6 +299,8 @@ def test_power_means_by_name():
         np.testing.assert_array_equal(np.asarray(dx) == 0, [False, True, False, True])
         zeros = jax.grad(lambda x, p=p: pool(x, by=PowerMean(p)))(jnp.zeros(4))
         np.testing.assert_array_equal(zeros, 0)
+    of_p = jax.grad(lambda p: pool(jnp.zeros(4), by=PowerMean(p)))(jnp.float32(3))
+    np.testing.assert_array_equal(of_p, 0)
 
 
 def test_weights_that_add_up_to_nothing():
