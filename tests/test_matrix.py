@@ -87,6 +87,7 @@ def transformed(pooled, x, v):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATORS)

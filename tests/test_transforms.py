@@ -106,6 +106,7 @@ def test_check_grads_reverse(kind):
     jax.test_util.check_grads(jax.jit(pooling(kind)), (x,), 2, ["rev"], eps=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.share(8)
 @every_smooth
 def test_check_grads_both_modes(kind):
@@ -327,6 +328,7 @@ def test_a_pool_by_an_operation_is_compiled_once(name):
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.slow
 @pytest.mark.share(8)
 @pytest.mark.parametrize("inner", [softest, jnp.logaddexp])
 def test_operations_are_not_kept(inner):

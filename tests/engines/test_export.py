@@ -326,6 +326,7 @@ def model(x):
     return jaxpool.global_max_pool(x) + jaxpool.global_avg_pool(x)
 
 
+@pytest.mark.slow
 def test_layers_over_open_sizes():
     """Also second derivatives, forward mode, and a mapped batch."""
 

@@ -55,6 +55,7 @@ def traced_for(platform):
         jax.clear_caches()
 
 
+@pytest.mark.slow
 @every_platform
 @every_kind
 def test_values_and_gradients(kind, platform):

@@ -62,6 +62,7 @@ def derivatives(pool, where):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.share(18)
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -69,6 +69,7 @@ def filled(x, case, which):
     return (lambda a: np.tile(a, times)), first
 
 
+@pytest.mark.slow
 @pytest.mark.share(18)
 @pytest.mark.parametrize("which", [-1, 0])
 @every_extreme

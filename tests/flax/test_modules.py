@@ -398,6 +398,7 @@ CLASSES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.share(10)
 @pytest.mark.parametrize("name", CLASSES)
 def test_D5_tables_of_modules(name):
