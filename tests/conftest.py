@@ -30,8 +30,8 @@ def pytest_addoption(parser):
     """Let more, or fewer, sets of arguments be asked for."""
     for name, what in (
         ("thorough", "all of each sweep"),
-        ("ci", "what CI runs"),
-        ("rest", "what CI runs, less what an ordinary run does"),
+        ("ci", "more of each sweep, and slow tests"),
+        ("rest", "what --ci takes, less what an ordinary run does"),
         ("brief", "one of each test"),
     ):
         parser.addoption(f"--{name}", action="store_true", help=what)
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config, items):
 def _take_a_share(config, items):
     """Drop sets of arguments, the same ones each time.
 
-    CI takes one in n of the sets of a test with `share(n)`, and all of other tests. An
+    `--ci` takes one in n of the sets of a test with `share(n)`, and all of others. An
     ordinary run takes the first few of these, and none of a `slow` test. `--brief`
     takes the first one, and with `--rest` the first that no ordinary run takes. They
     are drawn: every n-th set would leave out one value of an argument that has two.

@@ -169,9 +169,9 @@ def adaptive_logsumexp_pool(
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        The share of a cell is `exp(x - y)`, the softmax of the bin. It is 0 if the cell
-        is -inf, and 1 if it is inf. Integers have no gradient. Reverse and forward mode
-        work to any order.
+        The share of a cell is its softmax in the bin, `exp(x - y)`. It is 0 if the cell
+        is -inf. Cells of inf have equal shares. Integers have no gradient. Reverse and
+        forward mode work to any order.
 
     References:
         `jax.nn.logsumexp` of each bin of `torch.nn.functional.adaptive_max_pool2d`.

@@ -71,6 +71,7 @@ class Average(By):
             `empty_value` where they add up to 0.
     """
 
+    arrays: ClassVar[tuple[str, ...]] = ("weights",)
     weights: ArrayLike | None = None
     kinds: ClassVar[Kinds] = "number"
 
@@ -109,6 +110,7 @@ class PowerMean(By):
         Annotation", 2018, https://arxiv.org/abs/1711.02512
     """
 
+    arrays: ClassVar[tuple[str, ...]] = ("p",)
     p: ArrayLike
     eps: float | None = None
 
@@ -133,6 +135,7 @@ class LogSumExp(By):
         Convolutional Networks", CVPR 2015, https://arxiv.org/abs/1411.6228
     """
 
+    arrays: ClassVar[tuple[str, ...]] = ("scale",)
     scale: ArrayLike = 1.0
     _: KW_ONLY
     mean: bool = False
@@ -160,6 +163,7 @@ class Softmax(By):
         Importance-Based Pooling", ICCV 2019, https://arxiv.org/abs/1908.04156
     """
 
+    arrays: ClassVar[tuple[str, ...]] = ("logits", "scale")
     logits: ArrayLike | None = None
     scale: ArrayLike = 1.0
 
@@ -171,8 +175,4 @@ class Softmax(By):
         return pooling.softmax(call._replace(arrays=(logits, scale)))
 
 
-register(Max, Min, Sum, Lp)
-register(Average, arrays=("weights",))
-register(PowerMean, arrays=("p",))
-register(LogSumExp, arrays=("scale",))
-register(Softmax, arrays=("logits", "scale"))
+register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

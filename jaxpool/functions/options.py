@@ -10,7 +10,7 @@ possible without an array. Only fields that are parameters of `_function` are op
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cache, partial
 from typing import Any, ClassVar, TypeVar
@@ -27,6 +27,7 @@ from jaxpool.functions.by import By
 from jaxpool.functions.fractional import Rule, check_options
 from jaxpool.functions.over import Over
 from jaxpool.functions.padding import PaddingMode, check_mode
+from jaxpool.functions.written import frozen
 from jaxpool.geometry.axes import as_ints, as_optional_ints, check_at_least, pooled_axes
 from jaxpool.geometry.bins import OptionalInts, step_draws, window_draws
 from jaxpool.geometry.window import (
@@ -66,7 +67,7 @@ class Options:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Freeze options: Flax keeps them as static data, which must be hashable."""
-        value = _frozen(name, value) if name in self._names() else value
+        value = frozen(name, value) if name in self._names() else value
         super().__setattr__(name, value)
 
     def __post_init__(self) -> None:
@@ -263,23 +264,3 @@ def _shape(name: str, entries: Any, axes: Any) -> tuple[int, ...]:
     first = max((axis + 1 for axis in given if axis >= 0), default=0)
     last = max((-axis for axis in given if axis < 0), default=0)
     return (2**31 - 1,) * max(count + 1, first + last, 4)
-
-
-def _frozen(name: str, value: Any) -> Any:
-    """`value` with tuples for lists and arrays, and Python's numbers for others."""
-    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        kinds = "biufV"  # not times, which are lists of ints too
-        is_known = not isinstance(value, jax.core.Tracer)
-        if not is_known or value.dtype.kind not in kinds:
-            return value
-        value = value.tolist()
-    if isinstance(value, (str, bytes, bytearray, memoryview)):
-        return value
-    if isinstance(value, Sequence):
-        return tuple(_frozen(name, item) for item in value)
-    if isinstance(value, Iterable):
-        raise TypeError(
-            f"{name} must have its items in a list, a tuple or an array, which have an "
-            f"order; got {name}={value!r:.80}"
-        )
-    return value

@@ -284,9 +284,9 @@ def global_logsumexp_pool(
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        The share of a cell is `exp(x - y)`, the softmax over all cells. It is 0 if the
-        cell is -inf, and 1 if it is inf. Integers have no gradient. Reverse and forward
-        mode work to any order.
+        The share of a cell is its softmax over all cells, `exp(x - y)`. It is 0 if the
+        cell is -inf. Cells of inf have equal shares. Integers have no gradient. Reverse
+        and forward mode work to any order.
 
     References:
         `jax.nn.logsumexp`, whose gradient is NaN where all cells are -inf, or one inf.

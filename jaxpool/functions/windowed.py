@@ -425,10 +425,10 @@ def logsumexp_pool(
         ValueError: If `padding_mode` is not a mode, or needs more cells than `x` has.
 
     Gradient:
-        The share of a cell is `exp(x - y)`, the softmax of the window. It is 0, to any
-        order, if the cell is -inf, and 1 if it is inf. If the window has a NaN, the
-        share is NaN for every cell that is not -inf. Integers have no gradient. Reverse
-        and forward mode work to any order.
+        The share of a cell is its softmax in the window, `exp(x - y)`. It is 0, to any
+        order, if the cell is -inf. Cells of inf have equal shares. If the window has a
+        NaN, the share is NaN for every cell that is not -inf. Integers have no
+        gradient. Reverse and forward mode work to any order.
 
     References:
         `jax.nn.logsumexp`, whose gradient is NaN where all cells are -inf. P. O.

@@ -190,6 +190,29 @@ def test_gradients_of_what_people_learn(domain):
         np.testing.assert_allclose(got, want, 1e-3, 1e-3, err_msg=name)
 
 
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_gradients_of_logits_and_weights(domain):
+    """Of arrays with a number for each cell."""
+    x, over = jnp.asarray(distinct(SHAPE) / 32 + 0.03), DOMAINS[domain]
+    each = {
+        Softmax: lambda x, n, w: (jax.nn.softmax(w, -2, where=n > 0) * x).sum(-2),
+        Average: lambda x, n, w: mean(x, n * w),
+    }
+    for kind, formula in each.items():
+
+        def ours(w, kind=kind):
+            return (jaxpool.aggregate(x, kind(w), over) ** 2).sum()
+
+        def theirs(w, formula=formula):
+            moved = lambda x, n, at: formula(x, n, at(w))  # noqa: E731
+            return (plain(moved, over, np.ones(SHAPE, bool))(x) ** 2).sum()
+
+        got, want = (
+            jax.jit(jax.grad(f))(jnp.asarray(LOGITS + 2)) for f in (ours, theirs)
+        )
+        np.testing.assert_allclose(got, want, 1e-3, 1e-3, err_msg=kind.__name__)
+
+
 def test_objects_are_printed_as_they_are_written():
     written = [
         "windows((3, 3), 2, 'SAME', axes=(1, 2))",
@@ -208,6 +231,9 @@ def test_objects_are_printed_as_they_are_written():
 
 def test_objects_without_arrays_are_equal_and_hash():
     assert windows([3, 3], 2) == windows((3, 3), 2) != windows((3, 3), 1)
+    assert hash(windows(jnp.asarray([3, 3]), np.int32(2))) == hash(windows((3, 3), 2))
+    with pytest.raises(TypeError, match="window must have its items in a list"):
+        windows({2, 3})
     assert {Lp(2): 1}[Lp(2)] == 1
     assert hash(whole()) == hash(whole())
 
