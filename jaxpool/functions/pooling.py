@@ -143,9 +143,10 @@ def softmax(call: Call) -> jax.Array:
     """Average with softmax weights, in the dtype of `x`, of integers in float32."""
     logits, scale = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
-    logits = _scaled(call.x if logits is None else logits, scale)
-    logits = jnp.broadcast_to(logits, call.x.shape)
-    x = kept(call.x, call.mask).astype(logits.dtype)
+    wide = call.x.astype(dtypes.summed(dtype))  # once: both its gradients add up wide
+    logits = _scaled(wide if logits is None else logits, scale)
+    logits = jnp.broadcast_to(logits, wide.shape)
+    x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
     pooled = weighted(by, logits, x, call.over, call.implementation, call.tables)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))

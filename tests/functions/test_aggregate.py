@@ -213,6 +213,20 @@ def test_gradients_of_logits_and_weights(domain):
         np.testing.assert_allclose(got, want, 1e-3, 1e-3, err_msg=kind.__name__)
 
 
+def test_gradients_of_half_floats_are_rounded_once():
+    """`x` is in a softmax twice, and its two gradients cancel."""
+    x = jnp.asarray(distinct(SHAPE) / 32, jnp.bfloat16)
+
+    @jax.jit
+    @jax.grad
+    def gradient(x):
+        pooled = jaxpool.aggregate(x, Softmax(scale=-2.0), windows((3, 2), 1))
+        return pooled.astype(np.float32).sum()
+
+    want = gradient(x.astype(np.float32)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(gradient(x), want)
+
+
 def test_objects_are_printed_as_they_are_written():
     written = [
         "windows((3, 3), 2, 'SAME', axes=(1, 2))",
