@@ -42,7 +42,7 @@ from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry import steps
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
 from jaxpool.geometry.window import Window

@@ -25,7 +25,7 @@ from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 

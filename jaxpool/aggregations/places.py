@@ -18,7 +18,9 @@ from jaxpool.engines.loops import Arrays
 from jaxpool.engines.numbers import Numbers, numbers
 from jaxpool.engines.symbolic import as_number, cell_indices, position_of
 from jaxpool.engines.xla import reduce_windows
-from jaxpool.geometry.bins import Bins, Domain
+from jaxpool.geometry.bins import Bins
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Links
 from jaxpool.geometry.window import AxisWindow, Window
 
 _INT32 = np.dtype(np.int32)
@@ -167,6 +169,8 @@ def _first_cells(over: Domain, tables: Any, shape: Sequence[int]) -> list[Any]:
     """Where each window or bin begins along each pooled axis."""
     if isinstance(over, Bins):
         return gathers.starts(over, tables, len(shape))
+    if isinstance(over, Links):  # places in a segment are places on the axis
+        return [np.int32(0)]
     return [
         lax.broadcasted_iota(np.int32, shape, axis) * as_number(dim.stride)
         - as_number(dim.low)

@@ -25,7 +25,7 @@ from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
 from jaxpool.engines.slices import cut, pad
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.steps import Step as WindowStep
 from jaxpool.geometry.window import Window
 

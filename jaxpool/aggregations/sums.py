@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.shares import Aggregation, Shares
 from jaxpool.engines import gathers, symbolic
 from jaxpool.engines.faults import divide, zero_where_empty
@@ -23,7 +24,9 @@ from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
 from jaxpool.engines.plan import Implementation, Needs
 from jaxpool.engines.xla import add_windows_back, reduce_windows
-from jaxpool.geometry.bins import Bins, Domain
+from jaxpool.geometry.bins import Bins
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Links
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
@@ -115,6 +118,10 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
     """
     if isinstance(over, Bins):
         return gathers.counts(over, tables, rank)
+    if isinstance(over, Links):
+        shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
+        kernel = Shares(Sum(INT32), over, None, INT32, INT32)
+        return [*call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):
         if is_symbolic(dim.size):

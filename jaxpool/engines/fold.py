@@ -1,8 +1,8 @@
 """The two primitives: cells to outputs, and outputs back to cells.
 
-Each is run by the engine of a step: `slices` for windows, `gathers` for bins. The
-contract of both engines is checked here, when tracing. All arrays have one rank; the
-first one of each `Lifted` has no axis that broadcasts.
+Each is run by the engine of a step: `slices` for windows, `gathers` for bins, `links`
+for segments and neighbors. The contract of all engines is checked here, when tracing.
+All arrays have one rank; the first one of each `Lifted` has no axis that broadcasts.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,17 @@ from typing import Any, TypeAlias
 
 import chex
 
-from jaxpool.engines import gathers, slices
+from jaxpool.engines import gathers, links, slices
 from jaxpool.engines.gathers import BinStep
+from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.slices import Op as Op
 from jaxpool.engines.slices import Place as Place
 from jaxpool.engines.slices import Scalar, Tell
 from jaxpool.geometry import steps
 
-Step: TypeAlias = steps.Step | BinStep
+Step: TypeAlias = steps.Step | BinStep | LinkStep
+_ENGINES: dict[type, Any] = {BinStep: gathers, LinkStep: links, steps.Step: slices}
 
 
 def fold(
@@ -32,7 +34,7 @@ def fold(
     **options: Any,
 ) -> Arrays:
     """For each output, `op` over its cells of `tell(cell, output, place)`."""
-    engine: Any = gathers if isinstance(step, BinStep) else slices
+    engine = _ENGINES[type(step)]
     chex.assert_equal_rank([*chain(outputs.arrays, *(s.arrays for s in sources))])
     pieces: Sequence[Step] = step.pieces
     for piece, source in zip(pieces, sources, strict=True):
@@ -54,7 +56,7 @@ def fold_back(
 
     The adjoint of `fold`, if `op` adds.
     """
-    engine: Any = gathers if isinstance(step, BinStep) else slices
+    engine = _ENGINES[type(step)]
     chex.assert_equal_rank([*outputs.arrays, *cells.arrays])
     _check_sizes(outputs.arrays[0], step, at_cells=False)
     results: Arrays = engine.fold_back(step, op, tell, outputs, cells, **options)

@@ -102,7 +102,7 @@ def fold(
 
     def told(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> jax.Array:
         start = (read.offset + np.int32(j)) * np.int32(step.weight)
-        place = Place(_along(axis, start, rank), step.weight)
+        place = Place(along(axis, start, rank), step.weight)
         value = tell(cells.lift(*cell), outputs.lift(*own), place)
         return value if dtype is None else value.astype(dtype)
 
@@ -130,7 +130,7 @@ def fold_back(
         take = np.take if is_known(starts) and is_known(bin_) else jnp.take
         first = take(starts, bin_, mode="clip")
         start = (read.item - first) * np.int32(step.weight)
-        place = Place(_along(axis, start, rank), step.weight)
+        place = Place(along(axis, start, rank), step.weight)
         return tell(cells.lift(*cell), outputs.lift(*own), place)
 
     reads = _reads(step.covering, step.covers)
@@ -202,25 +202,25 @@ def _reduced(
     def start(*arrays: Any) -> Arrays:
         around, own = arrays[:count], arrays[count:]
         if not first.is_item:
-            own = tuple(_take(array, axis, first.item) for array in own)
+            own = tuple(take(array, axis, first.item) for array in own)
         rank = arrays[0].ndim
 
         def value(j: int) -> jax.Array:
-            read = tuple(_take(array, axis, first.place(j)) for array in around)
+            read = tuple(take(array, axis, first.place(j)) for array in around)
             return having(first, j, told(first, j, rank, read, own))
 
         return (reduce(op, map(value, range(first.most))),)
 
     def go_on(read: _Read, array: jax.Array) -> Arrays:
         def value(j: int) -> jax.Array:
-            return having(read, j, _take(array, axis, read.place(j)))
+            return having(read, j, take(array, axis, read.place(j)))
 
         return (reduce(op, map(value, range(read.most))),)
 
     def having(read: _Read, j: int, value: jax.Array) -> jax.Array:
         if j < read.least or op in IDEMPOTENT:
             return value
-        has = _along(axis, read.stop - read.start > np.int32(j), value.ndim)
+        has = along(axis, read.stop - read.start > np.int32(j), value.ndim)
         return jnp.where(has, value, jnp.asarray(fill, value.dtype))
 
     stages: list[Callable[..., Arrays]] = [start]
@@ -245,14 +245,14 @@ def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     ):
         least, most = dim.cells
         cells = np.asarray([most]) if least == most else stop - start
-        factors.append(_along(axis, cells.astype(np.int32), rank))
+        factors.append(along(axis, cells.astype(np.int32), rank))
     return factors
 
 
 def starts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     """The first cell of each bin along each pooled axis, of a shape that broadcasts."""
     pairs = zip(bins.axes, _tables(bins, tables), strict=True)
-    return [_along(axis, start, rank) for axis, (start, _) in pairs]
+    return [along(axis, start, rank) for axis, (start, _) in pairs]
 
 
 def _tables(bins: Bins, tables: Tables) -> Tables:
@@ -277,7 +277,7 @@ def _covering(dim: AxisBins, table: Table) -> Table:
     return first.astype(np.int32), end.astype(np.int32)
 
 
-def _take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
+def take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
     """The cells at some places of an axis."""
     sizes = [*array.shape[:axis], 1, *array.shape[axis + 1 :]]
     dimensions = lax.GatherDimensionNumbers(
@@ -294,6 +294,6 @@ def _cells(number: int, apart: int) -> Numbers:
     return numbers(number).astype(np.int32) * np.int32(apart)
 
 
-def _along(axis: int, numbers: Any, rank: int) -> Any:
+def along(axis: int, numbers: Any, rank: int) -> Any:
     """One number for each place of an axis, broadcasting to all of an array."""
     return numbers.reshape([-1 if other == axis else 1 for other in range(rank)])

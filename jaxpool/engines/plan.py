@@ -11,14 +11,17 @@ decides again. The forms, by their names in `implementation=`:
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from jaxpool.engines.gathers import BinStep, Tables, steps_of
+from jaxpool.engines import gathers, links
+from jaxpool.engines.gathers import BinStep
 from jaxpool.engines.kernel import ANY, OPEN
+from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import Boundary
-from jaxpool.geometry.bins import Bins, Domain
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Links
 from jaxpool.geometry.steps import (
     Step,
     backward_steps,
@@ -31,6 +34,7 @@ from jaxpool.geometry.window import AxisWindow, Window
 
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
+AnyStep: TypeAlias = Step | BinStep | LinkStep
 GPUS, TPUS = ("cuda", "rocm"), ("tpu",)
 
 # Slices to combine per output cell from which doubling takes over on an axis; measured
@@ -77,8 +81,8 @@ class Plan:
     """
 
     form: Implementation
-    steps: tuple[Step | BinStep, ...]
-    back: tuple[Step | BinStep, ...]
+    steps: tuple[AnyStep, ...]
+    back: tuple[AnyStep, ...]
     back_form: Implementation
     platform: str
     needs: Needs
@@ -90,7 +94,7 @@ class Plan:
         return ends.get(self.platform, "none")
 
     @property
-    def up(self) -> tuple[Step | BinStep, ...]:
+    def up(self) -> tuple[AnyStep, ...]:
         """The steps of tangents: those of values, where all shares are alike."""
         return self.steps if self.needs.back == "copies" else self.back
 
@@ -123,17 +127,21 @@ def plan_for(
     dtype: np.dtype,
     implementation: Implementation | None,
     needs: Needs,
-    tables: Tables = (),
+    tables: Any = (),
 ) -> Plan:
-    """The plan for windows or bins of cells of `dtype`.
+    """The plan for a domain of cells of `dtype`.
 
-    `tables` are the places of bins that are drawn.
+    `tables` are the places of bins that are drawn, or the numbers of links.
     """
     if over.is_symbolic:
         return Plan("reduce_window", (), (), "reduce_window", platform, needs)
     if isinstance(over, Window):
         return _plan_windows(over, platform, dtype, implementation, needs)
-    steps = steps_of(over, tables)
+    steps: tuple[AnyStep, ...]
+    if isinstance(over, Links):
+        steps = links.steps_of(over, tables, platform == "cpu")
+    else:
+        steps = gathers.steps_of(over, tables)
     return Plan("slices", steps, steps[::-1], "slices", platform, needs)
 
 
@@ -248,8 +256,8 @@ def check_implementation(implementation: str | None, over: Domain) -> None:
             "implementation must be None or 'reduce_window' where the size of a pooled "
             f"axis is symbolic; got implementation={implementation!r}"
         )
-    if isinstance(over, Bins) and implementation is not None:
+    if not isinstance(over, Window) and implementation is not None:
         raise NotImplementedError(
-            "implementation must be None for bins of different lengths, which have one "
-            f"form; got implementation={implementation!r}"
+            "implementation must be None for bins of different lengths, segments and "
+            f"neighbors, which have one form; got implementation={implementation!r}"
         )

@@ -89,7 +89,8 @@ def aggregate(
         kinds, averaged = rule.kinds, rule.averaged
         options = where, empty_value, implementation
         call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
-        results.append(over.finish(rule.pool(call), call.over))
+        pooled = over.pool(rule.pool, rule.with_arrays(call))
+        results.append(over.finish(pooled, call.over))
     return tuple(results) if isinstance(by, tuple) else results[0]
 
 

@@ -22,7 +22,7 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.plan import check_implementation
 from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import as_shape
@@ -187,10 +187,38 @@ def as_indices(
                 f"indices must be -1 or from 0 to {most}; "
                 f"got indices from {bounds[0]} to {bounds[1]}"
             )
-    if not isinstance(indices, jax.Array):
-        return jnp.asarray(indices.astype(np.int32))
-    is_traced = isinstance(indices, jax.core.Tracer)
-    return _as_int32(indices) if is_traced else _as_int32_at_once(indices)
+    return _int32(indices)
+
+
+def as_links(
+    name: str,
+    value: Any,
+    axes: int,
+    most: int = int(INT32.max),
+    least: int = int(INT32.min),
+) -> jax.Array:
+    """Integers as int32, with at least so many `axes`; concrete ones are checked."""
+    given = as_given(name, value)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers; got {name}.dtype={given.dtype}")
+    if given.ndim < axes:
+        raise ValueError(
+            f"{name} must have at least {axes} axes; got {name}.shape={given.shape}"
+        )
+    bounds = known_range(given)
+    if bounds is not None and not least <= bounds[0] <= bounds[1] <= most:
+        raise ValueError(
+            f"{name} must be from {least} to {most}; got {name} from {bounds[0]} to "
+            f"{bounds[1]}"
+        )
+    return _int32(given)
+
+
+def _int32(numbers: Any) -> jax.Array:
+    if not isinstance(numbers, jax.Array):
+        return jnp.asarray(numbers.clip(INT32.min, INT32.max).astype(np.int32))
+    is_traced = isinstance(numbers, jax.core.Tracer)
+    return _as_int32(numbers) if is_traced else _as_int32_at_once(numbers)
 
 
 def _as_int32(indices: jax.Array) -> jax.Array:

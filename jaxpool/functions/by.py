@@ -26,8 +26,12 @@ class By(Written):
     kinds: ClassVar[Kinds] = "real"
     averaged: ClassVar[bool] = True  # whether the result of integers is float32
 
+    def with_arrays(self, call: Call) -> Call:
+        """The call with the arrays of the aggregation, checked, in the rank of `x`."""
+        return call
+
     def pool(self, call: Call) -> jax.Array:
-        """The result, with all axes of the input."""
+        """The result of such a call, with all axes of the input."""
         raise NotImplementedError
 
 
@@ -75,11 +79,15 @@ class Average(By):
     weights: ArrayLike | None = None
     kinds: ClassVar[Kinds] = "number"
 
+    def with_arrays(self, call: Call) -> Call:
+        if self.weights is None:
+            return call
+        return call._replace(arrays=as_weights("weights", self.weights, call))
+
     def pool(self, call: Call) -> jax.Array:
         if self.weights is None:
             return pooling.mean(call)
-        weights = as_weights("weights", self.weights, call)
-        return pooling.weighted_mean(call._replace(arrays=weights))
+        return pooling.weighted_mean(call)
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,11 +122,13 @@ class PowerMean(By):
     p: ArrayLike
     eps: float | None = None
 
-    def pool(self, call: Call) -> jax.Array:
+    def with_arrays(self, call: Call) -> Call:
         exponent = as_exponent(self.p, call)
-        if isinstance(exponent, float):
-            return pooling.power_mean(call, self.eps, exponent)
-        return pooling.power_mean(call._replace(arrays=exponent), self.eps)
+        return call if isinstance(exponent, float) else call._replace(arrays=exponent)
+
+    def pool(self, call: Call) -> jax.Array:
+        exponent = float(self.p) if isinstance(self.p, (int, float)) else None
+        return pooling.power_mean(call, self.eps, exponent)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -140,10 +150,12 @@ class LogSumExp(By):
     _: KW_ONLY
     mean: bool = False
 
-    def pool(self, call: Call) -> jax.Array:
+    def with_arrays(self, call: Call) -> Call:
         check_flag("mean", self.mean)
-        scale = as_scale(self.scale, call, is_divisor=True)
-        return pooling.logsumexp(call._replace(arrays=scale), self.mean)
+        return call._replace(arrays=as_scale(self.scale, call, is_divisor=True))
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.logsumexp(call, self.mean)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -167,12 +179,14 @@ class Softmax(By):
     logits: ArrayLike | None = None
     scale: ArrayLike = 1.0
 
-    def pool(self, call: Call) -> jax.Array:
-        scale = as_scale(self.scale, call)
-        logits = self.logits
+    def with_arrays(self, call: Call) -> Call:
+        scale, logits = as_scale(self.scale, call), self.logits
         if logits is not None:
             logits = as_weights("logits", logits, call)
-        return pooling.softmax(call._replace(arrays=(logits, scale)))
+        return call._replace(arrays=(logits, scale))
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.softmax(call)
 
 
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpool.engines.plan import Implementation
 from jaxpool.engines.sharding import Geometry, in_auto_mode
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 
 # Functions that are kept compiled. The library has few, and each operation that `pool`

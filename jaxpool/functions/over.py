@@ -1,25 +1,36 @@
 """Domains as users write them: which cells each output of `aggregate` reads."""
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
-from jaxpool.functions.arguments import check_flag
+from jaxpool.functions.arguments import as_links, check_flag
+from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry import window as geometry
-from jaxpool.geometry.bins import Domain, OptionalInts, adaptive_bins
+from jaxpool.geometry.bins import OptionalInts, adaptive_bins
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Links, Neighbors, Segments, linked_axis
 from jaxpool.geometry.window import Ints, Padding, resolve
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Over(Written):
-    """A domain: `windows`, `whole` or `bins`."""
+    """A domain: `windows`, `whole`, `bins`, `segments` or `neighbors`."""
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         """The cells of each output, for an input of this shape."""
         raise NotImplementedError
+
+    def pool(self, pool: Callable[[Call], jax.Array], call: Call) -> jax.Array:
+        """What `pool` makes of the call; with the arrays of the domain, if any."""
+        return pool(call)
 
     def finish(self, pooled: jax.Array, over: Domain) -> jax.Array:
         """The result, from one that has all axes."""
@@ -105,4 +116,176 @@ class bins(Over):
         return made.window or made
 
 
-register(windows, whole, bins)
+@dataclass(frozen=True, repr=False, eq=False)
+class _Linked(Over):
+    """A domain along one axis, whose links are in an array."""
+
+    own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
+
+    def links(self, size: int) -> jax.Array:
+        """The array, for an axis of this size."""
+        raise NotImplementedError
+
+    def pool(self, pool: Callable[[Call], jax.Array], call: Call) -> jax.Array:
+        links, over, x = self.links(call.over.sizes[0]), call.over, call.x
+        assert isinstance(over, Links)
+        lead = links.ndim - self.own_axes
+        if lead not in (0, over.axis) or links.shape[:lead] != x.shape[:lead]:
+            name = next(iter(self.arrays))
+            raise ValueError(
+                f"{name} must have no further axes, or all those of x before axis "
+                f"{over.axis}; got {name}.shape={jnp.shape(getattr(self, name))} for "
+                f"x.shape={x.shape}"
+            )
+        inner = replace(over, axis=over.axis - lead)
+
+        def pooled(x: jax.Array, mask: Any, arrays: Any, links: jax.Array) -> jax.Array:
+            tables = (links,)
+            given = call._replace(x=x, mask=mask, arrays=arrays, tables=tables)
+            return pool(given._replace(over=inner))
+
+        return _mapped(pooled, lead, x, call.mask, call.arrays, links)
+
+
+def _mapped(
+    pool: Callable[..., jax.Array], lead: int, x: jax.Array, *others: Any
+) -> jax.Array:
+    """`pool` for each item of the leading axes; others may have one item for all."""
+    if lead == 0:
+        return pool(x, *others)
+    one = jax.tree.map(lambda a: a[0] if a.shape[0] == 1 else a, others)
+    axes = jax.tree.map(lambda a: None if a.shape[0] == 1 else 0, others)
+    return jax.vmap(partial(_mapped, pool, lead - 1), (0, *axes))(x, *one)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class segments(_Linked):
+    """Cells with the same number along one axis: packed sequences, graphs.
+
+    Args:
+        segment_ids: The segment of each cell, integers in any order, shape `[size]`
+            for all of `x`, or the shape of `x` up to `axis`. Cells with a negative id
+            take no part, nor do those whose traced id is `num_segments` or more.
+        num_segments: The number of segments, an int. A segment without a cell gets
+            `empty_value`.
+        axis: The axis of `x` that is pooled.
+        indices_are_sorted: Whether the ids do not decrease. The result is undefined if
+            this is not so.
+
+    Example:
+        >>> segments.from_lengths([2, 3], axis=0)
+        segments.from_lengths(array([2, 3]), axis=0)
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("segment_ids",)
+    segment_ids: ArrayLike
+    num_segments: int
+    _: KW_ONLY
+    axis: int
+    indices_are_sorted: bool = False
+
+    def resolve(self, shape: Sequence[int]) -> Domain:
+        check_flag("indices_are_sorted", self.indices_are_sorted)
+        count = self.num_segments
+        axis, dim = linked_axis(shape, self.axis, count, "num_segments")
+        return Segments(axis, dim, bool(self.indices_are_sorted))
+
+    def links(self, size: int) -> jax.Array:
+        ids = as_links("segment_ids", self.segment_ids, 1, self.num_segments - 1)
+        if ids.shape[-1] != size:
+            raise ValueError(
+                "segment_ids must have one id for each cell of the axis; got "
+                f"segment_ids.shape={ids.shape} for an axis of {size}"
+            )
+        return ids
+
+    @staticmethod
+    def from_lengths(lengths: ArrayLike | Sequence[int], *, axis: int) -> Over:
+        """Segments that follow one another, of these lengths.
+
+        Cells after the last segment take no part.
+        """
+        return _Consecutive(_numbers(lengths), "lengths", axis)
+
+    @staticmethod
+    def from_offsets(cu_seqlens: ArrayLike | Sequence[int], *, axis: int) -> Over:
+        """Segments from each offset to the next: `[0, 3, 7]` are two, of 3 and 4 cells.
+
+        Cells before the first offset and after the last one take no part.
+        """
+        return _Consecutive(_numbers(cu_seqlens), "cu_seqlens", axis)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _Consecutive(_Linked):
+    """Segments that follow one another along an axis, by lengths or by offsets."""
+
+    arrays: ClassVar[tuple[str, ...]] = ("numbers",)
+    numbers: Any
+    name: str
+    axis: int
+
+    def __repr__(self) -> str:
+        way = "from_lengths" if self.name == "lengths" else "from_offsets"
+        return f"segments.{way}({self.numbers!r}, axis={self.axis})"
+
+    def resolve(self, shape: Sequence[int]) -> Domain:
+        numbers = as_links(self.name, self.numbers, 1, least=0)
+        count = numbers.shape[-1] - (self.name != "lengths")
+        axis, dim = linked_axis(shape, self.axis, count, f"the segments of {self.name}")
+        return Segments(axis, dim, are_sorted=True)
+
+    def links(self, size: int) -> jax.Array:
+        numbers = as_links(self.name, self.numbers, 1, least=0)
+        cells = jnp.arange(size, dtype=np.int32)
+        if self.name == "lengths":
+            ends = jnp.cumsum(numbers, -1, np.int32)
+            numbers = jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
+
+        def ids(offsets: jax.Array) -> jax.Array:
+            search = partial(jnp.searchsorted, side="right", method="scan_unrolled")
+            return search(offsets, cells).astype(np.int32) - np.int32(1)
+
+        for _ in range(numbers.ndim - 1):
+            ids = jax.vmap(ids)
+        return ids(numbers)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class neighbors(_Linked):
+    """Cells of one axis that each output names: neighborhoods of a graph.
+
+    Args:
+        indices: The cells of each output, integers, shape `[outputs, k]` for all of
+            `x`, or that after the axes of `x` before `axis`. Negative numbers name no
+            cell, nor do traced ones beyond the axis.
+        axis: The axis of `x` that is pooled.
+
+    Example:
+        >>> import numpy as np
+        >>> neighbors(np.asarray([[0, 1], [2, -1]]), axis=0)
+        neighbors(array([[ 0,  1],
+               [ 2, -1]]), axis=0)
+    """
+
+    own_axes = 2
+    arrays: ClassVar[tuple[str, ...]] = ("indices",)
+    indices: ArrayLike
+    _: KW_ONLY
+    axis: int
+
+    def resolve(self, shape: Sequence[int]) -> Domain:
+        *_, outputs, count = as_links("indices", self.indices, 2).shape
+        axis, dim = linked_axis(shape, self.axis, outputs, "the outputs of indices")
+        return Neighbors(axis, dim, count)
+
+    def links(self, size: int) -> jax.Array:
+        return as_links("indices", self.indices, 2, size - 1)
+
+
+def _numbers(value: Any) -> Any:
+    """A list or a tuple as an array."""
+    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+
+
+register(windows, whole, bins, segments, neighbors, _Consecutive)

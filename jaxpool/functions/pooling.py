@@ -26,7 +26,7 @@ from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import Call, entered
-from jaxpool.geometry.bins import Domain
+from jaxpool.geometry.domain import Domain
 
 
 @explaining

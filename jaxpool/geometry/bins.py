@@ -147,9 +147,6 @@ class Bins:
         return Window(self.axes, tuple(dims))
 
 
-Domain: TypeAlias = Window | Bins
-
-
 def adaptive_bins(
     shape: Sequence[int], output_shape: OptionalInts, axes: Ints | None
 ) -> Bins:

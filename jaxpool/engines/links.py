@@ -1,0 +1,252 @@
+"""The engine of segments and neighbors: which cell an output reads is in an array.
+
+A link joins a cell and an output. `fold` and `fold_back` compute one number for each
+link, and reduce the links of each output, or of each cell. On a CPU, links in any order
+are reduced by a scatter, which is serial there. Elsewhere they are sorted, reduced by a
+segmented scan, and read at the end of each segment. That needs no scatter and no
+atomics, so its bits repeat from run to run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool.engines.elementwise import select
+from jaxpool.engines.gathers import along, take
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
+from jaxpool.engines.slices import Op, Place, Scalar, Tell
+from jaxpool.geometry.links import Links, Neighbors
+
+_SCATTERS: dict[Any, Any] = {
+    lax.add: lax.scatter_add,
+    lax.max: lax.scatter_max,
+    lax.min: lax.scatter_min,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LinkStep:
+    """A reduction along one axis; `keys` are numbers of outputs, or of cells.
+
+    For segments, the output of each cell; for neighbors, the cells of each output.
+    A number beyond the others stands for no link.
+    """
+
+    over: Links
+    keys: jax.Array
+    scatters: bool  # as the platform is a CPU
+
+    begins: ClassVar[bool] = True
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axis, as those of a step of windows."""
+        return self.over.axes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many cells there are."""
+        return self.over.sizes
+
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """How many outputs there are."""
+        return self.over.outs
+
+    @property
+    def pieces(self) -> tuple["LinkStep", ...]:
+        """What it combines: the cells."""
+        return (self,)
+
+
+def steps_of(over: Links, tables: tuple[jax.Array], scatters: bool) -> tuple[LinkStep]:
+    """The one step; `tables` has the array of links."""
+    (numbers,) = tables
+    count = over.dim.size if isinstance(over, Neighbors) else over.dim.out
+    # Numbers below 0 stay in front, where sorted numbers have them.
+    bounds = np.int32(-1), np.int32(count)
+    keys = lax.clamp(bounds[0], numbers.astype(np.int32), bounds[1])
+    return (LinkStep(over, keys.reshape(-1), scatters),)
+
+
+def fold(
+    step: LinkStep,
+    op: Op,
+    tell: Tell,
+    fill: Scalar,
+    sources: Sequence[Lifted],
+    outputs: Lifted = NOTHING,
+    *,
+    boundary: Boundary,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+    dtype: np.dtype | None = None,
+) -> Arrays:
+    """For each output, `op` over its cells of `tell(cell, output, place)`; one source.
+
+    `fill` is the result where an output has no cell.
+    """
+    (cells,), axis = sources, step.over.axis
+
+    def told(cell: Arrays, own: Arrays, place: Place) -> jax.Array:
+        value = tell(cells.lift(*cell), outputs.lift(*own), place)
+        return value if dtype is None else value.astype(dtype)
+
+    def by_segment(cell: Arrays, own: Arrays) -> jax.Array:
+        own = tuple(_at(array, axis, step.keys) for array in own)
+        place = along(axis, lax.iota(np.int32, len(step.keys)), cell[0].ndim)
+        return _reduced(step, op, told(cell, own, Place(place, 1)), fill)
+
+    def by_neighbor(cell: Arrays, own: Arrays) -> jax.Array:
+        keys = step.keys.reshape(step.over.dim.out, -1)
+
+        def value(j: int) -> jax.Array:
+            read = tuple(_at(array, axis, keys[:, j]) for array in cell)
+            one = told(read, own, Place(np.int32(j), 1))
+            return select(_are_links(step, keys[:, j], one.ndim), one, fill)
+
+        return reduce(op, map(value, range(keys.shape[1])))
+
+    way = by_neighbor if isinstance(step.over, Neighbors) else by_segment
+    return _staged(way, cells.arrays, outputs.arrays, finish, boundary)
+
+
+def fold_back(
+    step: LinkStep,
+    op: Op,
+    tell: Tell,
+    outputs: Lifted,
+    cells: Lifted = NOTHING,
+    *,
+    boundary: Boundary,
+    finish: Lifted = NOTHING,
+    most_pads: int | None = None,
+) -> Arrays:
+    """For each cell, `op` over the outputs that read it of `tell(cell, output, place)`.
+
+    The result is 0 where no output reads a cell.
+    """
+    axis = step.over.axis
+
+    def told(cell: Arrays, own: Arrays, place: Any) -> jax.Array:
+        start = along(axis, place, own[0].ndim)
+        return tell(cells.lift(*cell), outputs.lift(*own), Place(start, 1))
+
+    def by_segment(own: Arrays, cell: Arrays) -> jax.Array:
+        own = tuple(_at(array, axis, step.keys) for array in own)
+        value = told(cell, own, lax.iota(np.int32, len(step.keys)))
+        return select(_are_links(step, step.keys, value.ndim), value, 0)
+
+    def by_neighbor(own: Arrays, cell: Arrays) -> jax.Array:
+        link = lax.iota(np.int32, len(step.keys))
+        count = np.int32(len(step.keys) // step.over.dim.out)
+        own = tuple(_at(array, axis, link // count) for array in own)
+        cell = tuple(_at(array, axis, step.keys) for array in cell)
+        return _reduced(step, op, told(cell, own, link % count), np.zeros(()))
+
+    way = by_neighbor if isinstance(step.over, Neighbors) else by_segment
+    return _staged(way, outputs.arrays, cells.arrays, finish, boundary)
+
+
+def _staged(
+    way: Any, read_from: Arrays, own: Arrays, finish: Lifted, boundary: Boundary
+) -> Arrays:
+    """`way(read_from, own)`, finished, in one stage."""
+    one, two = len(read_from), len(read_from) + len(own)
+
+    def run(*arrays: Any) -> Arrays:
+        return finish.lift(way(arrays[:one], arrays[one:two]), *arrays[two:])
+
+    results: Arrays = stage(boundary, run, *read_from, *own, *finish.arrays)
+    return results
+
+
+def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
+    """What an array has at some keys; what it has at others has no meaning."""
+    last = np.int32(array.shape[axis] - 1)
+    return take(array, axis, lax.clamp(np.int32(0), keys, last))
+
+
+def _count(step: LinkStep) -> int:
+    """How many numbers there are that keys can be."""
+    over = step.over
+    return over.dim.size if isinstance(over, Neighbors) else over.dim.out
+
+
+def _are_links(step: LinkStep, keys: jax.Array, rank: int) -> jax.Array:
+    """Which keys are links, along the axis."""
+    are = (keys >= 0) & (keys < np.int32(_count(step)))
+    return along(step.over.axis, are, rank)
+
+
+def _reduced(step: LinkStep, op: Op, values: jax.Array, fill: Scalar) -> jax.Array:
+    """`op` over the values, along the axis, that have the same key."""
+    axis, count = step.over.axis, _count(step)
+    if op is lax.bitwise_or:
+        numbers = values.astype(np.uint8)
+        most: jax.Array = _reduced(step, lax.max, numbers, np.uint8(0))
+        return most.astype(np.bool_)
+    fill = jnp.asarray(fill, values.dtype)
+    if step.scatters and op in _SCATTERS:
+        return _scattered(_SCATTERS[op], axis, count, step.keys, values, fill)
+    keys = step.keys
+    if not getattr(step.over, "are_sorted", False):
+        keys, order = lax.sort((keys, lax.iota(np.int32, len(keys))), num_keys=1)
+        values = take(values, axis, order)
+    return _scanned(op, axis, count, keys, values, fill)
+
+
+def _scattered(
+    scatter: Any,
+    axis: int,
+    count: int,
+    keys: jax.Array,
+    values: jax.Array,
+    fill: jax.Array,
+) -> jax.Array:
+    """The same by a scatter, which leaves out keys that are out of bounds."""
+    shape = *values.shape[:axis], count, *values.shape[axis + 1 :]
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=tuple(range(1, values.ndim)),
+        inserted_window_dims=(axis,),
+        scatter_dims_to_operand_dims=(axis,),
+    )
+    keys = jnp.where(keys < 0, np.int32(count), keys)[:, None]
+    result: jax.Array = scatter(
+        jnp.broadcast_to(fill, shape),
+        keys,
+        jnp.moveaxis(values, axis, 0),
+        numbers,
+        mode=lax.GatherScatterMode.FILL_OR_DROP,
+    )
+    return result
+
+
+def _scanned(
+    op: Op,
+    axis: int,
+    count: int,
+    keys: jax.Array,
+    values: jax.Array,
+    fill: jax.Array,
+) -> jax.Array:
+    """The same for sorted keys, by a scan that starts anew where a key does."""
+    is_first = jnp.concatenate([np.ones(1, bool), keys[1:] != keys[:-1]])
+    flags = along(axis, is_first, values.ndim)
+
+    def joined(one: Arrays, other: Arrays) -> Arrays:
+        (began, value), (begins, more) = one, other
+        return began | begins, select(begins, more, op(value, more))
+
+    _, scan = lax.associative_scan(joined, (flags, values), axis=axis)
+    search = partial(jnp.searchsorted, keys, method="scan_unrolled")
+    numbers = lax.iota(np.int32, count)
+    first, end = search(numbers), search(numbers, side="right")
+    found = _at(scan, axis, (end - 1).astype(np.int32))
+    return select(along(axis, end > first, values.ndim), found, fill)
