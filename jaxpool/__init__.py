@@ -43,8 +43,15 @@ from jaxpool.functions.indices import max_pool_with_indices as max_pool_with_ind
 from jaxpool.functions.indices import min_pool_with_indices as min_pool_with_indices
 from jaxpool.functions.over import Over as Over
 from jaxpool.functions.over import bins as bins
+from jaxpool.functions.over import neighbors as neighbors
+from jaxpool.functions.over import segments as segments
 from jaxpool.functions.over import whole as whole
 from jaxpool.functions.over import windows as windows
+from jaxpool.functions.segments import pool_by_positions as pool_by_positions
+from jaxpool.functions.segments import segment_avg_pool as segment_avg_pool
+from jaxpool.functions.segments import segment_max_pool as segment_max_pool
+from jaxpool.functions.segments import segment_min_pool as segment_min_pool
+from jaxpool.functions.segments import segment_sum_pool as segment_sum_pool
 from jaxpool.functions.static import implementation_for as implementation_for
 from jaxpool.functions.static import output_shape as output_shape
 from jaxpool.functions.unpooling import convert_indices as convert_indices

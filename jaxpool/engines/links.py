@@ -68,10 +68,8 @@ class LinkStep:
 def steps_of(over: Links, tables: tuple[jax.Array], scatters: bool) -> tuple[LinkStep]:
     """The one step; `tables` has the array of links."""
     (numbers,) = tables
-    count = over.dim.size if isinstance(over, Neighbors) else over.dim.out
     # Numbers below 0 stay in front, where sorted numbers have them.
-    bounds = np.int32(-1), np.int32(count)
-    keys = lax.clamp(bounds[0], numbers.astype(np.int32), bounds[1])
+    keys = lax.clamp(np.int32(-1), numbers, np.int32(over.most_numbers))
     return (LinkStep(over, keys.reshape(-1), scatters),)
 
 
@@ -173,21 +171,16 @@ def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
     return take(array, axis, lax.clamp(np.int32(0), keys, last))
 
 
-def _count(step: LinkStep) -> int:
-    """How many numbers there are that keys can be."""
-    over = step.over
-    return over.dim.size if isinstance(over, Neighbors) else over.dim.out
-
-
 def _are_links(step: LinkStep, keys: jax.Array, rank: int) -> jax.Array:
     """Which keys are links, along the axis."""
-    are = (keys >= 0) & (keys < np.int32(_count(step)))
-    return along(step.over.axis, are, rank)
+    are = (keys >= 0) & (keys < np.int32(step.over.most_numbers))
+    links: jax.Array = along(step.over.axis, are, rank)
+    return links
 
 
 def _reduced(step: LinkStep, op: Op, values: jax.Array, fill: Scalar) -> jax.Array:
     """`op` over the values, along the axis, that have the same key."""
-    axis, count = step.over.axis, _count(step)
+    axis, count = step.over.axis, step.over.most_numbers
     if op is lax.bitwise_or:
         numbers = values.astype(np.uint8)
         most: jax.Array = _reduced(step, lax.max, numbers, np.uint8(0))

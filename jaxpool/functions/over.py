@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxpool.engines.sharding import in_auto_mode
 from jaxpool.functions.arguments import as_links, check_flag
 from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
@@ -144,7 +145,8 @@ class _Linked(Over):
             given = call._replace(x=x, mask=mask, arrays=arrays, tables=tables)
             return pool(given._replace(over=inner))
 
-        return _mapped(pooled, lead, x, call.mask, call.arrays, links)
+        others = call.mask, call.arrays, links
+        return in_auto_mode(partial(_mapped, pooled, lead), over, x, *others)
 
 
 def _mapped(

@@ -134,7 +134,10 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
         count = _cell_count(valid, call, False)
         pooled = pooled - jnp.log(jnp.asarray(count, pooled.dtype))
     if scale is not None:
-        pooled = pooled / scale.astype(pooled.dtype)
+        scale = scale.astype(pooled.dtype)
+        is_finite = jnp.isfinite(pooled)  # infinity has no derivative by the scale
+        inner = jnp.where(is_finite, pooled, np.zeros((), pooled.dtype)) / scale
+        pooled = jnp.where(is_finite, inner, lax.stop_gradient(pooled / scale))
     return _fill_empty(pooled.astype(dtype), call, valid)
 
 

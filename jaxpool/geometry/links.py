@@ -39,6 +39,11 @@ class Links:
         raise NotImplementedError
 
     @property
+    def most_numbers(self) -> int:
+        """How many numbers there are in the array: those of outputs, or of cells."""
+        raise NotImplementedError
+
+    @property
     def axes(self) -> tuple[int, ...]:
         """The axis."""
         return (self.axis,)
@@ -95,6 +100,10 @@ class Segments(Links):
     def cells(self) -> int:
         return self.dim.size
 
+    @property
+    def most_numbers(self) -> int:
+        return self.dim.out
+
 
 @dataclass(frozen=True)
 class Neighbors(Links):
@@ -105,6 +114,10 @@ class Neighbors(Links):
     @property
     def cells(self) -> int:
         return self.count
+
+    @property
+    def most_numbers(self) -> int:
+        return self.dim.size
 
 
 def linked_axis(

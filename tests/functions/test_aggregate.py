@@ -22,6 +22,8 @@ from jaxpool import (
     Softmax,
     Sum,
     bins,
+    neighbors,
+    segments,
     whole,
     windows,
 )
@@ -93,11 +95,31 @@ DOMAINS = {
     "long windows": windows((7, 4), 1, "SAME"),
     "whole": whole(),
     "bins": bins((3, 2)),
+    "segments": segments(np.asarray([2, 0, -1, 2, 4, 0, 2]), 5, axis=1),
+    "neighbors": neighbors(np.asarray([[0, 3], [-1, 4], [-1, -1], [2, 0]]), axis=2),
 }
+
+
+def links_of(over):
+    """The cells of each output along the axis of a domain that is an array."""
+    if isinstance(over, neighbors):
+        return [[int(cell) for cell in row if cell >= 0] for row in over.indices]
+    outputs = range(over.num_segments)
+    return [[*np.flatnonzero(over.segment_ids == s)] for s in outputs]
 
 
 def cells_of(over):
     """The result's sizes on the pooled axes, and the cells of each output."""
+    if isinstance(over, (segments, neighbors)):
+        linked, along = links_of(over), over.axis - 1
+        others = [[n] for n in range(SHAPE[2 - along])]
+        lines = (linked, others) if along == 0 else (others, linked)
+        table = {
+            (i, j): [(int(h), int(w)) for h in rows for w in columns]
+            for i, rows in enumerate(lines[0])
+            for j, columns in enumerate(lines[1])
+        }
+        return tuple(map(len, lines)), table
     if isinstance(over, whole):
         over = windows(SHAPE[1:3])
     if isinstance(over, bins):
@@ -122,15 +144,19 @@ def plain(formula, over, where):
     index = np.zeros((len(table), most, 2), np.int32)
     inside = np.zeros((1, len(table), most, 1), np.float32)
     for row, cells in enumerate(table.values()):
-        index[row, : len(cells)], inside[0, row, : len(cells)] = cells, 1
+        inside[0, row, : len(cells)] = 1
+        index[row, : len(cells)] = np.reshape(cells, (-1, 2))
     rows, columns = np.moveaxis(index, -1, 0)
 
     def at(array):
         return jnp.broadcast_to(array, SHAPE)[:, rows, columns]
 
     def pooled(x):
-        y = formula(at(x), inside * at(np.float32(where)), at)
-        y = y.reshape(SHAPE[0], *out, SHAPE[-1])
+        number = inside * at(np.float32(where))
+        is_empty = number.sum(-2) == 0
+        # As if an output without a cell had one: its derivative must not be NaN.
+        y = formula(at(x), jnp.where(is_empty[..., None, :], 1, number), at)
+        y = jnp.where(is_empty, 0, y).reshape(SHAPE[0], *out, SHAPE[-1])
         return y.squeeze((1, 2)) if isinstance(over, whole) else y
 
     return pooled
