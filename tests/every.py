@@ -31,10 +31,11 @@ POOLS = {
 GLOBAL = {name: f for name, f in POOLS.items() if "global" in name}
 ADAPTIVE = {name: f for name, f in POOLS.items() if "adaptive" in name}
 FRACTIONAL = {name: f for name, f in POOLS.items() if "fractional" in name}
+SEGMENTED = {name: f for name, f in POOLS.items() if "segment" in name}
 WINDOWED = {
     name: f
     for name, f in POOLS.items()
-    if name not in {"pool"} | set(GLOBAL) | set(ADAPTIVE) | set(FRACTIONAL)
+    if not {name} & ({"pool"} | {*GLOBAL} | {*ADAPTIVE} | {*FRACTIONAL} | {*SEGMENTED})
 }
 
 
@@ -66,6 +67,10 @@ def arrays():
         "indices": np.broadcast_to(indices, (2, 3, 2, 3)).copy(),
         "onnx": np.arange(72, dtype=np.int32).reshape(2, 3, 4, 3)[:, :, ::2].copy(),
         "init": np.float32(-math.inf),
+        "ids": np.asarray([2, 0, 2, -1, 0, 2], np.int32),
+        "rows": x[:, :, 0].astype(np.float32),
+        "positions": np.asarray([[0], [1], [3], [2], [5], [-1]], np.int32),
+        "links": np.asarray([[0, 4, -1], [5, 5, 2]], np.int32),
     }
     return jax.block_until_ready(jax.device_put(made))
 
@@ -129,6 +134,18 @@ def functions():
             ),
             target=target,
         )
+    for name, pool in SEGMENTED.items():
+        by_row = functools.partial(pool, num_segments=3, axis=1)
+        every[name] = _taking("x", "ids")(by_row)
+        every[f"{name}-where"] = _taking("x", "ids", where="where")(by_row)
+    by_position = functools.partial(jaxpool.pool_by_positions, window=2)
+    every["pool_by_positions"] = _taking("rows", "positions")(
+        by_position, output_shape=3
+    )
+    links = functools.partial(jaxpool.neighbors, axis=1)
+    every["aggregate-neighbors"] = lambda a: jaxpool.aggregate(
+        a["x"], "max", links(a["links"])
+    )
     over = jaxpool.windows(**WINDOW)
     for by in (jaxpool.Softmax(scale=2.0), jaxpool.PowerMean(3)):
         every[f"aggregate-{by}"] = _of_x(jaxpool.aggregate, by=by, over=over)

@@ -93,6 +93,9 @@ OTHER_WORDS = {
         (r"global_", "one batch axis"),
         (r"pool$", "any dtype"),
         (r"aggregate$", "what the aggregation accepts"),
+        (r"segment_(max|min)", "any shape"),
+        (r"segment_(sum|avg)", "any shape, complex dtypes too"),
+        (r"pool_by_positions$", "tokens"),
         (r"halo_exchange$", "a shard"),
     ],
     "window": [(r"fractional_", "the size of a bin, which may be None")],
@@ -163,6 +166,7 @@ def test_everything_after_padding_is_keyword_only(name):
     for parameter in parameters(POOLS[name]):
         positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         allowed = ("x", "window", "strides", "padding", "init", "op", "output_shape")
+        allowed += ("segment_ids", "num_segments")
         assert positional == (parameter.name in allowed)
 
 

@@ -17,7 +17,7 @@ from jaxpool.functions.written import Written, register
 from jaxpool.geometry import window as geometry
 from jaxpool.geometry.bins import OptionalInts, adaptive_bins
 from jaxpool.geometry.domain import Domain
-from jaxpool.geometry.links import Links, Neighbors, Segments, linked_axis
+from jaxpool.geometry.links import Neighbors, Segments, linked_axis
 from jaxpool.geometry.window import Ints, Padding, resolve
 
 
@@ -128,8 +128,8 @@ class _Linked(Over):
         raise NotImplementedError
 
     def pool(self, pool: Callable[[Call], jax.Array], call: Call) -> jax.Array:
-        links, over, x = self.links(call.over.sizes[0]), call.over, call.x
-        assert isinstance(over, Links)
+        over: Any = call.over
+        x, links = call.x, self.links(over.dim.size)
         lead = links.ndim - self.own_axes
         if lead not in (0, over.axis) or links.shape[:lead] != x.shape[:lead]:
             name = next(iter(self.arrays))
