@@ -10,14 +10,15 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 import chex
+import jax
 
 from jaxpool.engines import gathers, links, slices
 from jaxpool.engines.gathers import BinStep
 from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
+from jaxpool.engines.slices import Fill, Tell
 from jaxpool.engines.slices import Op as Op
 from jaxpool.engines.slices import Place as Place
-from jaxpool.engines.slices import Scalar, Tell
 from jaxpool.geometry import steps
 
 Step: TypeAlias = steps.Step | BinStep | LinkStep
@@ -28,19 +29,22 @@ def fold(
     step: Step,
     op: Op,
     tell: Tell,
-    fill: Scalar,
+    fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     **options: Any,
 ) -> Arrays:
-    """For each output, `op` over its cells of `tell(cell, output, place)`."""
+    """For each output, `op` over its cells of `tell(cell, output, place)`.
+
+    What is told may be a pytree of arrays, of which `op` combines two.
+    """
     engine = _ENGINES[type(step)]
     chex.assert_equal_rank([*chain(outputs.arrays, *(s.arrays for s in sources))])
     pieces: Sequence[Step] = step.pieces
     for piece, source in zip(pieces, sources, strict=True):
         _check_sizes(source.arrays[0], piece, at_cells=True)
     results: Arrays = engine.fold(step, op, tell, fill, sources, outputs, **options)
-    _check_sizes(results[0], step, at_cells=False)
+    _check_sizes(jax.tree.leaves(results)[0], step, at_cells=False)
     return results
 
 
@@ -80,7 +84,7 @@ def _check_sizes(array: Any, step: Step, at_cells: bool) -> None:
 def reduce_steps(
     op: Op,
     cells: Lifted,
-    fill: Scalar,
+    fill: Fill,
     steps: Sequence[Step],
     *,
     boundary: Boundary,

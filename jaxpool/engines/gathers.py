@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
-from jaxpool.engines.slices import Op, Place, Scalar, Tell
+from jaxpool.engines.slices import Fill, Op, Place, Scalar, Tell, of_leaves
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
 
 Table: TypeAlias = tuple[Numbers, Numbers]  # the first cell of each bin, and its end
@@ -88,7 +88,7 @@ def fold(
     step: BinStep,
     op: Op,
     tell: Tell,
-    fill: Scalar,
+    fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
@@ -100,7 +100,7 @@ def fold(
     """For each bin, `op` over its cells of `tell(cell, bin, place)`; one source."""
     (cells,), axis = sources, step.axis
 
-    def told(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> jax.Array:
+    def told(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> Any:
         start = (read.offset + np.int32(j)) * np.int32(step.weight)
         place = Place(along(axis, start, rank), step.weight)
         value = tell(cells.lift(*cell), outputs.lift(*own), place)
@@ -125,7 +125,7 @@ def fold_back(
     """For each cell, `op` over the bins that read it of `tell(cell, bin, place)`."""
     axis, (starts, _) = step.axis, step.table
 
-    def told(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> jax.Array:
+    def told(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> Any:
         bin_ = read.place(j)
         take = np.take if is_known(starts) and is_known(bin_) else jnp.take
         first = take(starts, bin_, mode="clip")
@@ -188,8 +188,8 @@ def _reads(table: Table, extent: Extent) -> list[_Read]:
 def _reduced(
     axis: int,
     op: Op,
-    told: Callable[..., jax.Array],
-    fill: Scalar,
+    told: Callable[..., Any],
+    fill: Fill,
     reads: Sequence[_Read],
     arrays: tuple[Arrays, Arrays],
     finish: Lifted,
@@ -205,23 +205,28 @@ def _reduced(
             own = tuple(take(array, axis, first.item) for array in own)
         rank = arrays[0].ndim
 
-        def value(j: int) -> jax.Array:
+        def value(j: int) -> Any:
             read = tuple(take(array, axis, first.place(j)) for array in around)
             return having(first, j, told(first, j, rank, read, own))
 
         return (reduce(op, map(value, range(first.most))),)
 
-    def go_on(read: _Read, array: jax.Array) -> Arrays:
-        def value(j: int) -> jax.Array:
-            return having(read, j, take(array, axis, read.place(j)))
+    def go_on(read: _Read, array: Any) -> Arrays:
+        def value(j: int) -> Any:
+            at = partial(take, axis=axis, places=read.place(j))
+            return having(read, j, jax.tree.map(at, array))
 
         return (reduce(op, map(value, range(read.most))),)
 
-    def having(read: _Read, j: int, value: jax.Array) -> jax.Array:
+    def having(read: _Read, j: int, value: Any) -> Any:
         if j < read.least or op in IDEMPOTENT:
             return value
-        has = along(axis, read.stop - read.start > np.int32(j), value.ndim)
-        return jnp.where(has, value, jnp.asarray(fill, value.dtype))
+
+        def kept(value: jax.Array, fill: Scalar) -> jax.Array:
+            has = along(axis, read.stop - read.start > np.int32(j), value.ndim)
+            return jnp.where(has, value, jnp.asarray(fill, value.dtype))
+
+        return of_leaves(kept, value, fill)
 
     stages: list[Callable[..., Arrays]] = [start]
     stages += [partial(go_on, read) for read in further]

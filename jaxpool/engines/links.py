@@ -20,7 +20,7 @@ from jax import lax
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.gathers import along, take
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.slices import Op, Place, Scalar, Tell
+from jaxpool.engines.slices import Fill, Op, Place, Tell, of_leaves
 from jaxpool.geometry.links import Links, Neighbors
 
 _SCATTERS: dict[Any, Any] = {
@@ -77,7 +77,7 @@ def fold(
     step: LinkStep,
     op: Op,
     tell: Tell,
-    fill: Scalar,
+    fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
@@ -92,22 +92,23 @@ def fold(
     """
     (cells,), axis = sources, step.over.axis
 
-    def told(cell: Arrays, own: Arrays, place: Place) -> jax.Array:
+    def told(cell: Arrays, own: Arrays, place: Place) -> Any:
         value = tell(cells.lift(*cell), outputs.lift(*own), place)
         return value if dtype is None else value.astype(dtype)
 
-    def by_segment(cell: Arrays, own: Arrays) -> jax.Array:
+    def by_segment(cell: Arrays, own: Arrays) -> Any:
         own = tuple(_at(array, axis, step.keys) for array in own)
         place = along(axis, lax.iota(np.int32, len(step.keys)), cell[0].ndim)
         return _reduced(step, op, told(cell, own, Place(place, 1)), fill)
 
-    def by_neighbor(cell: Arrays, own: Arrays) -> jax.Array:
+    def by_neighbor(cell: Arrays, own: Arrays) -> Any:
         keys = step.keys.reshape(step.over.dim.out, -1)
 
-        def value(j: int) -> jax.Array:
+        def value(j: int) -> Any:
             read = tuple(_at(array, axis, keys[:, j]) for array in cell)
+            is_link = _are_links(step, keys[:, j], cell[0].ndim)
             one = told(read, own, Place(np.int32(j), 1))
-            return select(_are_links(step, keys[:, j], one.ndim), one, fill)
+            return of_leaves(partial(select, is_link), one, fill)
 
         return reduce(op, map(value, range(keys.shape[1])))
 
@@ -132,16 +133,16 @@ def fold_back(
     """
     axis = step.over.axis
 
-    def told(cell: Arrays, own: Arrays, place: Any) -> jax.Array:
+    def told(cell: Arrays, own: Arrays, place: Any) -> Any:
         start = along(axis, place, own[0].ndim)
         return tell(cells.lift(*cell), outputs.lift(*own), Place(start, 1))
 
-    def by_segment(own: Arrays, cell: Arrays) -> jax.Array:
+    def by_segment(own: Arrays, cell: Arrays) -> Any:
         own = tuple(_at(array, axis, step.keys) for array in own)
         value = told(cell, own, lax.iota(np.int32, len(step.keys)))
         return select(_are_links(step, step.keys, value.ndim), value, 0)
 
-    def by_neighbor(own: Arrays, cell: Arrays) -> jax.Array:
+    def by_neighbor(own: Arrays, cell: Arrays) -> Any:
         link = lax.iota(np.int32, len(step.keys))
         count = np.int32(len(step.keys) // step.over.dim.out)
         own = tuple(_at(array, axis, link // count) for array in own)
@@ -178,41 +179,32 @@ def _are_links(step: LinkStep, keys: jax.Array, rank: int) -> jax.Array:
     return links
 
 
-def _reduced(step: LinkStep, op: Op, values: jax.Array, fill: Scalar) -> jax.Array:
+def _reduced(step: LinkStep, op: Op, values: Any, fill: Fill) -> Any:
     """`op` over the values, along the axis, that have the same key."""
-    axis, count = step.over.axis, step.over.most_numbers
+    axis, keys = step.over.axis, step.keys
     if op is lax.bitwise_or:
         numbers = values.astype(np.uint8)
-        most: jax.Array = _reduced(step, lax.max, numbers, np.uint8(0))
-        return most.astype(np.bool_)
-    fill = jnp.asarray(fill, values.dtype)
+        return _reduced(step, lax.max, numbers, np.uint8(0)).astype(np.bool_)
     if step.scatters and op in _SCATTERS:
-        return _scattered(_SCATTERS[op], axis, count, step.keys, values, fill)
-    keys = step.keys
+        return _scattered(step, _SCATTERS[op], values, fill)
     if not getattr(step.over, "are_sorted", False):
         keys, order = lax.sort((keys, lax.iota(np.int32, len(keys))), num_keys=1)
-        values = take(values, axis, order)
-    return _scanned(op, axis, count, keys, values, fill)
+        values = jax.tree.map(partial(take, axis=axis, places=order), values)
+    return _scanned(step, op, keys, values, fill)
 
 
-def _scattered(
-    scatter: Any,
-    axis: int,
-    count: int,
-    keys: jax.Array,
-    values: jax.Array,
-    fill: jax.Array,
-) -> jax.Array:
+def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> jax.Array:
     """The same by a scatter, which leaves out keys that are out of bounds."""
+    axis, count = step.over.axis, step.over.most_numbers
     shape = *values.shape[:axis], count, *values.shape[axis + 1 :]
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=tuple(range(1, values.ndim)),
         inserted_window_dims=(axis,),
         scatter_dims_to_operand_dims=(axis,),
     )
-    keys = jnp.where(keys < 0, np.int32(count), keys)[:, None]
+    keys = jnp.where(step.keys < 0, np.int32(count), step.keys)[:, None]
     result: jax.Array = scatter(
-        jnp.broadcast_to(fill, shape),
+        jnp.full(shape, fill, values.dtype),
         keys,
         jnp.moveaxis(values, axis, 0),
         numbers,
@@ -221,25 +213,20 @@ def _scattered(
     return result
 
 
-def _scanned(
-    op: Op,
-    axis: int,
-    count: int,
-    keys: jax.Array,
-    values: jax.Array,
-    fill: jax.Array,
-) -> jax.Array:
+def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -> Any:
     """The same for sorted keys, by a scan that starts anew where a key does."""
+    axis, rank = step.over.axis, jax.tree.leaves(values)[0].ndim
     is_first = jnp.concatenate([np.ones(1, bool), keys[1:] != keys[:-1]])
-    flags = along(axis, is_first, values.ndim)
 
-    def joined(one: Arrays, other: Arrays) -> Arrays:
+    def joined(one: Any, other: Any) -> Any:
         (began, value), (begins, more) = one, other
-        return began | begins, select(begins, more, op(value, more))
+        both = jax.tree.map(partial(select, begins), more, op(value, more))
+        return began | begins, both
 
+    flags = along(axis, is_first, rank)
     _, scan = lax.associative_scan(joined, (flags, values), axis=axis)
     search = partial(jnp.searchsorted, keys, method="scan_unrolled")
-    numbers = lax.iota(np.int32, count)
+    numbers = lax.iota(np.int32, step.over.most_numbers)
     first, end = search(numbers), search(numbers, side="right")
-    found = _at(scan, axis, (end - 1).astype(np.int32))
-    return select(along(axis, end > first, values.ndim), found, fill)
+    found = jax.tree.map(lambda a: _at(a, axis, (end - 1).astype(np.int32)), scan)
+    return of_leaves(partial(select, along(axis, end > first, rank)), found, fill)

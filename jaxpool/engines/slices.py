@@ -27,7 +27,9 @@ from jaxpool.geometry.window import MOST, AxisWindow
 Op: TypeAlias = Callable[[Any, Any], Any]
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
-Tell: TypeAlias = Callable[[Arrays, Arrays, "Place"], jax.Array]
+# What is told is an array, or a pytree of arrays.
+Tell: TypeAlias = Callable[[Arrays, Arrays, "Place"], Any]
+Fill: TypeAlias = Scalar | tuple[Scalar, ...]
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
 
@@ -80,7 +82,7 @@ def fold(
     step: Step,
     op: Op,
     tell: Tell,
-    fill: Scalar,
+    fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     *,
@@ -92,7 +94,8 @@ def fold(
     """For each output, `op` over its cells of `tell(cell, output, place)`.
 
     `sources` are the runs of cells that the step combines, and single cells if it has a
-    rest. `fill` stands for cells in the padding.
+    rest. `fill` stands for cells in the padding: a number for each array of a pytree,
+    in turn.
 
     Cells that the same windows have are combined before they are padded. XLA branches
     at each pad, and vectorises a loop only if there are few: with `most_pads`, more of
@@ -313,13 +316,22 @@ def _combined(
     return reduce(op, pieces)
 
 
-def _padded(piece: jax.Array, fill: Scalar, dims: Dims, windows: Ranges) -> jax.Array:
+def of_leaves(
+    function: Callable[[jax.Array, Scalar], jax.Array], piece: Any, fill: Fill
+) -> Any:
+    """`function(array, fill)` of each array of a pytree; several fills take turns."""
+    leaves, tree = jax.tree.flatten(piece)
+    fills = itertools.cycle(fill if isinstance(fill, tuple) else (fill,))
+    return jax.tree.unflatten(tree, map(function, leaves, fills))
+
+
+def _padded(piece: Any, fill: Fill, dims: Dims, windows: Ranges) -> Any:
     """The piece with `fill` for the windows that have no cell of it."""
     around = {
         axis: (seeing.start, dim.out - seeing.stop)
         for (axis, dim), seeing in zip(dims.items(), windows, strict=True)
     }
-    return pad(piece, fill, around)
+    return of_leaves(partial(pad, around=around), piece, fill)
 
 
 def seen(array: jax.Array, dims: Dims, j: Cell, windows: Ranges) -> jax.Array:
