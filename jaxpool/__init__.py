@@ -23,10 +23,13 @@ from jaxpool.functions.by import By as By
 from jaxpool.functions.by import LogSumExp as LogSumExp
 from jaxpool.functions.by import Lp as Lp
 from jaxpool.functions.by import Max as Max
+from jaxpool.functions.by import Median as Median
 from jaxpool.functions.by import Min as Min
 from jaxpool.functions.by import PowerMean as PowerMean
+from jaxpool.functions.by import Quantile as Quantile
 from jaxpool.functions.by import Softmax as Softmax
 from jaxpool.functions.by import Sum as Sum
+from jaxpool.functions.by import TopKMean as TopKMean
 from jaxpool.functions.fractional import fractional_avg_pool as fractional_avg_pool
 from jaxpool.functions.fractional import fractional_max_pool as fractional_max_pool
 from jaxpool.functions.fractional import (

@@ -254,6 +254,21 @@ def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     return factors
 
 
+def cells_of(bins: Bins, tables: Tables) -> jax.Array:
+    """The flat index over the pooled axes of each cell of each bin, -1 for none.
+
+    The shape is `[bins, cells]`, with all pooled axes in each.
+    """
+    index, has = jnp.zeros((1, 1), np.int32), jnp.ones((1, 1), bool)
+    for dim, table in zip(bins.dims, _tables(bins, tables), strict=True):
+        start, stop = (jnp.asarray(array)[None, :, None, None] for array in table)
+        place = start + jnp.arange(dim.cells[1], dtype=np.int32)[None, None, None]
+        shape = index.shape[0] * dim.out, -1
+        index = (index[:, None, :, None] * np.int32(dim.size) + place).reshape(shape)
+        has = (has[:, None, :, None] & (place < stop)).reshape(shape)
+    return jnp.where(has, index, np.int32(-1))
+
+
 def starts(bins: Bins, tables: Tables, rank: int) -> list[Any]:
     """The first cell of each bin along each pooled axis, of a shape that broadcasts."""
     pairs = zip(bins.axes, _tables(bins, tables), strict=True)

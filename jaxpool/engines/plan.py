@@ -61,7 +61,8 @@ class Needs:
     the axis `alone` gets steps of its own. Each cell may cost a division (`divides`).
     The way `back` goes by the place of a winner, by copies, or by the steps that lead
     forward. XLA's compilers may not know the `cost` of what combines two cells. More
-    pads on the way back than `most_pads` go to further loops.
+    pads on the way back than `most_pads` go to further loops. All cells of a window may
+    be needed in one step (`at_once`).
     """
 
     overlap: bool = False
@@ -71,6 +72,7 @@ class Needs:
     back: Literal["places", "copies", "steps"] = "steps"
     has_cost: bool = True
     most_pads: int | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,9 @@ def _plan_windows(
     needs: Needs,
 ) -> Plan:
     """How to reduce `window` on `platform`, and how to go back."""
+    if needs.at_once:
+        steps = _merged(window)
+        return Plan("slices", steps, steps, "slices", platform, needs)
     form = implementation or form_for(platform, window, dtype)
     if implementation is None and platform in TPUS and not needs.has_cost:
         form = _steps_for(window)

@@ -342,6 +342,14 @@ def as_order(p: Any) -> float:
     return order
 
 
+def as_fraction(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    number = as_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1; got {name}={value}")
+    return float(number)
+
+
 def as_exponent(p: Any, call: Call) -> float | jax.Array:
     """`p` as the exponent of a mean: a number other than 0, or an array."""
     if isinstance(p, (int, float)) and not isinstance(p, bool):

@@ -10,6 +10,7 @@ from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
     as_exponent,
+    as_fraction,
     as_order,
     as_scale,
     as_weights,
@@ -17,6 +18,7 @@ from jaxpool.functions.arguments import (
 )
 from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
+from jaxpool.geometry.axes import check_at_least, per_axis
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -189,4 +191,48 @@ class Softmax(By):
         return pooling.softmax(call)
 
 
+@dataclass(frozen=True, repr=False)
+class Quantile(By):
+    """The quantile, by linear interpolation between two cells: `numpy.quantile`.
+
+    It is NaN if a cell is NaN. The gradient goes to the two cells; it holds for windows
+    whose sides are short, as all cells of a window are sorted.
+
+    Args:
+        q: A number from 0, the minimum, to 1, the maximum.
+    """
+
+    q: float
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.quantile(call, as_fraction("q", self.q))
+
+
+@dataclass(frozen=True, repr=False)
+class Median(By):
+    """The median: the middle cell, or the mean of the two in the middle."""
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.quantile(call, 0.5)
+
+
+@dataclass(frozen=True, repr=False)
+class TopKMean(By):
+    """The mean of the `k` largest cells, or of all cells where there are fewer.
+
+    `k=1` is the maximum, and as many as there are cells the average.
+
+    Args:
+        k: How many cells, a positive int.
+    """
+
+    k: int
+
+    def pool(self, call: Call) -> jax.Array:
+        (k,) = per_axis("k", self.k, 1)
+        check_at_least("k", [k], 1)
+        return pooling.top_mean(call, min(k, call.over.cells))
+
+
+register(Quantile, Median, TopKMean)
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

@@ -23,6 +23,7 @@ from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.norms import Norm, sizes_of
+from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import Call, entered
@@ -187,6 +188,39 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
         count = jnp.asarray(_cell_count(valid, call, False), wide)
         pooled = pooled / count ** np.asarray(1 / p, wide)
     return _fill_empty(pooled.astype(dtype), call, valid)
+
+
+@entered
+def quantile(call: Call, q: float) -> jax.Array:
+    """The quantile of each output, between two cells by linear interpolation."""
+    (low, high), number, ranks = _ranked(call, Ranks(q=q))
+    place = ranks.place(jnp.maximum(number - np.int32(1), np.int32(0)))
+    part = (place - jnp.floor(place)).astype(low.dtype)
+    more = jnp.where(part > 0, high, np.zeros((), high.dtype))  # which may be inf
+    pooled = low * (1 - part) + more * part
+    return _fill_empty(pooled.astype(dtypes.averaged(call.x.dtype)), call, number)
+
+
+@entered
+def top_mean(call: Call, k: int) -> jax.Array:
+    """The mean of the `k` largest cells of each output, or of all if they are fewer."""
+    values, number, _ = _ranked(call, Ranks(k))
+    count = jnp.clip(number, 1, k).astype(values[0].dtype)
+    pooled = reduce(operator.add, values) / count
+    return _fill_empty(pooled.astype(dtypes.averaged(call.x.dtype)), call, number)
+
+
+def _ranked(call: Call, ranks: Ranks) -> tuple[list[jax.Array], jax.Array, Ranks]:
+    """Cells by their ranks, in the dtype of sums; and how many cells count."""
+    if call.over.is_symbolic or call.implementation is not None:
+        raise NotImplementedError(
+            "by must be another aggregation for symbolic sizes of pooled axes, and for "
+            "a named implementation: medians, quantiles and means of the largest sort "
+            f"the cells; got implementation={call.implementation!r}"
+        )
+    x = call.x.astype(dtypes.averaged(call.x.dtype))
+    values, number = ranked(ranks, x, *_cells(call._replace(x=x))[1:])
+    return [value.astype(dtypes.summed(x.dtype)) for value in values], number, ranks
 
 
 def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:

@@ -17,10 +17,13 @@ from jaxpool import (
     LogSumExp,
     Lp,
     Max,
+    Median,
     Min,
     PowerMean,
+    Quantile,
     Softmax,
     Sum,
+    TopKMean,
     bins,
     neighbors,
     segments,
@@ -79,7 +82,20 @@ AGGREGATIONS = {
         PowerMean(3.0, eps=0.5),
         lambda x, n, at: mean(jnp.maximum(x, 0.5) ** 3, n) ** (1 / 3),
     ),
+    "Median()": (Median(), lambda x, n, at: quantile(x, n, 0.5)),
+    "Quantile(0.3)": (Quantile(0.3), lambda x, n, at: quantile(x, n, 0.3)),
+    "TopKMean(2)": (TopKMean(2), lambda x, n, at: top_mean(x, n, 2)),
 }
+
+
+def quantile(x, n, q):
+    return jnp.nanquantile(jnp.where(n > 0, x, jnp.nan), q, axis=-2)
+
+
+def top_mean(x, n, k):
+    first = jnp.sort(jnp.where(n > 0, x, -jnp.inf), axis=-2)[..., ::-1, :][..., :k, :]
+    is_cell = jnp.isfinite(first)
+    return jnp.where(is_cell, first, 0).sum(-2) / is_cell.astype(np.float32).sum(-2)
 
 
 def mean(x, n):
