@@ -28,8 +28,10 @@ from jaxpool.functions.by import Min as Min
 from jaxpool.functions.by import PowerMean as PowerMean
 from jaxpool.functions.by import Quantile as Quantile
 from jaxpool.functions.by import Softmax as Softmax
+from jaxpool.functions.by import StandardDeviation as StandardDeviation
 from jaxpool.functions.by import Sum as Sum
 from jaxpool.functions.by import TopKMean as TopKMean
+from jaxpool.functions.by import Variance as Variance
 from jaxpool.functions.fractional import fractional_avg_pool as fractional_avg_pool
 from jaxpool.functions.fractional import fractional_max_pool as fractional_max_pool
 from jaxpool.functions.fractional import (

@@ -1,5 +1,6 @@
 """Aggregations as users write them: what `aggregate` makes of the cells."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from jaxpool.functions.arguments import (
     Kinds,
     as_exponent,
     as_fraction,
+    as_number,
     as_order,
     as_scale,
     as_weights,
@@ -192,6 +194,54 @@ class Softmax(By):
 
 
 @dataclass(frozen=True, repr=False)
+class Variance(By):
+    """The variance, `sum_j (x_j - mean)^2 / (n - ddof)`; of one cell it is 0.
+
+    It is `empty_value` where no more than `ddof` cells count.
+
+    Args:
+        ddof: What is subtracted from the number of cells, a non-negative int.
+
+    References:
+        `numpy.var`. Two passes: numbers near 1e8 keep the variance of their last bits.
+    """
+
+    ddof: int = 0
+
+    def pool(self, call: Call) -> jax.Array:
+        return pooling.variance(call, _ddof(self.ddof))
+
+
+@dataclass(frozen=True, repr=False)
+class StandardDeviation(By):
+    """The root of the variance, `sqrt(variance + eps)`.
+
+    Args:
+        ddof: What is subtracted from the number of cells, a non-negative int.
+        eps: A number that is added below the root. Without it, the gradient of cells
+            that are all equal is 0.
+
+    References:
+        `numpy.std`. Statistics pooling: D. Snyder and others, "X-vectors", ICASSP 2018.
+    """
+
+    ddof: int = 0
+    eps: float = 0.0
+
+    def pool(self, call: Call) -> jax.Array:
+        eps = as_number("eps", self.eps)
+        if not 0 <= eps < math.inf:
+            raise ValueError(f"eps must be a number of at least 0; got eps={self.eps}")
+        return pooling.variance(call, _ddof(self.ddof), float(eps))
+
+
+def _ddof(value: int) -> int:
+    (ddof,) = per_axis("ddof", value, 1)
+    check_at_least("ddof", [ddof], 0)
+    return ddof
+
+
+@dataclass(frozen=True, repr=False)
 class Quantile(By):
     """The quantile, by linear interpolation between two cells: `numpy.quantile`.
 
@@ -234,5 +284,5 @@ class TopKMean(By):
         return pooling.top_mean(call, min(k, call.over.cells))
 
 
-register(Quantile, Median, TopKMean)
+register(Variance, StandardDeviation, Quantile, Median, TopKMean)
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

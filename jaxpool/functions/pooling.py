@@ -22,6 +22,7 @@ from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
+from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
@@ -191,6 +192,26 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
 
 
 @entered
+def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
+    """Variance of each output; empty where there are not more than `ddof` cells.
+
+    With `eps`, the root of their sum; the gradient of a root of 0 is 0.
+    """
+    _check_form(call)
+    dtype = dtypes.averaged(call.x.dtype)
+    wide = call.x.astype(dtypes.summed(dtype))
+    found = moments(wide, call.mask, call.over, call.tables)
+    number = found.weight - np.asarray(ddof, wide.dtype)
+    one, zero = np.ones((), wide.dtype), np.zeros((), wide.dtype)
+    pooled = jnp.maximum(found.squares, zero) / jnp.where(number > 0, number, one)
+    if eps is not None:
+        pooled = pooled + np.asarray(eps, wide.dtype)
+        is_zero = pooled == 0
+        pooled = jnp.where(is_zero, zero, jnp.sqrt(jnp.where(is_zero, one, pooled)))
+    return _fill_empty(pooled.astype(dtype), call, number)
+
+
+@entered
 def quantile(call: Call, q: float) -> jax.Array:
     """The quantile of each output, between two cells by linear interpolation."""
     (low, high), number, ranks = _ranked(call, Ranks(q=q))
@@ -212,15 +233,20 @@ def top_mean(call: Call, k: int) -> jax.Array:
 
 def _ranked(call: Call, ranks: Ranks) -> tuple[list[jax.Array], jax.Array, Ranks]:
     """Cells by their ranks, in the dtype of sums; and how many cells count."""
-    if call.over.is_symbolic or call.implementation is not None:
-        raise NotImplementedError(
-            "by must be another aggregation for symbolic sizes of pooled axes, and for "
-            "a named implementation: medians, quantiles and means of the largest sort "
-            f"the cells; got implementation={call.implementation!r}"
-        )
+    _check_form(call)
     x = call.x.astype(dtypes.averaged(call.x.dtype))
     values, number = ranked(ranks, x, *_cells(call._replace(x=x))[1:])
     return [value.astype(dtypes.summed(x.dtype)) for value in values], number, ranks
+
+
+def _check_form(call: Call) -> None:
+    """Refuse what aggregations that need all cells of a window at once cannot do."""
+    if call.over.is_symbolic or call.implementation is not None:
+        raise NotImplementedError(
+            "variances, medians, quantiles and means of the largest cells have one "
+            "form, which needs known sizes of pooled axes and implementation=None; got "
+            f"implementation={call.implementation!r} for x.shape={call.x.shape}"
+        )
 
 
 def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:

@@ -22,8 +22,10 @@ from jaxpool import (
     PowerMean,
     Quantile,
     Softmax,
+    StandardDeviation,
     Sum,
     TopKMean,
+    Variance,
     bins,
     neighbors,
     segments,
@@ -82,10 +84,20 @@ AGGREGATIONS = {
         PowerMean(3.0, eps=0.5),
         lambda x, n, at: mean(jnp.maximum(x, 0.5) ** 3, n) ** (1 / 3),
     ),
+    "Variance()": (Variance(), lambda x, n, at: variance(x, n)),
+    "StandardDeviation(1, eps)": (
+        StandardDeviation(1, 0.5),
+        lambda x, n, at: jnp.where(n.sum(-2) > 1, jnp.sqrt(variance(x, n, 1) + 0.5), 0),
+    ),
     "Median()": (Median(), lambda x, n, at: quantile(x, n, 0.5)),
     "Quantile(0.3)": (Quantile(0.3), lambda x, n, at: quantile(x, n, 0.3)),
     "TopKMean(2)": (TopKMean(2), lambda x, n, at: top_mean(x, n, 2)),
 }
+
+
+def variance(x, n, ddof=0):
+    squares = (n * (x - mean(x, n)[..., None, :]) ** 2).sum(-2)
+    return squares / jnp.maximum(n.sum(-2) - ddof, 1)
 
 
 def quantile(x, n, q):

@@ -1,0 +1,217 @@
+"""The sum of squared deviations from the mean of each output, in two passes.
+
+    m2 = sum_j w_j (x_j - mean)^2 = s2 - s1^2 / n,   s_k = sum_j w_j (x_j - center)^k
+
+`center` is the mean, rounded: numbers near 1e8 lose their fraction there, but not in a
+difference. Axes are reduced one after the other, and long windows in two passes: a mean
+is kept as `center + rest`, and the parts join by Chan's rule. Their weights `w` are
+counts of cells, which have no derivative.
+
+T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+computing sample variances", 1979.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.aggregations.sums import Sum, window_sum
+from jaxpool.engines.fold import Place, fold
+from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.loops import Arrays, Lifted
+from jaxpool.engines.plan import Needs, Plan, plan_for
+from jaxpool.geometry.bins import Bins
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Segments
+from jaxpool.geometry.window import AxisWindow, Window
+
+# Cells of an overlapping window along one axis that are read one by one.
+MOST_AT_ONCE = 32
+
+
+class Moments(NamedTuple):
+    """`weight` cells with the mean `center + rest`, and their squared deviations."""
+
+    center: jax.Array
+    rest: jax.Array
+    squares: jax.Array
+    weight: jax.Array
+
+
+def moments(x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any) -> Moments:
+    """The moments of each output, for `x` in the dtype of sums."""
+    shape = [1] * x.ndim
+    for axis in over.axes:
+        shape[axis] = x.shape[axis]
+    weight = jnp.ones(shape, x.dtype)
+    if mask is not None:
+        weight = jnp.broadcast_to(mask, np.broadcast_shapes(mask.shape, tuple(shape)))
+        x = jnp.where(mask, x, np.zeros((), x.dtype))
+    zero = jnp.zeros(x.shape, x.dtype)
+    found = Moments(x, zero, zero, weight.astype(x.dtype))
+    domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
+    for number, one in reversed([*enumerate(domains)]):
+        found = _reduced(found, one, tables[number : number + 1])
+    return found
+
+
+def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
+    """The moments of each output of a domain along one axis."""
+    (dim,) = over.dims
+    if isinstance(dim, AxisWindow) and dim.is_identity:
+        return found
+    apart = _is_apart(over)
+    if isinstance(dim, AxisWindow) and dim.window > MOST_AT_ONCE and not apart:
+        runs, of_runs, last, start = _halves(dim)
+        run = _reduced(found, Window(over.axes, (runs,)), ())
+        joined = _reduced(run, Window(over.axes, (of_runs,)), ())
+        if last is None:
+            return joined
+        cut = partial(lax.slice_in_dim, start_index=start, limit_index=None)
+        ends = Moments(*(cut(array, axis=over.axes[0]) for array in found))
+        return _joined(joined, _reduced(ends, Window(over.axes, (last,)), ()))
+    center, rest, squares, weight = found
+    wide = center.dtype
+    total = partial(_sum, over, tables)
+    number = total(weight)
+    count = jnp.maximum(number, np.ones((), wide))
+    # Divided in the kernel: a quotient that XLA writes as a product is not rounded
+    # where it is subtracted at once, and the center must be the same everywhere.
+    mean = lax.stop_gradient(total(weight * center, count))
+    if apart:
+        spread = Shares(Sum(wide), over, None, wide, wide).transpose
+        deviation = center - call_linear(spread, (None, ()), tables, mean) + rest
+        firsts = total(weight * deviation)
+        seconds = total(weight * deviation * deviation)
+    else:
+        weight = jnp.broadcast_to(weight, center.shape)
+        of_center = _Deviations(over), (center, rest, weight), mean, tables
+        firsts, seconds = _deviations(*of_center)
+    more = firsts / count
+    return Moments(mean, more, total(squares) + (seconds - firsts * more), number)
+
+
+def _joined(one: Moments, other: Moments) -> Moments:
+    """Those of two disjoint parts of each output."""
+    number = one.weight + other.weight
+    count = jnp.maximum(number, np.ones((), number.dtype))
+    share = other.weight / count
+    apart = (other.center - one.center) + (other.rest - one.rest)
+    squares = one.squares + other.squares + apart * apart * one.weight * share
+    center = jnp.where(one.weight > 0, one.center, other.center)
+    own = jnp.where(one.weight > 0, one.rest + apart * share, other.rest)
+    return Moments(center, own, squares, number)
+
+
+def _sum(over: Domain, tables: Any, x: jax.Array, *divisors: jax.Array) -> jax.Array:
+    return window_sum(x, None, over, tables, divisors, Sum(x.dtype), x.dtype, None)
+
+
+def _is_apart(over: Domain) -> bool:
+    """Whether at most one output reads a cell."""
+    if isinstance(over, Window):
+        return all(dim.extent <= dim.stride or dim.out == 1 for dim in over.dims)
+    if isinstance(over, Bins):
+        return all(dim.covers[1] <= 1 for dim in over.dims)
+    return isinstance(over, Segments)
+
+
+def _halves(
+    dim: AxisWindow,
+) -> tuple[AxisWindow, AxisWindow, AxisWindow | None, int]:
+    """A long window as runs of cells, windows of these runs, and cells that remain.
+
+    And how many cells of the input come before those that remain of the first window.
+    """
+    length = int(dim.window**0.5)
+    count, more = divmod(dim.window, length)
+    distance = length * dim.dilation
+    last = (dim.out - 1) * dim.stride + (count - 1) * distance
+    runs = replace(dim, window=length, stride=1, out=last + 1)
+    of_runs = AxisWindow(last + 1, count, dim.stride, distance, 0, 0, dim.out)
+    start, low = max(count * distance - dim.low, 0), max(dim.low - count * distance, 0)
+    rest = replace(dim, window=more, low=low, size=dim.size - start) if more else None
+    return runs, of_runs, rest, start
+
+
+@dataclass(frozen=True)
+class _Deviations:
+    """The kernel of the sums of deviations, and of their squares."""
+
+    over: Domain
+
+    portable = False
+
+    def types(self, cells: Any, center: Any, tables: Any) -> Any:
+        return [center, center]
+
+    def run(self, platform: str, cells: Arrays, center: jax.Array, tables: Any) -> Any:
+        needs = _Deviation(center.dtype).needs
+        chosen = plan_for(self.over, platform, center.dtype, None, needs, tables)
+        (step,) = chosen.steps
+
+        def told(cell: Arrays, output: Arrays, place: Place) -> Arrays:
+            weight, deviation = cell[2], _deviation(cell, output)
+            first = weight * deviation
+            return first, first * deviation
+
+        def added(one: Arrays, other: Arrays) -> Arrays:
+            return tuple(map(lax.add, one, other))
+
+        zero, own = np.zeros(()), Lifted((center,))
+        (sums,) = fold(
+            step, added, told, zero, [Lifted(cells)], own, boundary=chosen.boundary
+        )
+        return sums
+
+
+def _deviation(cell: Arrays, output: Arrays) -> jax.Array:
+    """The difference of a cell and a center, which is exact if they are near."""
+    deviation: jax.Array = (cell[0] - output[0]) + cell[1]
+    return deviation
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _deviations(
+    kernel: _Deviations, cells: Arrays, center: jax.Array, tables: Any
+) -> tuple[jax.Array, jax.Array]:
+    first, second = call(kernel, cells, center, tables)
+    return first, second
+
+
+@_deviations.defjvp
+def _deviations_jvp(
+    kernel: _Deviations, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Arrays, Arrays]:
+    """The center has no derivative: the result does not depend on it."""
+    cells, center, tables = primals
+    t = tangents[0][0] + tangents[0][1]
+    wide = center.dtype
+    shares = Shares(_Deviation(wide), kernel.over, None, wide, wide)
+    second = call_linear(shares, (*cells, center), tables, t)
+    first = _sum(kernel.over, tables, cells[2] * t)
+    return _deviations(kernel, cells, center, tables), (first, second)
+
+
+@dataclass(frozen=True)
+class _Deviation(Aggregation):
+    """The share of a cell in the squares is twice its deviation."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(at_once=True)
+
+    def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
+        return place.only(
+            np.asarray(2, self.wide) * cell[2] * _deviation(cell, output) * t
+        )
+
+    def levels(self, chosen: Plan, residual: Arrays) -> Levels:
+        *cells, center = residual
+        return [Lifted(tuple(cells)), Lifted((center,))]

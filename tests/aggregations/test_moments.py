@@ -1,0 +1,128 @@
+"""Variances: exact near 1e8, long windows, few cells, numbers of cells."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpool import StandardDeviation, Variance, aggregate, bins, segments, whole
+from jaxpool import windows as of_windows
+from tests import oracle
+from tests.engines.test_platforms import traced_for
+
+STEPS = np.random.default_rng(0).integers(0, 20, (40, 3))
+LARGE = np.float32(1e8 + 8 * STEPS)  # neighbours of 1e8 in float32 are 8 apart
+
+
+def variances(x, window, strides, padding, dilation):
+    """In float64, cell by cell."""
+    geometry = (window,), (strides,), ((padding, padding),), (dilation,), 0
+    out, table = oracle.windows(x.shape, *geometry)
+    each = [[cell for (cell,) in cells] for cells, _ in table.values()]
+    wide = np.asarray(x, np.float64)
+    assert out == (len(each),)
+    return np.stack([wide[cells].var(0) if cells else 0 * wide[0] for cells in each])
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        (3, 1, 0, 1),
+        (3, 3, 0, 1),
+        (3, 2, 1, 3),
+        (2, 1, 1, 4),  # windows of padding
+        (33, 1, 0, 1),  # two passes, and cells that remain
+        (36, 2, 3, 1),
+        (37, 1, 18, 1),
+        (34, 3, 16, 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_numbers_near_1e8_keep_their_variance(geometry, platform):
+    window, strides, padding, dilation = geometry
+    over = of_windows(window, strides, padding, dilation=dilation, axes=0)
+    with traced_for(platform):
+        got = aggregate(LARGE, Variance(), over)
+    want = variances(LARGE, *geometry)
+    np.testing.assert_allclose(got, want, rtol=3e-7)
+
+
+def test_other_domains_near_1e8():
+    x = LARGE[:6, 0]
+    wide = np.asarray(x, np.float64)
+    for over, cells in (
+        (whole(0), [[0, 1, 2, 3, 4, 5]]),
+        (bins(4, axes=0), [[0, 1], [1, 2], [3, 4], [4, 5]]),
+        (segments(np.asarray([1, 0, 1, 1, 0, -1]), 2, axis=0), [[1, 4], [0, 2, 3]]),
+    ):
+        got = aggregate(x, Variance(), over).reshape(-1)
+        want = [wide[each].var() for each in cells]
+        np.testing.assert_allclose(got, want, rtol=2e-7)
+
+
+def test_one_cell_has_variance_and_gradient_0():
+    x = jnp.asarray([5.0])
+    pool = lambda x: aggregate(x, StandardDeviation(eps=1e-6), whole(0))  # noqa: E731
+    assert aggregate(x, Variance(), whole(0)) == 0
+    assert jax.grad(pool)(x) == 0
+    np.testing.assert_allclose(pool(x), 1e-3, rtol=1e-6)
+
+
+def test_equal_cells_have_a_finite_gradient():
+    x = jnp.full((2, 3), 7.0)
+    pool = lambda x: aggregate(x, StandardDeviation(), whole(1)).sum()  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(pool)(x), 0 * x)
+    np.testing.assert_array_equal(jax.hessian(pool)(x), jnp.zeros((2, 3, 2, 3)))
+
+
+def test_not_more_cells_than_ddof_are_empty():
+    x, where = np.float32([[1, 3, 8], [2, 4, 6]]), np.asarray([[1, 1, 0], [0, 1, 0]])
+    got = aggregate(
+        x, Variance(ddof=1), whole(1), where=where.astype(bool), empty_value=-1
+    )
+    np.testing.assert_array_equal(got, [2, -1])
+
+
+def test_a_shift_changes_nothing():
+    x = np.float32(STEPS)
+    over = of_windows(5, 2, 1, axes=0)
+    for shift in (0, 2.0**20, -(2.0**23)):
+        got = aggregate(x + np.float32(shift), Variance(), over)
+        np.testing.assert_allclose(got, variances(x, 5, 2, 1, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.int32])
+def test_dtypes(dtype):
+    x = jnp.asarray(STEPS, dtype)
+    got = aggregate(x, Variance(), whole(0))
+    assert got.dtype == (np.float32 if dtype is np.int32 else dtype)
+    want = STEPS.astype(np.float64).var(0)
+    np.testing.assert_allclose(np.asarray(got, np.float64), want, rtol=1e-2)
+
+
+def test_nan_stays_in_its_window():
+    x = np.float32(STEPS[:6, 0])
+    x[1] = np.nan
+    got = aggregate(x, Variance(), of_windows(2, axes=0))
+    assert np.isnan(got).tolist() == [True, False, False]
+    masked = aggregate(x, Variance(), of_windows(2, axes=0), where=x == x)
+    assert masked[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        (Variance(-1), "ddof must be at least 0"),
+        (StandardDeviation(eps=-1), "eps must be a number of at least 0"),
+    ],
+)
+def test_wrong_numbers(by, message):
+    with pytest.raises(ValueError, match=message):
+        aggregate(LARGE, by, whole(0))
+
+
+def test_a_named_form_is_refused():
+    over = of_windows(2, axes=0)
+    with pytest.raises(NotImplementedError, match="have one form"):
+        aggregate(LARGE, Variance(), over, implementation="slices")

@@ -1,0 +1,141 @@
+"""Medians, quantiles, means of the largest: NaN, ties, masks, long windows, devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpool import (
+    Median,
+    Quantile,
+    TopKMean,
+    aggregate,
+    bins,
+    neighbors,
+    segments,
+    whole,
+    windows,
+)
+from tests.cases import distinct, mask
+from tests.engines.test_platforms import traced_for
+
+SHAPE = (2, 9, 7, 3)
+
+
+def gradient(pool, x):
+    return jax.grad(lambda x: pool(x).sum())(jnp.asarray(x))
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 3), (6, 6), (9, 7)])
+@pytest.mark.parametrize("q", [0.0, 0.25, 0.5, 1.0])
+def test_quantiles_of_windows(window, q):
+    """Networks, and from 33 cells on XLA's sort; beside NumPy."""
+    x = distinct(SHAPE)
+    got = aggregate(x, Quantile(q), windows(window, 1))
+    view = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))
+    np.testing.assert_allclose(got, np.quantile(view, q, (-2, -1)), rtol=1e-6)
+
+
+def test_a_mean_of_two_middles_has_both_gradients():
+    x = np.float32([4, 1, 3, 9])
+    pool = functools.partial(aggregate, by=Median(), over=whole(0))
+    assert pool(x) == 3.5
+    np.testing.assert_array_equal(gradient(pool, x), [0.5, 0, 0.5, 0])
+    by = Quantile(0.25)
+    pool = functools.partial(aggregate, by=by, over=whole(0))
+    np.testing.assert_allclose(gradient(pool, x), [0, 0.25, 0.75, 0])
+
+
+DOMAINS = {
+    "windows": windows((3, 2), 1, "SAME"),
+    "whole": whole(),
+    "bins": bins((4, 3)),
+    "segments": segments(np.asarray([0, 1, 0, -1, 2, 1, 0, 4, 4]), 5, axis=1),
+    "neighbors": neighbors(np.asarray([[0, 4, 8], [-1, 2, 2], [-1, -1, -1]]), axis=1),
+}
+every_domain = pytest.mark.parametrize("domain", DOMAINS)
+
+
+@every_domain
+def test_one_largest_is_the_maximum_and_all_of_them_the_average(domain):
+    x, over, where = distinct(SHAPE), DOMAINS[domain], mask(SHAPE)
+    for by, same in (
+        (TopKMean(1), "max"),
+        (TopKMean(1000), "avg"),
+        (Quantile(1), "max"),
+    ):
+        got, want = (
+            functools.partial(aggregate, by=one, over=over, where=where, empty_value=-5)
+            for one in (by, same)
+        )
+        np.testing.assert_allclose(got(x), want(x), rtol=1e-6)
+        np.testing.assert_allclose(gradient(got, x), gradient(want, x), rtol=1e-6)
+
+
+@every_domain
+def test_ties_and_nan_are_those_of_a_maximum(domain):
+    x = np.float32(np.arange(378) % 3).reshape(SHAPE)
+    over = DOMAINS[domain]
+    got, want = (
+        functools.partial(aggregate, by=by, over=over) for by in (TopKMean(1), "max")
+    )
+    np.testing.assert_array_equal(gradient(got, x), gradient(want, x))
+    x[0, ::4, ::3] = np.nan
+    np.testing.assert_array_equal(got(x), want(x))
+    np.testing.assert_array_equal(gradient(got, x), gradient(want, x))
+    median = functools.partial(aggregate, by=Median(), over=over)
+    np.testing.assert_array_equal(np.isnan(median(x)), np.isnan(want(x)))
+    finite = median(x, where=x == x, empty_value=-1)
+    assert np.isfinite(finite).all()
+
+
+@every_domain
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_forms_of_other_platforms(domain, platform):
+    x, over = distinct(SHAPE), DOMAINS[domain]
+    for by in (Median(), TopKMean(2)):
+        pool = functools.partial(aggregate, by=by, over=over)
+        want = pool(x), gradient(pool, x)
+        with traced_for(platform):
+            program = jax.jit(functools.partial(gradient, pool))
+            assert "scatter" not in program.lower(x).as_text()
+            got = pool(x), program(x)
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_infinities_are_numbers():
+    x = np.float32([np.inf, 1, -np.inf, 2, 3])
+    assert aggregate(x, Median(), whole(0)) == 2
+    assert aggregate(x, Quantile(0.5), windows(3, 1, axes=0)).tolist() == [1, 1, 2]
+    assert aggregate(x, TopKMean(1), windows(3, 1, axes=0)).tolist() == [np.inf, 2, 3]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.int8, np.int32])
+def test_dtypes(dtype):
+    x = jnp.asarray([5, 1, 4, 2], dtype)
+    got = aggregate(x, Median(), whole(0))
+    assert got == 3
+    assert got.dtype == (dtype if jnp.issubdtype(dtype, jnp.floating) else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        (Quantile(1.5), "q must be a number from 0 to 1"),
+        (TopKMean(0), "k must be at least 1"),
+    ],
+)
+def test_wrong_numbers(by, message):
+    with pytest.raises(ValueError, match=message):
+        aggregate(distinct(SHAPE), by, whole())
+
+
+def test_symbolic_sizes_are_refused():
+    (size,) = jax.export.symbolic_shape("n")
+    x = jax.ShapeDtypeStruct((size, 3), np.float32)
+    pool = jax.jit(lambda x: aggregate(x, Median(), whole(0)))
+    with pytest.raises(NotImplementedError, match="needs known sizes"):
+        jax.export.export(pool)(x)
