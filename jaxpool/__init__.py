@@ -25,6 +25,7 @@ from jaxpool.functions.by import Lp as Lp
 from jaxpool.functions.by import Max as Max
 from jaxpool.functions.by import Median as Median
 from jaxpool.functions.by import Min as Min
+from jaxpool.functions.by import Monoid as Monoid
 from jaxpool.functions.by import PowerMean as PowerMean
 from jaxpool.functions.by import Quantile as Quantile
 from jaxpool.functions.by import Softmax as Softmax

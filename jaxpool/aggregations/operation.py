@@ -23,7 +23,10 @@ KNOWN = (lax.add, lax.max, lax.min)
 
 
 class Operation:
-    """A function of two scalars; its arrays are given where it is called."""
+    """A function of two cells; its arrays are given where it is called.
+
+    A cell is a scalar, or a pytree of scalars.
+    """
 
     def __init__(self, function: Callable[..., Any], key: Hashable) -> None:
         self._function = function
@@ -35,7 +38,7 @@ class Operation:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Operation) and self._key == other._key
 
-    def of(self, arrays: tuple[jax.Array, ...]) -> Callable[..., jax.Array]:
+    def of(self, arrays: tuple[jax.Array, ...]) -> Callable[..., Any]:
         """The function, with the arrays that it closes over."""
         return self._function(*arrays)  # type: ignore[no-any-return]
 
@@ -47,24 +50,29 @@ class Traced(NamedTuple):
     arrays: tuple[jax.Array, ...]
 
 
-def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
-    """What an operation does to two scalars of the dtype of `x`.
+def traced(op: Callable[[Any, Any], Any], x: Any) -> Traced:
+    """What an operation does to two cells with the dtypes of `x`, a pytree of arrays.
 
-    Refuses what is no function of two scalars to one of the same dtype.
+    Refuses what is no function of two cells to one with the same dtypes.
     """
+    leaves, tree = jax.tree.flatten(x)
+    shape = leaves[0].shape
     if not callable(op) or not _takes_two(op):
         raise TypeError(
-            f"{spelled('op')} must be a function of two scalars; "
-            f"got {spelled('op')}={op!r} for {spelled('x')}.shape={x.shape}"
+            f"{spelled('op')} must be a function of two scalars, or of two pytrees of "
+            f"scalars; got {spelled('op')}={op!r} for {spelled('x')}.shape={shape}"
         )
-    scalar = jax.ShapeDtypeStruct((), x.dtype)
+    cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), x)
     # A function of its own, as jax remembers what those that it knows do.
     trace = jax.make_jaxpr(lambda a, b: op(a, b), return_shape=True)
-    closed, result = trace(scalar, scalar)
-    if getattr(result, "shape", None) != () or result.dtype != x.dtype:
+    closed, result = trace(cell, cell)
+    if _types(result) != _types(cell):
+        is_one = len(leaves) == 1
+        want = leaves[0].dtype if is_one else jax.tree.map(lambda a: str(a.dtype), x)
         raise TypeError(
             f"{spelled('op')} must return one scalar of the dtype of {spelled('x')}, "
-            f"{x.dtype}; got {result} for {spelled('x')}.shape={x.shape}"
+            f"{want}, for each array of x; got {result} for "
+            f"{spelled('x')}.shape={shape}"
         )
     if any(op is known for known in KNOWN):
         return Traced(Operation(lambda: op, op), ())
@@ -72,15 +80,22 @@ def traced(op: Callable[[Any, Any], Any], x: jax.Array) -> Traced:
     arrays = tuple(const for const in consts if isinstance(const, jax.Array))
     jaxpr = closed.jaxpr
 
-    def function(*arrays: jax.Array) -> Callable[..., jax.Array]:
+    def function(*arrays: jax.Array) -> Callable[..., Any]:
         given = iter(arrays)
         full = [next(given) if isinstance(c, _Given) else c for c in others]
-        return lambda a, b: jaxpr_as_fun(ClosedJaxpr(jaxpr, full))(a, b)[0]
+        apply = jaxpr_as_fun(ClosedJaxpr(jaxpr, full))
+        return lambda a, b: jax.tree.unflatten(tree, apply(*jax.tree.leaves((a, b))))
 
     others = [_GIVEN if isinstance(const, jax.Array) else const for const in consts]
     owner = _reference(op)
-    key = _of_jaxpr(jaxpr, owner), _of_value(others, owner)
+    key = tree, _of_jaxpr(jaxpr, owner), _of_value(others, owner)
     return Traced(Operation(function, key), arrays)
+
+
+def _types(cell: Any) -> Any:
+    """The structure of a cell, and shape and dtype of each of its scalars."""
+    leaves, tree = jax.tree.flatten(cell)
+    return tree, [(getattr(a, "shape", None), getattr(a, "dtype", a)) for a in leaves]
 
 
 class _Given:

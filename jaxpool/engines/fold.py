@@ -90,19 +90,25 @@ def reduce_steps(
     boundary: Boundary,
     finish: Lifted = NOTHING,
 ) -> Arrays:
-    """Reduce all cells of each output by an associative operation, step by step."""
+    """Reduce all cells of each output by an associative operation, step by step.
+
+    With several fills, a cell is a tuple of as many arrays.
+    """
+    tell = _all_arrays if isinstance(fill, tuple) else first_cell
     runs = singles = cells
     for step in steps:
         singles = runs if step.begins else singles
         sources = (runs, singles)[: len(step.pieces)]
         ends = finish if step is steps[-1] else NOTHING
-        reduced = fold(
-            step, op, first_cell, fill, sources, boundary=boundary, finish=ends
-        )
-        runs = Lifted(reduced)
+        reduced = fold(step, op, tell, fill, sources, boundary=boundary, finish=ends)
+        runs = Lifted(reduced[0] if isinstance(fill, tuple) else reduced)
     if steps:
         return runs.arrays
     return cells.beside(Lifted(finish.arrays)).then(finish.lift).now(boundary)
+
+
+def _all_arrays(cell: Arrays, output: Arrays, place: Place) -> Arrays:
+    return cell
 
 
 def first_cell(cell: Arrays, output: Arrays, place: Place) -> Any:

@@ -1,5 +1,6 @@
 """Every aggregation over every domain, by one function."""
 
+from functools import partial
 from typing import Any, Literal, TypeAlias, overload
 
 import jax
@@ -7,13 +8,24 @@ from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions.arguments import as_call
-from jaxpool.functions.by import Average, By, Max, Min, Sum
+from jaxpool.functions.by import Average, By, Max, Min, Monoid, Sum
+from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.over import Over
 
 Name: TypeAlias = Literal["max", "min", "sum", "avg"]
 NAMED: dict[str, By] = {"max": Max(), "min": Min(), "sum": Sum(), "avg": Average()}
 
 
+@overload
+def aggregate(
+    x: Any,
+    by: Monoid,
+    over: Over,
+    *,
+    where: ArrayLike | None = None,
+    empty_value: float = 0,
+    implementation: Implementation | None = None,
+) -> Any: ...
 @overload
 def aggregate(
     x: ArrayLike,
@@ -35,14 +47,14 @@ def aggregate(
     implementation: Implementation | None = None,
 ) -> tuple[jax.Array, ...]: ...
 def aggregate(
-    x: ArrayLike,
+    x: Any,
     by: Name | By | tuple[Name | By, ...],
     over: Over,
     *,
     where: ArrayLike | None = None,
     empty_value: float = 0,
     implementation: Implementation | None = None,
-) -> jax.Array | tuple[jax.Array, ...]:
+) -> Any:
     """Aggregate the cells of each output of a domain.
 
         y[o] = by(x[c] for the cells c that output o reads)
@@ -86,6 +98,12 @@ def aggregate(
     rules = check_table(by, over)
     results = []
     for rule in rules:
+        if isinstance(rule, Monoid):
+            domain = over.resolve, (), where, implementation
+            reduced, window = reduce_by(x, rule.init, rule.op, *domain)
+            finish = partial(over.finish, over=window)
+            results.append(jax.tree.map(finish, reduced))
+            continue
         kinds, averaged = rule.kinds, rule.averaged
         options = where, empty_value, implementation
         call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)

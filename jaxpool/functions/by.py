@@ -1,8 +1,9 @@
 """Aggregations as users write them: what `aggregate` makes of the cells."""
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jax.typing import ArrayLike
@@ -284,5 +285,33 @@ class TopKMean(By):
         return pooling.top_mean(call, min(k, call.over.cells))
 
 
-register(Variance, StandardDeviation, Quantile, Median, TopKMean)
+@dataclass(frozen=True, repr=False, eq=False)
+class Monoid(By):
+    """Any associative operation: `jaxpool.pool`, over windows and whole axes.
+
+    `x` may be a pytree of arrays of one shape: a value and what goes with it, say.
+    Padded cells, masked cells, and windows without a cell hold `init`; `empty_value`
+    is not used.
+
+    Args:
+        init: An identity of `op`: a scalar, or a pytree of scalars like `x`.
+        op: Associative function of two cells that returns one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> def later(a, b):  # the value at the latest time
+        ...     first = a["time"] > b["time"]
+        ...     return {k: jnp.where(first, a[k], b[k]) for k in a}
+        >>> x = {"time": jnp.asarray([3, 9, 5]), "value": jnp.asarray([1.0, 2.0, 4.0])}
+        >>> aggregate(x, Monoid({"time": -1, "value": 0.0}, later), whole(0))["value"]
+        Array(2., dtype=float32)
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("init",)
+    init: Any
+    op: Callable[[Any, Any], Any]
+
+
+register(Monoid, Variance, StandardDeviation, Quantile, Median, TopKMean)
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

@@ -5,27 +5,22 @@ Rules that all pools share are in docs/conventions.md.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool.aggregations import dtypes
-from jaxpool.aggregations.monoid import Reduction
-from jaxpool.aggregations.operation import traced
-from jaxpool.engines.plan import Implementation, check_implementation
+from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     about,
-    as_array,
     as_call,
     as_divisor,
-    as_identity,
     as_order,
     check_flag,
 )
-from jaxpool.functions.entry import enter
+from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.padding import PaddingMode, pooled
 from jaxpool.geometry.window import Ints, Padding, resolve
 
@@ -447,6 +442,7 @@ def logsumexp_pool(
     return pooled(pooling.logsumexp, call, padding_mode)
 
 
+@overload
 def pool(
     x: ArrayLike,
     init: ArrayLike,
@@ -459,19 +455,49 @@ def pool(
     axes: Ints | None = None,
     ceil_mode: bool = False,
     implementation: Implementation | None = None,
-) -> jax.Array:
+) -> jax.Array: ...
+@overload
+def pool(
+    x: Any,
+    init: Any,
+    op: Callable[[Any, Any], Any],
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    implementation: Implementation | None = None,
+) -> Any: ...
+def pool(
+    x: Any,
+    init: Any,
+    op: Callable[[Any, Any], Any],
+    window: Ints,
+    strides: Ints | None = None,
+    padding: Padding = "VALID",
+    *,
+    dilation: Ints = 1,
+    axes: Ints | None = None,
+    ceil_mode: bool = False,
+    implementation: Implementation | None = None,
+) -> Any:
     """Reduce each window with any associative operation.
 
         y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  x_j: cells of the window
 
-    Padded cells hold `init`.
+    Padded cells hold `init`. A cell may be a pytree, such as a value and what goes with
+    it.
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
-        x: Input, shape `[*batch, *spatial, channels]`; any number dtype, or bool.
-        init: Value of padded cells, a scalar; it must be an identity of `op`.
-        op: Associative function of two scalars with the dtype of `x`, which returns
-            one. Cells are combined in row-major order, with any bracketing.
+        x: Input, shape `[*batch, *spatial, channels]`; any number dtype, or bool. Or a
+            pytree of such arrays of one shape.
+        init: Value of padded cells, a scalar, or a pytree of scalars like `x`; it must
+            be an identity of `op`.
+        op: Associative function of two cells, scalars with the dtype of `x` or pytrees
+            of them, which returns one. Cells are combined in row-major order.
         window: Window sizes, an int per spatial axis (or one int, with `axes`).
         strides: Step between windows, an int or one per axis. `None`: the window size.
         padding: "VALID", "SAME", "SAME_LOWER", "CAUSAL", an int, one int per axis, or
@@ -490,7 +516,7 @@ def pool(
         ValueError: If an argument does not fit `x.shape`, a window is larger than the
             padded input, or padding is at least as large as a window.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        TypeError: If `op` is not callable or changes the dtype.
+        TypeError: If `op` is not callable or changes a dtype.
 
     Gradient:
         The gradient of the calls of `op`. Reverse and forward mode work to any order.
@@ -505,13 +531,6 @@ def pool(
         >>> print(pool(jnp.arange(1.0, 7.0), 1.0, jnp.multiply, 3, axes=0))
         [  6. 120.]
     """
-    x = as_array(x, kinds="any")
-    with about(x.shape):
-        resolved = resolve(x.shape, window, strides, padding, dilation, axes, ceil_mode)
-        check_implementation(implementation, resolved)
-        identity = as_identity(init, x.dtype)
-    operation, arrays = traced(op, x)
-    is_known = isinstance(identity, np.ndarray)
-    static = resolved, implementation, identity if is_known else None
-    moved = None if is_known else identity
-    return enter(Reduction(operation), static, resolved, x, moved, *arrays)
+    geometry = (window, strides, padding, dilation, axes, ceil_mode)
+    reduced, _ = reduce_by(x, init, op, resolve, geometry, None, implementation)
+    return reduced
