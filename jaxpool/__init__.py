@@ -47,6 +47,10 @@ from jaxpool.functions.indices import (
 )
 from jaxpool.functions.indices import max_pool_with_indices as max_pool_with_indices
 from jaxpool.functions.indices import min_pool_with_indices as min_pool_with_indices
+from jaxpool.functions.means import global_power_mean_pool as global_power_mean_pool
+from jaxpool.functions.means import global_softmax_pool as global_softmax_pool
+from jaxpool.functions.means import power_mean_pool as power_mean_pool
+from jaxpool.functions.means import softmax_pool as softmax_pool
 from jaxpool.functions.over import Over as Over
 from jaxpool.functions.over import bins as bins
 from jaxpool.functions.over import neighbors as neighbors
@@ -60,6 +64,12 @@ from jaxpool.functions.segments import segment_min_pool as segment_min_pool
 from jaxpool.functions.segments import segment_sum_pool as segment_sum_pool
 from jaxpool.functions.static import implementation_for as implementation_for
 from jaxpool.functions.static import output_shape as output_shape
+from jaxpool.functions.statistics import global_median_pool as global_median_pool
+from jaxpool.functions.statistics import global_std_pool as global_std_pool
+from jaxpool.functions.statistics import global_var_pool as global_var_pool
+from jaxpool.functions.statistics import median_pool as median_pool
+from jaxpool.functions.statistics import std_pool as std_pool
+from jaxpool.functions.statistics import var_pool as var_pool
 from jaxpool.functions.unpooling import convert_indices as convert_indices
 from jaxpool.functions.unpooling import max_unpool as max_unpool
 from jaxpool.functions.whole import global_avg_pool as global_avg_pool

@@ -12,7 +12,16 @@ import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from jaxpool.functions import adaptive, fractional, indices, options, whole, windowed
+from jaxpool.functions import (
+    adaptive,
+    fractional,
+    indices,
+    means,
+    options,
+    statistics,
+    whole,
+    windowed,
+)
 from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.options import Indexed, Result
 from jaxpool.functions.unpooling import max_unpool
@@ -23,6 +32,20 @@ class _Pool(options.Options, nn.Module, Generic[Result]):
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Result:
         pooled: Result = self._call(x, where=where)
+        return pooled
+
+
+class _LogitsPool(options.Options, nn.Module):
+    """A pool that takes a mask and logits."""
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        logits: ArrayLike | None = None,
+    ) -> jax.Array:
+        pooled: jax.Array = self._call(x, where=where, logits=logits)
         return pooled
 
 
@@ -129,6 +152,78 @@ class LogSumExpPool(options.PaddedPool, _Pool[jax.Array]):
     _function = staticmethod(windowed.logsumexp_pool)
 
 
+class SoftmaxPool(options.WindowedPool, _LogitsPool):
+    """Average with softmax weights over each window: `jaxpool.softmax_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, scale=1.0`.
+    >>> SoftmaxPool(2, axes=0, scale=0.0).apply({}, jax.numpy.arange(4.0))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    _: KW_ONLY
+    scale: ArrayLike = 1.0
+    _arrays = ("scale",)
+    _function = staticmethod(means.softmax_pool)
+
+
+class PowerMeanPool(options.WindowedPool, _Pool[jax.Array]):
+    """Power mean over each window: `jaxpool.power_mean_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, p=3.0, eps=None`.
+    >>> PowerMeanPool(2, axes=0, p=1.0).apply({}, jax.numpy.arange(4.0))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    _: KW_ONLY
+    p: ArrayLike = 3.0
+    eps: float | None = None
+    _arrays = ("p",)
+    _function = staticmethod(means.power_mean_pool)
+
+
+class VarPool(options.WindowedPool, _Pool[jax.Array]):
+    """Variance over each window: `jaxpool.var_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, ddof=0`.
+    >>> VarPool(2, axes=0).apply({}, jax.numpy.arange(4.0))
+    Array([0.25, 0.25], dtype=float32)
+    """
+
+    _: KW_ONLY
+    ddof: int = 0
+    _function = staticmethod(statistics.var_pool)
+
+
+class StdPool(options.WindowedPool, _Pool[jax.Array]):
+    """Standard deviation over each window: `jaxpool.std_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None, ddof=0, eps=0.0`.
+    >>> StdPool(2, axes=0).apply({}, jax.numpy.arange(4.0))
+    Array([0.5, 0.5], dtype=float32)
+    """
+
+    _: KW_ONLY
+    ddof: int = 0
+    eps: float = 0.0
+    _function = staticmethod(statistics.std_pool)
+
+
+class MedianPool(options.WindowedPool, _Pool[jax.Array]):
+    """Median over each window: `jaxpool.median_pool`.
+
+    Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
+    ceil_mode=False, empty_value=0, implementation=None`.
+    >>> MedianPool(2, axes=0).apply({}, jax.numpy.arange(4.0))
+    Array([0.5, 2.5], dtype=float32)
+    """
+
+    _function = staticmethod(statistics.median_pool)
+
+
 class MaxPoolWithIndices(options.WindowedPool, _Pool[Indexed]):
     """Maximum over each window, and its index: `jaxpool.max_pool_with_indices`.
 
@@ -219,6 +314,73 @@ class GlobalLogSumExpPool(options.GlobalPool, _Pool[jax.Array]):
     """
 
     _function = staticmethod(whole.global_logsumexp_pool)
+
+
+class GlobalSoftmaxPool(options.GlobalPool, _LogitsPool):
+    """Average with softmax weights over whole axes: `jaxpool.global_softmax_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0, scale=1.0`.
+    >>> GlobalSoftmaxPool(axes=0, scale=0.0).apply({}, jax.numpy.arange(4.0))
+    Array(1.5, dtype=float32)
+    """
+
+    _: KW_ONLY
+    scale: ArrayLike = 1.0
+    _arrays = ("scale",)
+    _function = staticmethod(means.global_softmax_pool)
+
+
+class GlobalPowerMeanPool(options.GlobalPool, _Pool[jax.Array]):
+    """Power mean over whole axes: `jaxpool.global_power_mean_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0, p=3.0, eps=None`.
+    >>> GlobalPowerMeanPool(axes=0, p=1.0).apply({}, jax.numpy.arange(4.0))
+    Array(1.5, dtype=float32)
+    """
+
+    _: KW_ONLY
+    p: ArrayLike = 3.0
+    eps: float | None = None
+    _arrays = ("p",)
+    _function = staticmethod(means.global_power_mean_pool)
+
+
+class GlobalVarPool(options.GlobalPool, _Pool[jax.Array]):
+    """Variance over whole axes: `jaxpool.global_var_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0, ddof=0`.
+    >>> GlobalVarPool(axes=0).apply({}, jax.numpy.arange(4.0))
+    Array(1.25, dtype=float32)
+    """
+
+    _: KW_ONLY
+    ddof: int = 0
+    _function = staticmethod(statistics.global_var_pool)
+
+
+class GlobalStdPool(options.GlobalPool, _Pool[jax.Array]):
+    """Standard deviation over whole axes: `jaxpool.global_std_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0, ddof=0, eps=0.0`.
+    >>> GlobalStdPool(axes=0).apply({}, jax.numpy.arange(4.0))
+    Array(1.118034, dtype=float32)
+    """
+
+    _: KW_ONLY
+    ddof: int = 0
+    eps: float = 0.0
+    _function = staticmethod(statistics.global_std_pool)
+
+
+class GlobalMedianPool(options.GlobalPool, _Pool[jax.Array]):
+    """Median over whole axes: `jaxpool.global_median_pool`.
+
+    Fields: `*, axes=None, keepdims=False, empty_value=0`.
+    >>> GlobalMedianPool(axes=0).apply({}, jax.numpy.arange(4.0))
+    Array(1.5, dtype=float32)
+    """
+
+    _function = staticmethod(statistics.global_median_pool)
 
 
 class GlobalMaxPoolWithIndices(options.GlobalPool, _Pool[Indexed]):

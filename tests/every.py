@@ -102,6 +102,11 @@ def functions():
         "avg_pool",
         "lp_pool",
         "logsumexp_pool",
+        "softmax_pool",
+        "power_mean_pool",
+        "var_pool",
+        "std_pool",
+        "median_pool",
     )
     for stem in (*stems, "max_pool_with_indices", "min_pool_with_indices"):
         windowed = getattr(jaxpool, stem)

@@ -98,9 +98,21 @@ OTHER_WORDS = {
         (r"pool_by_positions$", "tokens"),
         (r"halo_exchange$", "a shard"),
     ],
-    "window": [(r"fractional_", "the size of a bin, which may be None")],
-    "output_shape": [(r"adaptive_", "may be None on an axis")],
-    "implementation": [(r"pool$", "its default does not depend on the platform")],
+    "window": [
+        (r"fractional_", "the size of a bin, which may be None"),
+        (r"pool_by_positions$", "the size of a tile"),
+    ],
+    "output_shape": [
+        (r"adaptive_", "may be None on an axis"),
+        (r"pool_by_positions$", "the number of tiles"),
+    ],
+    "implementation": [
+        (r"pool$", "its default does not depend on the platform"),
+        (r"(var|std|median)_pool$", "there is one form"),
+    ],
+    "p": [(r"(global_)?power_mean", "it may be an array")],
+    "by": [(r"pool_by_positions$", "one of them")],
+    "eps": [(r"(global_)?std", "it is added")],
     "shape": [(r"convert_indices$", "in the layout of another library")],
     "indices": [(r"convert_indices$", "of any convention")],
 }
@@ -175,7 +187,8 @@ def test_everything_after_padding_is_keyword_only(name):
 def test_modules_take_the_arguments_of_their_function(name, flavour):
     module = getattr(flavour, module_of(name))
     expected = {p.name: (p.default, p.annotation) for p in parameters(PUBLIC[name])}
-    for of_the_call in ("x", "where", "key", "samples", "values", "indices"):
+    of_calls = ("x", "where", "logits", "key", "samples", "values", "indices")
+    for of_the_call in of_calls:
         expected.pop(of_the_call, None)
     init = parameters(module.__init__)
     given = {p.name: (p.default, p.annotation) for p in init}

@@ -67,7 +67,7 @@ def aggregate(
             `Softmax()`; or a tuple of them, for a tuple of results.
         over: Domain: `windows(...)`, `whole(...)` or `bins(...)`.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:

@@ -47,7 +47,7 @@ def max_pool_with_indices(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
@@ -112,7 +112,7 @@ def min_pool_with_indices(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
@@ -162,7 +162,7 @@ def global_max_pool_with_indices(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         `(values, indices)`, each with the shape of `x` without the pooled axes. Values
@@ -209,7 +209,7 @@ def global_min_pool_with_indices(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         `(values, indices)`, each with the shape of `x` without the pooled axes. Values

@@ -64,10 +64,13 @@ class Options:
 
     # A `staticmethod`: Linen wraps every other function of a class.
     _function: ClassVar[Callable[..., Any]]
+    # Options that may be arrays, which a model may learn.
+    _arrays: ClassVar[tuple[str, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Freeze options: Flax keeps them as static data, which must be hashable."""
-        value = frozen(name, value) if name in self._names() else value
+        if name in self._names() and name not in self._arrays:
+            value = frozen(name, value)
         super().__setattr__(name, value)
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class Options:
         """Refuse options that are wrong for every array."""
         names = self._names()
         for name, check in CHECKS.items():
-            if name in names:
+            if name in names and name not in self._arrays:
                 check(getattr(self, name))
 
     @classmethod

@@ -40,7 +40,7 @@ def segment_max_pool(
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a segment without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         indices_are_sorted: Whether ids do not decrease, which saves a sort on a GPU.
 
     Returns:
@@ -94,7 +94,7 @@ def segment_min_pool(
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a segment without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         indices_are_sorted: Whether ids do not decrease, which saves a sort on a GPU.
 
     Returns:
@@ -148,7 +148,7 @@ def segment_sum_pool(
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a segment without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         indices_are_sorted: Whether ids do not decrease, which saves a sort on a GPU.
 
     Returns:
@@ -200,7 +200,7 @@ def segment_avg_pool(
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a segment without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         indices_are_sorted: Whether ids do not decrease, which saves a sort on a GPU.
 
     Returns:
@@ -255,7 +255,7 @@ def pool_by_positions(
             take no part.
         by: Aggregation: a name or an object, as `aggregate` takes it.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a tile without a valid token; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape `[*batch, *output_shape, channels]`; dtype as of `aggregate`.

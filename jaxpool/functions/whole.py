@@ -34,7 +34,7 @@ def global_max_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x`.
@@ -83,7 +83,7 @@ def global_min_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x`.
@@ -130,7 +130,7 @@ def global_sum_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x`.
@@ -175,7 +175,7 @@ def global_avg_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
@@ -224,7 +224,7 @@ def global_lp_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         p: Order of the norm, positive; `inf` gives the largest absolute value.
 
     Returns:
@@ -274,7 +274,7 @@ def global_logsumexp_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).

@@ -55,7 +55,7 @@ def max_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
@@ -119,7 +119,7 @@ def min_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
@@ -182,7 +182,7 @@ def sum_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
@@ -250,7 +250,7 @@ def avg_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
         count_include_pad: Whether padded cells count in the divisor. Cells that only
             `ceil_mode` adds never count.
@@ -330,7 +330,7 @@ def lp_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
         p: Order of the norm, positive; `inf` gives the largest absolute value.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
@@ -405,7 +405,7 @@ def logsumexp_pool(
         axes: Pooled axes, an int or ints, for other layouts. `None`: the spatial axes.
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
-        empty_value: Result for a window without a valid cell; its gradient is 0.
+        empty_value: Result for an output without a valid cell; its gradient is 0.
         padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 

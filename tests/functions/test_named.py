@@ -1,0 +1,153 @@
+"""Named functions and modules for what `aggregate` does over windows and whole axes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
+from jaxpool import Median, PowerMean, Softmax, StandardDeviation, Variance
+from tests.cases import GEOMETRY, distinct, mask
+
+SHAPE = (2, 7, 5, 3)
+X, CHANNELS = distinct(SHAPE) / 32, np.float32([0.5, 1, 2])
+LOGITS = np.cos(np.arange(X.size, dtype=np.float32)).reshape(SHAPE)
+NAMED = {
+    "softmax": ({"logits": LOGITS, "scale": CHANNELS}, Softmax(LOGITS, CHANNELS)),
+    "power_mean": ({"p": CHANNELS, "eps": 0.25}, PowerMean(CHANNELS, 0.25)),
+    "var": ({"ddof": 1}, Variance(1)),
+    "std": ({"ddof": 1, "eps": 0.5}, StandardDeviation(1, 0.5)),
+    "median": ({}, Median()),
+}
+DEFAULTS = {
+    "softmax": Softmax(),
+    "power_mean": PowerMean(3.0),
+    "var": Variance(),
+    "std": StandardDeviation(),
+    "median": Median(),
+}
+every_name = pytest.mark.parametrize("name", NAMED)
+
+
+@every_name
+def test_functions_are_those_of_aggregate(name):
+    options, by = NAMED[name]
+    where = {"where": mask(SHAPE), "empty_value": -3}
+    for pool, over, geometry in (
+        (f"{name}_pool", jaxpool.windows(**GEOMETRY), GEOMETRY),
+        (f"global_{name}_pool", jaxpool.whole(keepdims=True), {"keepdims": True}),
+    ):
+        got = getattr(jaxpool, pool)(X, **geometry, **options, **where)
+        np.testing.assert_array_equal(got, jaxpool.aggregate(X, by, over, **where))
+        got = getattr(jaxpool, pool)(X, **geometry)
+        np.testing.assert_array_equal(got, jaxpool.aggregate(X, DEFAULTS[name], over))
+
+
+@every_name
+@pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
+def test_modules_are_those_of_functions(name, flavour):
+    options = dict(NAMED[name][0])
+    arrays = {"where": mask(SHAPE)}
+    if name == "softmax":
+        arrays["logits"] = options.pop("logits")
+    title = "".join(part.title() for part in name.split("_")) + "Pool"
+    for prefix, geometry in (("", GEOMETRY), ("global_", {"axes": (1, 2)})):
+        module = getattr(flavour, prefix[:-1].title() + title)(**geometry, **options)
+        function = getattr(jaxpool, f"{prefix}{name}_pool")
+        called = module if flavour is jaxpool.nnx else nn.Module.apply
+        args = (X,) if flavour is jaxpool.nnx else (module, {}, X)
+        want = function(X, **geometry, **options, **arrays)
+        np.testing.assert_array_equal(called(*args, **arrays), want)
+
+
+def test_softmax_has_an_average_and_extremes_as_limits():
+    """Equal logits give the average, bit for bit; large scales the extremes."""
+    x = jnp.asarray(X)
+    average = jaxpool.avg_pool(x, **GEOMETRY)
+    tiling = {"window": (1, 2)}  # of cells whose number is a power of 2
+    equal = jaxpool.softmax_pool(x, **tiling, logits=np.zeros((1, 1, 1, 1), np.float32))
+    np.testing.assert_array_equal(equal, jaxpool.avg_pool(x, **tiling))
+    np.testing.assert_allclose(
+        jaxpool.softmax_pool(x, **GEOMETRY, scale=0.0), average, rtol=1e-6, atol=1e-6
+    )
+    for scale, kind in ((1e6, "max"), (-1e6, "min")):
+        extreme = getattr(jaxpool, f"{kind}_pool")(x, **GEOMETRY)
+        np.testing.assert_array_equal(
+            jaxpool.softmax_pool(x, **GEOMETRY, scale=scale), extreme
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float16])
+def test_softmax_is_stable_and_within_its_cells(dtype):
+    for offset in (-1e4, 0, 1e4):
+        x = jnp.asarray(X + offset, dtype)
+        y = jaxpool.softmax_pool(x, **GEOMETRY)
+        assert y.dtype == dtype
+        assert (y <= jaxpool.max_pool(x, **GEOMETRY)).all()
+        assert (y >= jaxpool.min_pool(x, **GEOMETRY)).all()
+    logits = jnp.asarray(LOGITS * 1e4)
+    y, vjp = jax.vjp(
+        lambda x, logits: jaxpool.softmax_pool(x, **GEOMETRY, logits=logits),
+        jnp.asarray(X),
+        logits,
+    )
+    assert all(np.isfinite(g).all() for g in (y, *vjp(jnp.ones(y.shape))))
+
+
+def test_softmax_moves_with_a_shift():
+    x = jnp.asarray(X)
+    moved = jaxpool.softmax_pool(x + 4, **GEOMETRY) - 4
+    np.testing.assert_allclose(moved, jaxpool.softmax_pool(x, **GEOMETRY), atol=1e-5)
+
+
+def test_power_mean_has_the_average_and_the_maximum_as_limits():
+    x = jnp.abs(jnp.asarray(X)) + 1
+    for p, kind in ((1.0, "avg"), (np.inf, "max")):
+        want = getattr(jaxpool, f"{kind}_pool")(x, **GEOMETRY)
+        got = jaxpool.power_mean_pool(x, **GEOMETRY, p=p)
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    half = jnp.asarray([100.0, 1e-6], np.float16)[:, None]
+    got = jaxpool.power_mean_pool(half, 1, axes=0)
+    np.testing.assert_array_equal(got, half)
+
+
+def test_gem_is_learned_in_nnx_and_linen():
+    """Radenovic's GeM: `p` is a parameter, and gradient descent moves it."""
+    x, target = jnp.abs(jnp.asarray(X)), jnp.asarray(1.5)
+
+    class GeM(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            p = self.param("p", nn.initializers.constant(3.0), (x.shape[-1],))
+            return jaxpool.global_power_mean_pool(x, p=p, eps=1e-6)
+
+    model = GeM()
+    variables = model.init(jax.random.key(0), x)
+    loss = lambda v: ((model.apply(v, x) - target) ** 2).mean()  # noqa: E731
+    slope = jax.grad(loss)(variables)["params"]["p"]
+    assert slope.shape == (3,)
+    assert (slope != 0).all()
+
+    pool = jaxpool.nnx.GlobalPowerMeanPool(p=nnx.Param(jnp.full(3, 3.0)), eps=1e-6)
+    assert jax.tree.leaves(nnx.state(pool, nnx.Param))
+    of_nnx = nnx.grad(lambda pool: ((pool(x) - target) ** 2).mean())(pool)
+    np.testing.assert_allclose(jax.tree.leaves(of_nnx)[0], slope, rtol=1e-6)
+
+
+@every_name
+def test_wrong_arguments(name):
+    function = getattr(jaxpool, f"{name}_pool")
+    wrong = {
+        "softmax": ({"logits": LOGITS[:1, :2]}, "logits must"),
+        "power_mean": ({"p": 0}, "p must be a number other than 0"),
+        "var": ({"ddof": -1}, "ddof must be at least 0"),
+        "std": ({"eps": -1.0}, "eps must be a number of at least 0"),
+        "median": ({"strides": 0}, "strides must be at least 1"),
+    }
+    options, message = wrong[name]
+    with pytest.raises(ValueError, match=message):
+        function(X, **GEOMETRY | options)
