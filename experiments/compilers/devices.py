@@ -34,7 +34,7 @@ PASSES = ("forward", "both")  # both: values and gradient
 
 # On a GPU, the most kernels for both passes of a common window; atomics of any program.
 MOST_KERNELS, MOST_ATOMICS = 4, 0
-SMOOTH, MOST_KERNELS_OF_SMOOTH = ("logsumexp_pool", "softmax"), 6
+SMOOTH, MOST_KERNELS_OF_SMOOTH = ("logsumexp_pool", "softmax_pool"), 6
 # On a TPU, the most bytes of both passes, as a multiple of those of plain lax, to two
 # digits: what the plain forms of maxima need (docs/notes/compilers.md).
 MOST_BYTES = {"float32": 1.7, "bfloat16": 2.8}
@@ -47,8 +47,11 @@ QUICK = {
     "max_pool": (*COMMON, "3/1, dilated by 2", "3/2, 64 channels, large", "3/1, large"),
     "avg_pool": tuple(COMMON),
     "lp_pool": ("3/2",),
-    "softmax": ("3/2",),
-    "softmax, whole": tuple(WHOLE),
+    "softmax_pool": ("3/2",),
+    "global_softmax_pool": tuple(WHOLE),
+    "var_pool": ("3/2",),
+    "median_pool": ("3/2",),
+    "segment_max_pool": tuple(WHOLE),
     "pool": ("3/2",),
     "global_max_pool": tuple(WHOLE),
     "global_avg_pool": tuple(WHOLE),

@@ -104,13 +104,17 @@ def _global(name: str) -> Maker:
     return lambda case: getattr(jaxpool, name)
 
 
-def _softened(over: jaxpool.Over | None = None) -> Maker:
-    """A softmax pool of the library, over windows or another domain."""
+def _in_segments(name: str) -> Maker:
+    """A pool of rows in seven segments, in any order."""
+    pool = getattr(jaxpool, name)
 
     def make(case: Case) -> Pool:
-        geometry = case.lengths, case.strides, "SAME"
-        windows = jaxpool.windows(*geometry, dilation=case.dilation)
-        return lambda x: jaxpool.aggregate(x, jaxpool.Softmax(), over or windows)
+        def pooled(x: jax.Array) -> jax.Array:
+            ids = lax.iota(np.int32, x.shape[1]) * np.int32(5) % np.int32(7)
+            result: jax.Array = pool(x, ids, 7, axis=1)
+            return result
+
+        return pooled
 
     return make
 
@@ -186,8 +190,21 @@ OPERATORS = {
     ),
     "lp_pool": Operator(_windowed("lp_pool"), _normed),
     "logsumexp_pool": Operator(_windowed("logsumexp_pool")),
-    "softmax": Operator(_softened()),
-    "softmax, whole": Operator(_softened(jaxpool.whole()), cases=WHOLE),
+    "softmax_pool": Operator(_windowed("softmax_pool")),
+    "global_softmax_pool": Operator(_global("global_softmax_pool"), cases=WHOLE),
+    "power_mean_pool": Operator(_windowed("power_mean_pool"), cases=COMMON),
+    **{
+        name: Operator(_windowed(name), cases=COMMON)
+        for name in ("var_pool", "median_pool")
+    },
+    **{
+        name: Operator(_global(name), cases=WHOLE)
+        for name in ("global_var_pool", "global_median_pool")
+    },
+    **{
+        name: Operator(_in_segments(name), cases=WHOLE)
+        for name in ("segment_max_pool", "segment_avg_pool")
+    },
     "pool": Operator(_windowed("pool", init=-math.inf, op=jnp.logaddexp), _any, "none"),
     "global_max_pool": Operator(_global("global_max_pool"), _max, "short", WHOLE),
     "global_min_pool": Operator(_global("global_min_pool"), _min, "short", WHOLE),

@@ -196,14 +196,23 @@ def as_links(
     axes: int,
     most: int = int(INT32.max),
     least: int = int(INT32.min),
+    size: int | None = None,
 ) -> jax.Array:
-    """Integers as int32, with at least so many `axes`; concrete ones are checked."""
+    """Integers as int32, with at least so many `axes`; concrete ones are checked.
+
+    `size` is that of the last axis.
+    """
     given = as_given(name, value)
     if not jnp.issubdtype(given.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers; got {name}.dtype={given.dtype}")
     if given.ndim < axes:
         raise ValueError(
             f"{name} must have at least {axes} axes; got {name}.shape={given.shape}"
+        )
+    if size is not None and given.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have one number for each cell of the axis; got "
+            f"{name}.shape={given.shape} for an axis of {size}"
         )
     bounds = known_range(given)
     if bounds is not None and not least <= bounds[0] <= bounds[1] <= most:

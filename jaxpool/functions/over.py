@@ -193,13 +193,8 @@ class segments(_Linked):
         return Segments(axis, dim, bool(self.indices_are_sorted))
 
     def links(self, size: int) -> jax.Array:
-        ids = as_links("segment_ids", self.segment_ids, 1, self.num_segments - 1)
-        if ids.shape[-1] != size:
-            raise ValueError(
-                "segment_ids must have one id for each cell of the axis; got "
-                f"segment_ids.shape={ids.shape} for an axis of {size}"
-            )
-        return ids
+        most = self.num_segments - 1
+        return as_links("segment_ids", self.segment_ids, 1, most, size=size)
 
     @staticmethod
     def from_lengths(lengths: ArrayLike | Sequence[int], *, axis: int) -> Over:

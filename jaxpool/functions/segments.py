@@ -4,6 +4,7 @@ Named functions for what `aggregate` does over `segments`.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -290,13 +291,19 @@ def pool_by_positions(
         outs = per_axis("output_shape", output_shape, rank)
         check_at_least("window", sides, 1)
         check_at_least("output_shape", outs, 1)
-    ids = jnp.zeros(places.shape[:-1], np.int32)
-    is_inside = ids == 0
-    for axis, (side, out) in enumerate(zip(sides, outs, strict=True)):
-        tile = places[..., axis] // np.int32(side)
-        is_inside = is_inside & (tile >= 0) & (tile < np.int32(out))
-        ids = ids * np.int32(out) + tile
-    ids = jnp.where(is_inside, ids, np.int32(-1))
+    ids = _tiles((sides, outs), places)
     over = segments(ids, math.prod(outs), axis=tokens.ndim - 2)
     pooled = aggregate(tokens, by, over, where=where, empty_value=empty_value)
     return pooled.reshape(*tokens.shape[:-2], *outs, tokens.shape[-1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _tiles(geometry: tuple[tuple[int, ...], ...], positions: jax.Array) -> jax.Array:
+    """The number of the tile of each token, -1 outside of the grid."""
+    ids = jnp.zeros(positions.shape[:-1], np.int32)
+    is_inside = ids == 0
+    for axis, (side, out) in enumerate(zip(*geometry, strict=True)):
+        tile = positions[..., axis] // np.int32(side)
+        is_inside = is_inside & (tile >= 0) & (tile < np.int32(out))
+        ids = ids * np.int32(out) + tile
+    return jnp.where(is_inside, ids, np.int32(-1))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxpool.geometry.axes import check_at_least, per_axis, resolve_axes
+from jaxpool.geometry.axes import check_at_least, check_at_most, per_axis
 from jaxpool.geometry.sizes import check_known
-from jaxpool.geometry.window import check_countable, check_filled
+from jaxpool.geometry.window import MOST, check_countable, check_filled
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,11 @@ def linked_axis(
     """The axis that links lead along, and its sizes; `name` is that of `outputs`."""
     (along,), (out,) = per_axis("axis", axis, 1), per_axis(name, outputs, 1)
     check_at_least(name, [out], 1)
-    (position,) = resolve_axes(along, shape)
+    check_at_most(name, [out], MOST)
+    rank = len(shape)
+    if not -rank <= along < rank:
+        raise ValueError(f"axis must be in [{-rank}, {rank}); got axis={along}")
+    position = along % rank
     check_known(shape[position], position)
     check_filled(shape, position)
     check_countable("x", shape[position : position + 1])

@@ -101,6 +101,16 @@ def _places(sizes, number):
     return (jnp.asarray(np.stack(places, -1)[None], jnp.int32),)
 
 
+def _ids(sizes, number):
+    ids = np.random.default_rng(number).integers(-1, 3, (1, sizes[0]))
+    return (jnp.asarray(ids, jnp.int32),)
+
+
+def _positions(sizes, number):
+    places = np.random.default_rng(number).integers(-1, 8, (1, *sizes, 1))
+    return (jnp.asarray(places, jnp.int32),)
+
+
 def _windowed(sizes):
     return -(-sizes[0] // 2), sizes[1]
 
@@ -151,6 +161,32 @@ def _rows():
         x, jaxpool.Softmax(), jaxpool.windows(**kw)
     )
     yield each("aggregate", plain(softest), has_module=False)
+    for kind in ("softmax", "power_mean", "var", "std", "median"):
+        name, function = f"{kind}_pool", getattr(jaxpool, f"{kind}_pool")
+        yield each(name, plain(function))
+        yield each(f"{name}, masked", masked(function), others=_mask)
+        name, function = f"global_{name}", getattr(jaxpool, f"global_{kind}_pool")
+        whole = functools.partial(Row, out=lambda sizes: ())
+        yield whole(name, plain(function))
+        yield whole(f"{name}, masked", masked(function), others=_mask)
+    for kind in ("max", "min", "sum", "avg"):
+        function = getattr(jaxpool, f"segment_{kind}_pool")
+        yield Row(
+            f"segment_{kind}_pool",
+            lambda sizes, f=function: lambda x, ids: f(x, ids[0], 3, axis=1),
+            out=lambda sizes: (3, sizes[1]),
+            others=_ids,
+            has_module=False,
+            is_max_like=kind in ("max", "min"),
+        )
+    tiles = lambda x, places: jaxpool.pool_by_positions(x, places, 2, 4)  # noqa: E731
+    yield Row(
+        "pool_by_positions",
+        lambda sizes: tiles,
+        out=lambda sizes: (sizes[0], 4),
+        others=_positions,
+        has_module=False,
+    )
     bins = {"output_shape": (4, 3)}
     for name in (
         "adaptive_max_pool",

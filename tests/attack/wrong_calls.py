@@ -214,6 +214,17 @@ BAD: dict[str, list[Any]] = {
         ("h", 3),
         generator("h"),
     ],
+    "segment_ids": [None, "ids", 3, [0, 1], X, ROW > 3, np.zeros(3, int), Named()]
+    + [np.full(4, n) for n in (3, 10**6, 2**40)],
+    "num_segments": [*NO_INTS, None, 0, -3, (2, 2), 2**40],
+    "axis": [*NO_INTS, None, (1, 2), 4, -5, "time"],
+    "indices_are_sorted": NO_FLAGS,
+    "positions": [None, "positions", 3, X, np.zeros((5, 2), int), ROW > 3, Named()],
+    "by": [None, 3, "largest", jnp.max, Named()],
+    "logits": ["logits", [1.0], X[:, :3], X > 3, X.astype(object), 1j, Named()],
+    "scale": ["1", [1.0], X[:, :3], X > 3, math.nan, math.inf, True, 1j, Named()],
+    "eps": [*NO_REALS[:-1], -1.0, math.nan],
+    "ddof": [*NO_INTS, -1],
     "deterministic": NO_FLAGS,
     "rng_collection": [None, 3, ("pooling",), b"pooling", Named()],
     "rngs": [0, "pooling", ROW, {"pooling": 0}, Named(), jax.random.key],
@@ -280,6 +291,13 @@ def functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             right |= DRAWN
         elif "adaptive" in name:
             right |= {"output_shape": (3, 4)}
+        elif "segment" in name:
+            ids = jnp.zeros(4, np.int32)
+            right |= {"segment_ids": ids, "num_segments": 3, "axis": 1}
+        elif name == "pool_by_positions":
+            tokens, positions = NHWC[0], jnp.zeros((4, 6, 1), np.int32)
+            right = {"x": tokens, "positions": positions}
+            right |= {"window": 2, "output_shape": 2}
         elif name.endswith(("pool", "with_indices")) and "global" not in name:
             right |= WINDOW
         made[name] = function, right
@@ -336,14 +354,15 @@ def _built(kind: Any, arrays: tuple[Any, ...]) -> Callable[..., Any]:
     """From options, and `where`, to the result of a module on some arrays."""
 
     def built(**options: Any) -> Any:
-        called = {"where": options.pop("where")} if "where" in options else {}
+        of_call = {"where", "logits"} & {*options}
+        called = {name: options.pop(name) for name in sorted(of_call)}
         module = kind(**options)
         if hasattr(module, "apply"):
             return module.apply({}, *arrays, **called)
         return module(*arrays, **called)
 
     own = set(inspect.signature(kind).parameters) - {"parent", "name"}
-    of_call = set(inspect.signature(kind.__call__).parameters) & {"where"}
+    of_call = set(inspect.signature(kind.__call__).parameters) & {"where", "logits"}
     built.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
         for name in sorted(own | of_call)

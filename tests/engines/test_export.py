@@ -27,16 +27,17 @@ from tests.cases import (
     quick_jit,
     tied,
 )
-from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, WINDOWED
+from tests.every import ADAPTIVE, FRACTIONAL, GLOBAL, POOLS, SEGMENTED, WINDOWED
 
 needs_serialization = pytest.mark.skipif(
     importlib.util.find_spec("flatbuffers") is None,
     reason="jax.export serializes with flatbuffers, of the extra 'test'",
 )
-MASKED = [*WINDOWED, *GLOBAL]
+MASKED = [*WINDOWED, *GLOBAL, *SEGMENTED]
 GEOMETRY = {"window": (3, 2), "strides": (2, 1), "padding": "SAME"}
 BINS = {"output_shape": (3, 2)}
 DRAWN = BINS | {"window": (2, 2), "samples": np.full(2, 0.5, np.float32)}
+ROWS = {"segment_ids": np.int32([1, 0, 1, -1, 2]), "num_segments": 4, "axis": 1}
 
 
 def first_not_zero(one, other):
@@ -49,6 +50,7 @@ ARGUMENTS = {
     **{name: {} for name in GLOBAL},
     **dict.fromkeys(ADAPTIVE, BINS),
     **dict.fromkeys(FRACTIONAL, DRAWN),
+    **dict.fromkeys(SEGMENTED, ROWS),
     "pool": {**GEOMETRY, "init": 0, "op": first_not_zero},
 }
 

@@ -102,6 +102,11 @@ WHOLE = {
     "channels first": Geometry((2, 5, 6, 130), {"axes": (2, 3)}),
     "3-D": Geometry((2, 3, 4, 5, 6), {}),
 }
+ROWS = {
+    "7 rows": Geometry((4, 7, 9, 8), {}),
+    "100 rows": Geometry((3, 100, 5), {}),
+    "3 rows": Geometry((2, 3, 4, 5, 6), {}),
+}
 BINS = {
     "10, 11 to 7, 5": Geometry((2, 10, 11, 4), {"output_shape": (7, 5)}),
     "16 to 4": Geometry((2, 16, 16, 8), {"output_shape": (4, 4)}),
@@ -191,8 +196,18 @@ WINDOWED = {
     "lp_pool p=3": _close(jaxpool.lp_pool, p=3.0),
     "lp_pool p=inf": _close(jaxpool.lp_pool, p=math.inf),
     "logsumexp_pool": _close(jaxpool.logsumexp_pool),
-    "aggregate Softmax": _close(_aggregated, by=jaxpool.Softmax()),
-    "aggregate PowerMean": _close(_aggregated, by=jaxpool.PowerMean(3)),
+    "softmax_pool": _close(jaxpool.softmax_pool),
+    "power_mean_pool": _close(jaxpool.power_mean_pool),
+    **{
+        name: Function(getattr(jaxpool, name), exact=False, forms=False, data="floats")
+        for name in ("var_pool", "std_pool", "median_pool")
+    },
+    "aggregate TopKMean(2)": Function(
+        partial(_aggregated, by=jaxpool.TopKMean(2)),
+        exact=False,
+        forms=False,
+        data="floats",
+    ),
     "pool logaddexp": Function(
         partial(jaxpool.pool, init=-math.inf, op=jnp.logaddexp),
         exact=False,
@@ -216,12 +231,21 @@ GLOBAL = {
     "global_logsumexp_pool": Function(
         jaxpool.global_logsumexp_pool, exact=False, forms=False, data="floats"
     ),
-    "aggregate Softmax, whole": Function(
-        partial(_aggregated, by=jaxpool.Softmax(scale=-2.0)),
+    "global_softmax_pool": Function(
+        partial(jaxpool.global_softmax_pool, scale=-2.0),
         exact=False,
         forms=False,
         data="floats",
     ),
+    **{
+        name: Function(getattr(jaxpool, name), exact=False, forms=False, data="floats")
+        for name in (
+            "global_power_mean_pool",
+            "global_var_pool",
+            "global_std_pool",
+            "global_median_pool",
+        )
+    },
     "global_max_pool_with_indices": Function(
         jaxpool.global_max_pool_with_indices, forms=False, **_EXTREMES
     ),
@@ -267,17 +291,81 @@ FRACTIONAL = {
         "fractional_avg_pool",
     )
 }
+
+
+def _in_segments(pool: Callable[..., Any], x: jax.Array, **arguments: Any) -> Any:
+    """Rows in segments in no order, of which one is empty and one row is in none."""
+    ids = jnp.asarray(np.resize([2, 0, 4, 2, -1, 0, 1], x.shape[1]), np.int32)
+    return pool(x, ids, 5, axis=1, **arguments)
+
+
+def _by_segments(by: jaxpool.By, x: jax.Array, **arguments: Any) -> Any:
+    """Any aggregation of such segments."""
+
+    def pool(
+        x: jax.Array, ids: jax.Array, count: int, axis: int, **options: Any
+    ) -> Any:
+        over = jaxpool.segments(ids, count, axis=axis)
+        return jaxpool.aggregate(x, by, over, **options)
+
+    return _in_segments(pool, x, **arguments)
+
+
+def _by_positions(x: jax.Array, **arguments: Any) -> Any:
+    """The last axis but one as tokens, in tiles of 2."""
+    places = jnp.asarray(np.resize([3, 0, 1, 7, -1, 2], x.shape[-2]), np.int32)[:, None]
+    return jaxpool.pool_by_positions(x, places, 2, 4, **arguments)
+
+
+def _by_neighbors(x: jax.Array, **arguments: Any) -> Any:
+    """Rows that others name."""
+    links = np.resize([2, 0, -1, 2, 1, 0, 1], (4, 3))
+    over = jaxpool.neighbors(jnp.asarray(links, np.int32), axis=1)
+    return jaxpool.aggregate(x, "max", over, **arguments)
+
+
+LINKED = {
+    **{
+        f"segment_{kind}_pool": Function(
+            partial(_in_segments, getattr(jaxpool, f"segment_{kind}_pool")),
+            exact=kind != "avg",
+            forms=False,
+            data="specials" if kind in ("max", "min") else "integers",
+        )
+        for kind in ("max", "min", "sum", "avg")
+    },
+    **{
+        f"aggregate {by}, segments": Function(
+            partial(_by_segments, by), exact=False, forms=False, data="floats"
+        )
+        for by in (jaxpool.Softmax(), jaxpool.Variance(), jaxpool.Median())
+    },
+    "aggregate neighbors": Function(_by_neighbors, forms=False, data="specials"),
+    "pool_by_positions": Function(
+        _by_positions, exact=False, forms=False, data="integers"
+    ),
+}
 EXCHANGE = {"halo_exchange": Function(_exchanged, **_PLAIN)}
 
-FUNCTIONS = WINDOWED | GLOBAL | ADAPTIVE | FRACTIONAL | EXCHANGE
+FUNCTIONS = WINDOWED | GLOBAL | ADAPTIVE | FRACTIONAL | LINKED | EXCHANGE
 FAMILIES = (
     (WINDOWED, COMMON | ODD),
     (GLOBAL, WHOLE),
     (ADAPTIVE, BINS),
     (FRACTIONAL, DRAWN),
+    (LINKED, ROWS),
     (EXCHANGE, HALOS),
 )
-QUICK = {*COMMON, "9/9 with a rest", "dilated by 2", *WHOLE, *BINS, *DRAWN, *HALOS}
+QUICK = {
+    *COMMON,
+    "9/9 with a rest",
+    "dilated by 2",
+    *WHOLE,
+    *ROWS,
+    *BINS,
+    *DRAWN,
+    *HALOS,
+}
 
 
 def checks(quick: bool) -> Iterator[Check]:
