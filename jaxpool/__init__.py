@@ -70,6 +70,8 @@ from jaxpool.functions.statistics import global_var_pool as global_var_pool
 from jaxpool.functions.statistics import median_pool as median_pool
 from jaxpool.functions.statistics import std_pool as std_pool
 from jaxpool.functions.statistics import var_pool as var_pool
+from jaxpool.functions.stream import StreamState as StreamState
+from jaxpool.functions.stream import stream as stream
 from jaxpool.functions.unpooling import convert_indices as convert_indices
 from jaxpool.functions.unpooling import max_unpool as max_unpool
 from jaxpool.functions.whole import global_avg_pool as global_avg_pool

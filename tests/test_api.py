@@ -112,6 +112,7 @@ OTHER_WORDS = {
     ],
     "p": [(r"(global_)?power_mean", "it may be an array")],
     "by": [(r"pool_by_positions$", "one of them")],
+    "over": [(r"stream$", "causal windows")],
     "eps": [(r"(global_)?std", "it is added")],
     "shape": [(r"convert_indices$", "in the layout of another library")],
     "indices": [(r"convert_indices$", "of any convention")],

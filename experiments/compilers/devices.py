@@ -34,7 +34,7 @@ PASSES = ("forward", "both")  # both: values and gradient
 
 # On a GPU, the most kernels for both passes of a common window; atomics of any program.
 MOST_KERNELS, MOST_ATOMICS = 4, 0
-SMOOTH, MOST_KERNELS_OF_SMOOTH = ("logsumexp_pool", "softmax_pool"), 6
+SMOOTH, MOST_KERNELS_OF_SMOOTH = ("logsumexp_pool", "softmax_pool", "median_pool"), 6
 # On a TPU, the most bytes of both passes, as a multiple of those of plain lax, to two
 # digits: what the plain forms of maxima need (docs/notes/compilers.md).
 MOST_BYTES = {"float32": 1.7, "bfloat16": 2.8}

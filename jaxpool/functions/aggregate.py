@@ -65,7 +65,8 @@ def aggregate(
         x: Input, shape `[*batch, *spatial, channels]`; a dtype that `by` accepts.
         by: Aggregation: "max", "min", "sum", "avg", or an object such as `Lp(3)` or
             `Softmax()`; or a tuple of them, for a tuple of results.
-        over: Domain: `windows(...)`, `whole(...)` or `bins(...)`.
+        over: Domain: `windows(...)`, `whole(...)`, `bins(...)`, `segments(...)` or
+            `neighbors(...)`.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
@@ -124,7 +125,8 @@ def check_table(by: Any, over: Any) -> list[By]:
             )
     if not isinstance(over, Over):
         raise TypeError(
-            "over must be a domain: jaxpool.windows(...), whole(...) or bins(...); "
+            "over must be a domain: jaxpool.windows(...), whole(...), bins(...), "
+            "segments(...) or neighbors(...); "
             f"got over={over!r:.80}"
         )
     return rules  # type: ignore[return-value]

@@ -221,6 +221,7 @@ BAD: dict[str, list[Any]] = {
     "indices_are_sorted": NO_FLAGS,
     "positions": [None, "positions", 3, X, np.zeros((5, 2), int), ROW > 3, Named()],
     "by": [None, 3, "largest", jnp.max, Named()],
+    "arrays": [None, "logits", 3, ["weights"], ["no such name"], [3], Named()],
     "logits": ["logits", [1.0], X[:, :3], X > 3, X.astype(object), 1j, Named()],
     "scale": ["1", [1.0], X[:, :3], X > 3, math.nan, math.inf, True, 1j, Named()],
     "eps": [*NO_REALS[:-1], -1.0, math.nan],
@@ -308,6 +309,8 @@ def functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     )
     made["pool"][1].update(init=0.0, op=jax.lax.add)
     made["aggregate"][1].update(by="max", over=jaxpool.windows(**WINDOW))
+    causal = jaxpool.windows(2, 1, "CAUSAL", axes=1)
+    made["stream"] = jaxpool.stream, {"by": jaxpool.Softmax(), "over": causal}
     made["halo_exchange"] = (
         jaxpool.halo_exchange,
         {"x": NHWC, "window": (2, 2), "axis_names": (None, None)},

@@ -105,7 +105,7 @@ WHOLE = {
 ROWS = {
     "7 rows": Geometry((4, 7, 9, 8), {}),
     "100 rows": Geometry((3, 100, 5), {}),
-    "3 rows": Geometry((2, 3, 4, 5, 6), {}),
+    "5 rows": Geometry((2, 5, 4, 3, 6), {}),
 }
 BINS = {
     "10, 11 to 7, 5": Geometry((2, 10, 11, 4), {"output_shape": (7, 5)}),
@@ -324,7 +324,16 @@ def _by_neighbors(x: jax.Array, **arguments: Any) -> Any:
     return jaxpool.aggregate(x, "max", over, **arguments)
 
 
+def _streamed(x: jax.Array) -> jax.Array:
+    """Causal windows over time, the first three rows before the others."""
+    over = jaxpool.windows(5, 1, "CAUSAL", axes=1)
+    init, step = jaxpool.stream(jaxpool.Softmax(), over)
+    state, first = step(init(x.shape, x.dtype), x[:, :3])
+    return jnp.concatenate([first, step(state, x[:, 3:])[1]], 1)
+
+
 LINKED = {
+    "stream": Function(_streamed, exact=False, data="floats", **_PLAIN),
     **{
         f"segment_{kind}_pool": Function(
             partial(_in_segments, getattr(jaxpool, f"segment_{kind}_pool")),
