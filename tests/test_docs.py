@@ -98,7 +98,10 @@ def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     np.testing.assert_array_equal(got, [0, 1, 0, 0])
 
 
-def test_examples_of_the_conventions_run():
-    failed, attempted = doctest.testfile(str(CONVENTIONS), module_relative=False)
+@pytest.mark.parametrize("page", ["conventions.md", "uses.md"])
+def test_examples_of_pages_run(page):
+    path = CONVENTIONS.parent / page
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        failed, attempted = doctest.testfile(str(path), module_relative=False)
     assert not failed
     assert attempted > 10

@@ -25,7 +25,7 @@ from jaxpool.geometry import axes
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import as_shape
+from jaxpool.geometry.window import Window, as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
@@ -380,6 +380,27 @@ def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | No
             return None
         scale = np.asarray(scale, FLOAT32)
     return as_weights("scale", scale, call, per_output=is_divisor)
+
+
+def as_bias(bias: Any, call: Call) -> jax.Array:
+    """`bias` as an array with a number for each place of a window."""
+    over, given = call.over, as_given("bias", bias)
+    if not isinstance(over, Window) or over.is_symbolic or call.implementation:
+        raise NotImplementedError(
+            "bias must be None but for windows over known sizes, with "
+            f"implementation=None; got {type(over).__name__} and "
+            f"implementation={call.implementation!r}"
+        )
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise TypeError(f"bias must be floating; got bias.dtype={given.dtype}")
+    shapes = over.lengths, (*over.lengths, call.x.shape[-1])
+    if given.shape not in shapes:
+        raise ValueError(
+            f"bias must have the shape of the window, {shapes[0]}, or one axis more "
+            f"for channels, {shapes[1]}; got bias.shape={given.shape} for "
+            f"x.shape={call.x.shape}"
+        )
+    return jnp.asarray(given)
 
 
 def as_weights(

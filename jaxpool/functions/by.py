@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
+    as_bias,
     as_exponent,
     as_fraction,
     as_number,
@@ -171,6 +172,8 @@ class Softmax(By):
         logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
         scale: A number, or an array that broadcasts to `x`, with one number for each
             channel, say (AutoPool). 0 gives the average, large numbers the maximum.
+        bias: What is added to the scaled logits at each place of a window, over windows
+            only: an array of the shape of the window, or one axis more for channels.
 
     References:
         A. Stergiou, R. Poppe, G. Kalliatakis, "Refining activation downsampling with
@@ -180,15 +183,18 @@ class Softmax(By):
         Importance-Based Pooling", ICCV 2019, https://arxiv.org/abs/1908.04156
     """
 
-    arrays: ClassVar[tuple[str, ...]] = ("logits", "scale")
+    arrays: ClassVar[tuple[str, ...]] = ("logits", "scale", "bias")
     logits: ArrayLike | None = None
     scale: ArrayLike = 1.0
+    bias: ArrayLike | None = None
 
     def with_arrays(self, call: Call) -> Call:
-        scale, logits = as_scale(self.scale, call), self.logits
+        scale, logits, bias = as_scale(self.scale, call), self.logits, self.bias
         if logits is not None:
             logits = as_weights("logits", logits, call)
-        return call._replace(arrays=(logits, scale))
+        if bias is not None:
+            bias = as_bias(bias, call)
+        return call._replace(arrays=(logits, scale, bias))
 
     def pool(self, call: Call) -> jax.Array:
         return pooling.softmax(call)

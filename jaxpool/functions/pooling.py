@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool.aggregations import dtypes, integers
+from jaxpool.aggregations.biased import biased_average
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
@@ -29,6 +30,7 @@ from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import Call, entered
 from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.window import Window
 
 
 @explaining
@@ -146,14 +148,18 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
 @entered
 def softmax(call: Call) -> jax.Array:
     """Average with softmax weights, in the dtype of `x`, of integers in float32."""
-    logits, scale = call.arrays
+    logits, scale, bias = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
     wide = call.x.astype(dtypes.summed(dtype))  # once: both its gradients add up wide
     logits = _scaled(wide if logits is None else logits, scale)
     logits = jnp.broadcast_to(logits, wide.shape)
     x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
-    pooled = weighted(by, logits, x, call.over, call.implementation, call.tables)
+    if bias is not None and isinstance(call.over, Window):
+        pooled = biased_average(logits, x, bias, call.over)
+    else:
+        way = call.over, call.implementation, call.tables
+        pooled = weighted(by, logits, x, *way)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 

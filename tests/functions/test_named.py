@@ -151,3 +151,59 @@ def test_wrong_arguments(name):
     options, message = wrong[name]
     with pytest.raises(ValueError, match=message):
         function(X, **GEOMETRY | options)
+
+
+def biased(x, logits, bias, window, strides):
+    """Cell by cell, over one axis without padding."""
+    outs = range(0, x.shape[1] - window + 1, strides)
+    rows = []
+    for start in outs:
+        cells = slice(start, start + window)
+        weights = jax.nn.softmax(logits[:, cells] + bias, 1)
+        rows.append((weights * x[:, cells]).sum(1))
+    return jnp.stack(rows, 1)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_bias_for_each_place_of_a_window(per_channel):
+    """Values, and gradients for the data, the logits and the bias."""
+    x = jnp.asarray(X.reshape(2, 35, 3))
+    logits = jnp.asarray(LOGITS.reshape(2, 35, 3))
+    bias = jnp.cos(jnp.arange(12, dtype=np.float32)).reshape(4, 3)
+    bias = bias if per_channel else bias[:, 0]
+
+    def ours(x, logits, bias):
+        by = Softmax(logits, bias=bias)
+        return jaxpool.aggregate(x, by, jaxpool.windows(4, 3, axes=1))
+
+    def theirs(x, logits, bias):
+        each = bias if per_channel else bias[:, None]
+        return biased(x, logits, each[None], 4, 3)
+
+    args = x, logits, bias
+    np.testing.assert_allclose(ours(*args), theirs(*args), rtol=1e-5, atol=1e-6)
+    got, want = (
+        jax.jit(jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), (0, 1, 2)))(*args)
+        for f in (ours, theirs)
+    )
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_of_0_with_padding_and_a_mask_changes_nothing():
+    where, over = mask(SHAPE), jaxpool.windows(**GEOMETRY)
+    by, same = Softmax(LOGITS, bias=np.zeros((3, 2), np.float32)), Softmax(LOGITS)
+    got, want = (
+        jaxpool.aggregate(X, one, over, where=where, empty_value=-2)
+        for one in (by, same)
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bias_is_of_windows():
+    bias = np.zeros((3, 2), np.float32)
+    with pytest.raises(NotImplementedError, match="bias must be None but for windows"):
+        jaxpool.aggregate(X, Softmax(bias=bias), jaxpool.bins((3, 2)))
+    over = jaxpool.windows((2, 2))
+    with pytest.raises(ValueError, match="bias must have the shape of the window"):
+        jaxpool.aggregate(X, Softmax(bias=bias), over)

@@ -1,0 +1,64 @@
+"""Softmax averages with a bias for each place in the window.
+
+    y = sum_j softmax_j(logits_j + bias_j) * x_j
+
+The logit of a cell differs from window to window, so all places of a window are read at
+once, one strided slice each, and jax differentiates what is computed of them.
+"""
+
+import itertools
+import math
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxpool.engines.slices import cut, pad
+from jaxpool.geometry.window import Window
+
+
+def biased_average(
+    logits: jax.Array, x: jax.Array, bias: jax.Array, window: Window
+) -> jax.Array:
+    """The average of each window; 0 where all its logits are -inf.
+
+    `bias` has an axis for each pooled axis, and may have one more for the channels.
+    """
+    sides = tuple(dim.window for dim in window.dims)
+    flat = bias.reshape(math.prod(sides), *bias.shape[len(sides) :])
+    places = [*itertools.product(*map(range, sides))]
+    each = [
+        cell + _along(flat[number], cell)
+        for number, cell in enumerate(_cells(logits, -np.inf, window, places))
+    ]
+    most = lax.stop_gradient(reduce(jnp.maximum, each))
+    most = jnp.where(most == -np.inf, np.zeros((), most.dtype), most)
+    weights = [jnp.exp(logit - most) for logit in each]
+    total = reduce(jnp.add, weights)
+    cells = _cells(x, 0, window, places)
+    summed = reduce(jnp.add, (w * c for w, c in zip(weights, cells, strict=True)))
+    return summed / jnp.where(total == 0, np.ones((), total.dtype), total)
+
+
+def _along(bias: jax.Array, cell: jax.Array) -> jax.Array:
+    """One number, or one for each channel, in the rank of the cells."""
+    return bias.reshape((1,) * (cell.ndim - bias.ndim) + bias.shape).astype(cell.dtype)
+
+
+def _cells(
+    x: jax.Array, fill: float, window: Window, places: list[tuple[int, ...]]
+) -> list[jax.Array]:
+    """The cell of each place, of all windows."""
+    pairs = [*zip(window.axes, window.dims, strict=True)]
+    number = np.asarray(fill, x.dtype)
+    padded = pad(x, number, {axis: (dim.low, dim.behind) for axis, dim in pairs})
+    found = []
+    for place in places:
+        starts = {
+            axis: (j * dim.dilation, dim.out, dim.stride)
+            for (axis, dim), j in zip(pairs, place, strict=True)
+        }
+        found.append(cut(padded, starts))
+    return found
