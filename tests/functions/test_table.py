@@ -1,0 +1,155 @@
+"""Every cell of the table of aggregations and domains, under what people do with it.
+
+Values and derivatives of each cell are in `test_aggregate`. The table is that of
+docs/conventions.md.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import jaxpool
+from jaxpool import By, Monoid, aggregate, stream, whole
+from tests.cases import distinct
+from tests.functions.test_aggregate import AGGREGATIONS, DOMAINS, SHAPE
+
+CELLS = [(name, domain) for name in AGGREGATIONS for domain in DOMAINS]
+every_cell = pytest.mark.parametrize(("name", "domain"), CELLS)
+CONVENTIONS = Path(__file__).parents[2] / "docs" / "conventions.md"
+
+
+def cell(name, domain):
+    by = AGGREGATIONS[name][0]
+    return functools.partial(aggregate, by=by, over=DOMAINS[domain])
+
+
+def per_item(name):
+    """Whether an aggregation has an array with a number for each cell."""
+    by = AGGREGATIONS[name][0]
+    return any(np.ndim(leaf) > 1 for leaf in jax.tree.leaves(by))
+
+
+def test_every_aggregation_is_in_the_table():
+    kinds = {type(by) for by, _ in AGGREGATIONS.values()}
+    public = {k for k in vars(jaxpool).values() if isinstance(k, type)}
+    assert kinds == {k for k in public if issubclass(k, By)} - {By, Monoid}
+
+
+def answer(by, domain):
+    """Whether a cell of the table gives a result, or is refused by name."""
+    x = jnp.ones((2, 8, 3))
+    rows = jnp.asarray([[0, 1], [2, -1]])
+    over = {
+        "windows": jaxpool.windows(3, 1, axes=1),
+        "whole": whole(1),
+        "bins": jaxpool.bins(3, axes=1),
+        "segments": jaxpool.segments(jnp.arange(8) % 3, 3, axis=1),
+        "neighbors": jaxpool.neighbors(rows, axis=1),
+        "stream": jaxpool.windows(3, 1, "CAUSAL", axes=1),
+    }[domain]
+    if domain == "whole" and by == "bias":
+        by = jaxpool.Softmax(bias=np.zeros(8, np.float32))
+    elif by == "bias":
+        by = jaxpool.Softmax(bias=np.zeros(3, np.float32))
+    said = ""
+    try:
+        if domain == "stream":
+            init, step = stream(by, over)
+            step(init(x.shape, x.dtype), x)
+        else:
+            aggregate(x, by, over)
+    except NotImplementedError as error:
+        said = str(error)
+    named = type(by).__name__ in said or "bias" in said
+    return "yes" if not said else "no" if named else said
+
+
+def test_the_table_of_the_docs_is_true():
+    """Each row is an aggregation, each column a domain."""
+    kinds = {
+        "`Max`, `Min`": jaxpool.Max(),
+        "`Sum`, `Average`": jaxpool.Sum(),
+        "`Lp`, `PowerMean`": jaxpool.Lp(3),
+        "`LogSumExp`": jaxpool.LogSumExp(),
+        "`Softmax`": jaxpool.Softmax(),
+        "`Softmax(bias=)`": "bias",
+        "`Variance`, `StandardDeviation`": jaxpool.Variance(),
+        "`Median`, `Quantile`, `TopKMean`": jaxpool.Median(),
+        "`Monoid`": Monoid(0.0, jnp.add),
+    }
+    domains = ("windows", "whole", "bins", "segments", "neighbors", "stream")
+    lines = [f"| | {' | '.join(f'`{domain}`' for domain in domains)} |"]
+    lines.append(f"|---{'|---' * len(domains)}|")
+    for title, by in kinds.items():
+        row = " | ".join(answer(by, domain) for domain in domains)
+        lines.append(f"| {title} | {row} |")
+    assert "\n".join(lines) in CONVENTIONS.read_text()
+
+
+@pytest.mark.share(6)
+@every_cell
+def test_vmap_and_half_floats(name, domain):
+    """Over a batch, and in both half floats beside float32."""
+    pool, x = cell(name, domain), jnp.asarray(distinct(SHAPE) / 32 + 0.03)
+    want = pool(x)
+    if not per_item(name):
+        one = jax.vmap(lambda x: pool(x[None])[0])(x)
+        np.testing.assert_allclose(one, want, rtol=1e-5, atol=1e-5)
+    for dtype in (jnp.bfloat16, np.float16):
+        half = x.astype(dtype)
+        got = pool(half)
+        assert got.dtype == dtype
+        rounded = pool(half.astype(np.float32)).astype(dtype)
+        close = {"rtol": 0.01, "atol": 1e-3}
+        np.testing.assert_allclose(
+            got.astype(np.float32), rounded.astype(np.float32), **close
+        )
+
+
+@pytest.mark.share(6)
+@every_cell
+def test_nan_and_inf_stay_with_their_readers(name, domain):
+    pool, x = cell(name, domain), distinct(SHAPE) / 32 + 0.03
+    want, spoiled = pool(x), x.copy()
+    spoiled[0, 2, 3, 1] = np.nan
+    got = np.asarray(pool(spoiled))
+    where = np.asarray(aggregate(spoiled, "sum", DOMAINS[domain]))
+    np.testing.assert_array_equal(np.isnan(got) & ~np.isnan(where), False)
+    if "eps" not in name or "Power" not in name:
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(where))
+    others = ~np.isnan(where)
+    np.testing.assert_allclose(got[others], np.asarray(want)[others], rtol=1e-6)
+
+
+@pytest.mark.share(6)
+@every_cell
+def test_export(name, domain):
+    pool, x = cell(name, domain), distinct(SHAPE) / 32 + 0.03
+    program = jax.jit(lambda x: jax.value_and_grad(lambda x: pool(x).sum())(x))
+    exported = jax.export.export(program, platforms=["cpu", "cuda", "tpu"])(x)
+    got = jax.export.deserialize(exported.serialize()).call(x)
+    for one, other in zip(got, program(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.share(6)
+@every_cell
+def test_a_split_batch_sends_nothing(name, domain):
+    pool, x = cell(name, domain), jnp.asarray(distinct(SHAPE) / 32 + 0.03)
+    mesh = Mesh(np.asarray(jax.devices()[:2]), ("b",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec("b"))
+
+    def both(x):
+        y, pull = jax.vjp(pool, x)
+        return y, pull(jnp.ones_like(y))[0]
+
+    program = jax.jit(both, in_shardings=split).lower(x).compile()
+    for one, other in zip(program(jax.device_put(x, split)), both(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    text = program.as_text()
+    assert not [w for w in ("all-gather", "permute", "all-reduce") if w in text]
