@@ -21,7 +21,8 @@ Pool = Callable[..., Any]
 class Case(NamedTuple):
     """One pooling of an array `[batch, *spatial, channels]`, by name.
 
-    A window of 0 is the whole image. `bins` are the sizes of an adaptive pool.
+    A window of 0 is the whole image. `bins` are the sizes of an adaptive pool. Of
+    `segments`, the array is `[cells, channels]`; a label says if they are sorted.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Case(NamedTuple):
     strides: int = 1
     padding: str = "VALID"
     bins: int = 0
+    segments: int = 0
 
     @property
     def rank(self) -> int:
@@ -43,6 +45,7 @@ class Case(NamedTuple):
         return self.shape[1:-1]
 
 
+_NODES = (401408, 64)
 _IMAGE, _VOLUME, _STEPS = (32, 112, 112, 64), (8, 32, 56, 56, 32), (64, 6272, 64)
 WINDOWS = (
     ("2/2", _IMAGE, 2, 2, "VALID"),
@@ -74,6 +77,11 @@ def cases(quick: bool) -> list[tuple[Case, str]]:
     for kind in ("max", "avg"):
         found.append(Case(kind, "adaptive 112 to 7", _IMAGE, bins=7))
         found.append(Case(kind, "adaptive 110 to 7", (32, 110, 110, 64), bins=7))
+    found += [Case("var", *WINDOWS[1]), Case("var", "global", _IMAGE)]
+    found += [Case("median", *window) for window in WINDOWS[:2]]
+    for kind in ("max", "sum"):
+        for label in ("700 segments, sorted", "700 segments"):
+            found.append(Case(kind, label, _NODES, segments=700))
     large = [Case("max", f"{w[0]}, 128 images", *w[1:]) for w in WINDOWS[:2]]
     sized = _in_both_dtypes(found)
     return _sized(sized + [(_batch(case, 4), "bfloat16") for case in large], quick)
@@ -106,6 +114,8 @@ def _batch(case: Case, times: int) -> Case:
 
 def _tiny(case: Case) -> Shape:
     """So small that a CPU rehearses it in no time."""
+    if case.segments:
+        return 2048, 4
     return (1, *(min(n // 4, 64) for n in case.spatial), 4)
 
 
@@ -123,12 +133,9 @@ def ours(case: Case, **named: Any) -> Pool:
     if case.bins:
         pool = getattr(jaxpool, f"adaptive_{case.kind}_pool")
         return partial(pool, output_shape=(case.bins,) * case.rank)
-    if case.kind == "softmax":
-        over: jaxpool.Over = jaxpool.whole()
-        if case.window:
-            window = (case.window,) * case.rank
-            over = jaxpool.windows(window, case.strides, case.padding)
-        return partial(jaxpool.aggregate, by=jaxpool.Softmax(), over=over, **named)
+    if case.segments:
+        pool = getattr(jaxpool, f"segment_{case.kind}_pool")
+        return lambda x: pool(x, _ids(case), case.segments)
     if not case.window:
         return getattr(jaxpool, f"global_{case.kind}_pool")  # type: ignore[no-any-return]
     return partial(
@@ -141,8 +148,27 @@ def ours(case: Case, **named: Any) -> Pool:
     )
 
 
+def _ids(case: Case) -> jax.Array:
+    """The segment of each cell."""
+    cells = case.shape[0]
+    number = lax.iota(np.int32, cells)
+    if "sorted" in case.label:
+        return number * np.int32(case.segments) // np.int32(cells)
+    return number * np.int32(5) % np.int32(case.segments)
+
+
 def of_lax(case: Case) -> Pool | None:
     """The same by `lax.reduce_window`, which adds up half floats in float32 as well."""
+    if case.kind == "median":
+        return None
+    if case.segments:
+        scatter = getattr(jax.ops, f"segment_{case.kind}")
+
+        def scattered(x: jax.Array) -> jax.Array:
+            found: jax.Array = scatter(x.astype(np.float32), _ids(case), case.segments)
+            return found.astype(x.dtype)
+
+        return scattered
     window, strides = case.window, case.strides
     if case.bins:
         if any(size % case.bins for size in case.spatial):
@@ -177,7 +203,12 @@ def of_lax(case: Case) -> Pool | None:
     def logsumexp(x: jax.Array) -> jax.Array:
         return jnp.log(summed(jnp.exp(x.astype(np.float32)))).astype(x.dtype)
 
-    smooth = {"softmax": softmax, "logsumexp": logsumexp}
+    def variance(x: jax.Array) -> jax.Array:
+        wide = x.astype(np.float32)
+        mean, squares = (summed(a) / math.prod(lengths) for a in (wide, wide * wide))
+        return (squares - mean * mean).astype(x.dtype)
+
+    smooth = {"softmax": softmax, "logsumexp": logsumexp, "var": variance}
     return ({"max": maximum, "avg": average, "lp": norm} | smooth)[case.kind]
 
 
@@ -185,6 +216,8 @@ def of_torch(case: Case) -> Pool:
     """PyTorch's pool; "SAME" at stride 2 is a padding of 1 there, on both sides."""
     from torch.nn import functional
 
+    if case.segments or case.kind in ("var", "median"):
+        raise NotImplementedError
     rank, axes = case.rank, tuple(range(2, 2 + case.rank))
     if case.bins:
         pool = getattr(functional, f"adaptive_{case.kind}_pool{rank}d")

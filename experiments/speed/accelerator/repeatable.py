@@ -38,6 +38,13 @@ def _of_lax(x: jax.Array) -> jax.Array:
     return lax.reduce_window(x, lowest, lax.max, window, strides, "SAME")
 
 
+def _in_segments(pool: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+    """Pixels of all images in 300 segments, in no order."""
+    pixels = x.reshape(-1, x.shape[-1])
+    ids = lax.iota(np.int32, len(pixels)) * np.int32(7) % np.int32(300)
+    return pool(pixels, ids, 300)
+
+
 POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
     **{
         f"{kind}_pool {window}/{strides}": partial(
@@ -59,6 +66,14 @@ POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
         jaxpool.fractional_max_pool, window=2, output_shape=(5, 5), samples=SAMPLES
     ),
     "max_unpool": _unpooled,
+    **{
+        f"{name} 3/2": partial(getattr(jaxpool, name), window=(3, 3), strides=2)
+        for name in ("softmax_pool", "logsumexp_pool", "var_pool", "median_pool")
+    },
+    **{
+        name: partial(_in_segments, getattr(jaxpool, name))
+        for name in ("segment_max_pool", "segment_sum_pool")
+    },
     "pool logaddexp": partial(
         jaxpool.pool, init=-np.inf, op=jnp.logaddexp, window=(3, 3), strides=2
     ),
