@@ -12,7 +12,7 @@ computing sample variances", 1979.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -36,12 +36,15 @@ MOST_AT_ONCE = 32
 
 
 class Moments(NamedTuple):
-    """`weight` cells with the mean `center + rest`, and their squared deviations."""
+    """`weight` cells with the mean `center + rest`, and their squared deviations.
+
+    Single cells have neither a rest nor deviations.
+    """
 
     center: jax.Array
-    rest: jax.Array
-    squares: jax.Array
     weight: jax.Array
+    rest: Any = None
+    squares: Any = None
 
 
 def moments(x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any) -> Moments:
@@ -53,12 +56,12 @@ def moments(x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any) -> 
     if mask is not None:
         weight = jnp.broadcast_to(mask, np.broadcast_shapes(mask.shape, tuple(shape)))
         x = jnp.where(mask, x, np.zeros((), x.dtype))
-    zero = jnp.zeros(x.shape, x.dtype)
-    found = Moments(x, zero, zero, weight.astype(x.dtype))
+    found = Moments(x, weight.astype(x.dtype))
     domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
     for number, one in reversed([*enumerate(domains)]):
         found = _reduced(found, one, tables[number : number + 1])
-    return found
+    # Where all outputs are cells, 0, or NaN.
+    return found if found.squares is not None else found._replace(squares=x - x)
 
 
 def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
@@ -74,9 +77,9 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
         if last is None:
             return joined
         cut = partial(lax.slice_in_dim, start_index=start, limit_index=None)
-        ends = Moments(*(cut(array, axis=over.axes[0]) for array in found))
+        ends = jax.tree.map(partial(cut, axis=over.axes[0]), found)
         return _joined(joined, _reduced(ends, Window(over.axes, (last,)), ()))
-    center, rest, squares, weight = found
+    center, weight, rest, squares = found
     wide = center.dtype
     total = partial(_sum, over, tables)
     number = total(weight)
@@ -86,15 +89,17 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     mean = lax.stop_gradient(total(weight * center, count))
     if apart:
         spread = Shares(Sum(wide), over, None, wide, wide).transpose
-        deviation = center - call_linear(spread, (None, ()), tables, mean) + rest
+        deviation = center - call_linear(spread, (None, ()), tables, mean)
+        deviation = deviation if rest is None else deviation + rest
         firsts = total(weight * deviation)
         seconds = total(weight * deviation * deviation)
     else:
-        weight = jnp.broadcast_to(weight, center.shape)
-        of_center = _Deviations(over), (center, rest, weight), mean, tables
-        firsts, seconds = _deviations(*of_center)
+        cells = (center, weight) if rest is None else (center, weight, rest)
+        firsts, seconds = _deviations(_Deviations(over), cells, mean, tables)
     more = firsts / count
-    return Moments(mean, more, total(squares) + (seconds - firsts * more), number)
+    around = seconds - firsts * more
+    around = around if squares is None else total(squares) + around
+    return Moments(mean, number, more, around)
 
 
 def _joined(one: Moments, other: Moments) -> Moments:
@@ -106,7 +111,7 @@ def _joined(one: Moments, other: Moments) -> Moments:
     squares = one.squares + other.squares + apart * apart * one.weight * share
     center = jnp.where(one.weight > 0, one.center, other.center)
     own = jnp.where(one.weight > 0, one.rest + apart * share, other.rest)
-    return Moments(center, own, squares, number)
+    return Moments(center, number, own, squares)
 
 
 def _sum(over: Domain, tables: Any, x: jax.Array, *divisors: jax.Array) -> jax.Array:
@@ -157,8 +162,8 @@ class _Deviations:
         (step,) = chosen.steps
 
         def told(cell: Arrays, output: Arrays, place: Place) -> Arrays:
-            weight, deviation = cell[2], _deviation(cell, output)
-            first = weight * deviation
+            deviation = _deviation(cell, output)
+            first = cell[1] * deviation
             return first, first * deviation
 
         def added(one: Arrays, other: Arrays) -> Arrays:
@@ -173,8 +178,8 @@ class _Deviations:
 
 def _deviation(cell: Arrays, output: Arrays) -> jax.Array:
     """The difference of a cell and a center, which is exact if they are near."""
-    deviation: jax.Array = (cell[0] - output[0]) + cell[1]
-    return deviation
+    deviation: jax.Array = cell[0] - output[0]
+    return deviation + cell[2] if len(cell) > 2 else deviation
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -191,11 +196,12 @@ def _deviations_jvp(
 ) -> tuple[Arrays, Arrays]:
     """The center has no derivative: the result does not depend on it."""
     cells, center, tables = primals
-    t = tangents[0][0] + tangents[0][1]
+    t, _, *rest = tangents[0]
+    t = reduce(jnp.add, rest, t)
     wide = center.dtype
     shares = Shares(_Deviation(wide), kernel.over, None, wide, wide)
     second = call_linear(shares, (*cells, center), tables, t)
-    first = _sum(kernel.over, tables, cells[2] * t)
+    first = _sum(kernel.over, tables, cells[1] * t)
     return _deviations(kernel, cells, center, tables), (first, second)
 
 
@@ -209,7 +215,7 @@ class _Deviation(Aggregation):
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         return place.only(
-            np.asarray(2, self.wide) * cell[2] * _deviation(cell, output) * t
+            np.asarray(2, self.wide) * cell[1] * _deviation(cell, output) * t
         )
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:

@@ -417,14 +417,18 @@ def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Pla
 
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     """The step over windows that are moved apart, and what moves them."""
-    (axis,), (dim,) = step.axes, step.dims
-    out = dim.out * dim.stride
+    dims = tuple(replace(d, stride=1, out=d.out * d.stride) for d in step.dims)
+
+    def moved(array: jax.Array) -> jax.Array:
+        for axis, dim in dims_of(step).items():
+            more = dim.stride - 1
+            array = pad(array, _ZERO, {axis: (0, more)}, more) if more else array
+        return array
 
     def move(*arrays: jax.Array) -> Arrays:
-        around, between = {axis: (0, dim.stride - 1)}, dim.stride - 1
-        return tuple(pad(array, _ZERO, around, between) for array in arrays)
+        return tuple(map(moved, arrays))
 
-    return replace(step, dims=(replace(dim, stride=1, out=out),)), move
+    return replace(step, dims=dims), move
 
 
 def _in_blocks(blocks: Sequence[_Block], *arrays: jax.Array) -> Arrays:

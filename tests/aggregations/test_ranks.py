@@ -50,6 +50,7 @@ def test_a_mean_of_two_middles_has_both_gradients():
 
 DOMAINS = {
     "windows": windows((3, 2), 1, "SAME"),
+    "dilated, strided": windows((3, 2), (2, 3), 1, dilation=2),
     "whole": whole(),
     "bins": bins((4, 3)),
     "segments": segments(np.asarray([0, 1, 0, -1, 2, 1, 0, 4, 4]), 5, axis=1),

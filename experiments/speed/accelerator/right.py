@@ -22,7 +22,7 @@ from experiments.speed.accelerator import calls
 from experiments.speed.accelerator.calls import FUNCTIONS, Check
 
 PROCESSES = 12  # at most; each holds a context of the device
-SECONDS = 150  # after which no new check begins
+SECONDS = 200  # after which no new check begins
 TOLERANCE = 1e-5  # of numbers that are computed in float32
 SHOWN = 40  # failures that are printed one by one
 # The benchmark plugin, where it is installed, warns beside xdist, which ends pytest.
