@@ -69,6 +69,7 @@ def answer(by, domain):
     return "yes" if not said else "no" if named else said
 
 
+@pytest.mark.slow
 def test_the_table_of_the_docs_is_true():
     """Each row is an aggregation, each column a domain."""
     kinds = {
