@@ -5,6 +5,7 @@ what the library is compared with.
 """
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from experiments.speed.cases import (
     random,
     times,
 )
-from experiments.speed.peers import PASSES, Pool
+from experiments.speed.peers import PASSES, Pass, Pool
 
 TILING = ((IMAGE, 2), (IMAGE, 3), (IMAGE, 4), (IMAGE, 8), ((32, 28, 28, 256), 7))
 WHOLE = ((32, 28, 28, 256), IMAGE, (64, 512, 128), (128, 7, 7, 512))
@@ -48,6 +49,98 @@ def long_windows(job: report.Job) -> Measured:
                 }
                 seconds = times(job, passes, pools)
                 yield f"{kind} {len(shape) - 2}-D {passes}", over(seconds, "63", "3")
+
+
+def long_monoids(job: report.Job) -> Measured:
+    """Window 63 against window 3, at stride 1, of what divides or comes from a user."""
+    shape = (8, 512, 32)
+    init = (-np.inf, np.int32(-1))
+
+    def larger(a: Any, b: Any) -> Any:
+        return jax.tree.map(partial(jnp.where, b[0] > a[0]), b, a)
+
+    def carrying(x: jax.Array, window: int) -> jax.Array:
+        places = jax.lax.broadcasted_iota(np.int32, x.shape, 1)
+        geometry = {"window": window, "strides": 1, "padding": "SAME", "axes": 1}
+        found: jax.Array = jaxpool.pool((x, places), init, larger, **geometry)[0]
+        return found
+
+    makers: dict[str, Callable[[int], Pool]] = {
+        kind: partial(ours, kind, shape, strides=1, padding="SAME")
+        for kind in ("lp", "logsumexp", "softmax", "power_mean", "var")
+    }
+    makers["pool, a pair"] = lambda window: partial(carrying, window=window)
+    for name, maker in makers.items():
+        for passes in PASSES:
+            pools = {str(w): (maker(w), random(shape)) for w in (3, 63)}
+            yield f"{name} {passes}", over(times(job, passes, pools), "63", "3")
+
+
+def softmaxes(job: report.Job) -> Measured:
+    """The formula of two averages, which overflows."""
+    for case in COMMON[:3]:
+        average = ours("avg", *case)
+
+        def formula(x: jax.Array, average: Pool = average) -> jax.Array:
+            weights = jnp.exp(x)
+            quotient: jax.Array = average(weights * x) / average(weights)
+            return quotient
+
+        x = random(case[0])
+        pools = {"ours": (ours("softmax", *case), x), "formula": (formula, x)}
+        for passes in PASSES:
+            seconds = times(job, passes, pools)
+            yield f"{case[1]}/{case[2]} {passes}", over(seconds, "ours", "formula")
+
+
+NODES, GROUPS = (65536, 64), 700
+
+
+def segment_values(job: report.Job) -> Measured:
+    """`jax.ops`, forward."""
+    return _segments(job, "forward")
+
+
+def segment_gradients(job: report.Job) -> Measured:
+    """`jax.ops`, forward and backward."""
+    return _segments(job, "both")
+
+
+def _segments(job: report.Job, passes: Pass) -> Measured:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, GROUPS, NODES[0]).astype(np.int32)
+    for order, each in (("sorted", np.sort(ids)), ("in no order", ids)):
+        for kind in ("sum", "max"):
+            numbers = jnp.asarray(each)
+            pool = partial(
+                getattr(jaxpool, f"segment_{kind}_pool"), num_segments=GROUPS
+            )
+            rival = partial(getattr(jax.ops, f"segment_{kind}"), num_segments=GROUPS)
+            pools = {
+                "ours": (pool, random(NODES), numbers),
+                "jax": (rival, random(NODES), numbers),
+            }
+            yield f"{kind}, {order}", over(times(job, passes, pools), "ours", "jax")
+
+
+def medians(job: report.Job) -> Measured:
+    """A sort of patches."""
+    shape = (4, 56, 56, 32)
+    for window in (3, 5):
+
+        def patches(x: jax.Array, window: int = window) -> jax.Array:
+            sides = range(window)
+            size = x.shape[1] - window + 1
+            cells = [x[:, i : i + size, j : j + size] for i in sides for j in sides]
+            return jnp.median(jnp.stack(cells, -1), -1)
+
+        pools = {
+            "ours": (ours("median", shape, window, 1), random(shape)),
+            "sort": (patches, random(shape)),
+        }
+        for passes in PASSES:
+            seconds = times(job, passes, pools)
+            yield f"{window}/1 {passes}", over(seconds, "ours", "sort")
 
 
 def window_15(job: report.Job) -> Measured:

@@ -70,6 +70,8 @@ def reduce_by(
 
 def _leaves_like(init: Any, tree: Any) -> list[Any]:
     """The identities, one for each array of `x`."""
+    if jax.tree.structure(0) == tree:
+        return [init]
     leaves, own = jax.tree.flatten(init, _is_array)
     if own != tree:
         raise TypeError(

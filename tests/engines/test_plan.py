@@ -78,9 +78,15 @@ def test_gpus_take_few_cells_of_two_bytes_in_steps(window, strides, name):
     assert chosen("cuda", window, strides) == "reduce_window"
 
 
-@pytest.mark.parametrize(("pool", "windows"), [("max", 0), ("sum", 0), ("lp", 1)])
-def test_the_dtype_that_is_added_up_decides_on_a_gpu(pool, windows):
-    pooled = jax.jit(partial(getattr(jaxpool, f"{pool}_pool"), window=(2, 2)))
+@pytest.mark.parametrize(
+    ("pool", "strides", "windows"),
+    [("max", 1, 0), ("sum", 1, 0), ("lp", 1, 1), ("lp", 2, 0), ("logsumexp", 2, 0)],
+)
+def test_the_dtype_that_is_added_up_decides_on_a_gpu(pool, strides, windows):
+    """And what divides takes windows that do not overlap in one step."""
+    pooled = jax.jit(
+        partial(getattr(jaxpool, f"{pool}_pool"), window=(2, 2), strides=strides)
+    )
     exported = jax.export.export(pooled, platforms=["cuda"])(X.astype(jnp.bfloat16))
     assert exported.mlir_module().count("stablehlo.reduce_window") == windows
 
