@@ -48,6 +48,22 @@ def test_a_mean_of_two_middles_has_both_gradients():
     np.testing.assert_allclose(gradient(pool, x), [0, 0.25, 0.75, 0])
 
 
+def test_windows_may_pick_apart_in_a_row():
+    """So no gradient goes axis by axis, as that of a maximum does."""
+    x = distinct((1, 6, 6, 1))
+    over = windows((3, 3), 1)
+    want = np.zeros(36)
+    for row in range(4):
+        for column in range(4):
+            cells = x[0, row : row + 3, column : column + 3, 0]
+            at = np.unravel_index(np.argsort(cells.ravel())[4], (3, 3))
+            want[(row + at[0]) * 6 + column + at[1]] += row * 4 + column + 1
+    weights = jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
+    pool = functools.partial(aggregate, by=Median(), over=over)
+    got = gradient(lambda x: pool(x) * weights, x)
+    np.testing.assert_array_equal(got.ravel(), want)
+
+
 DOMAINS = {
     "windows": windows((3, 2), 1, "SAME"),
     "dilated, strided": windows((3, 2), (2, 3), 1, dilation=2),
