@@ -182,8 +182,8 @@ def test_tokens_with_positions(by):
     )
     want = aggregate(x.reshape(2, rows, columns, 3), by, windows((2, 2)))
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
-    # Padding tokens have position -1; a mask does the same.
-    positions[:2] = -1
+    # Padding tokens have a negative position; a mask does the same.
+    positions[:2] = [[-1, -1], [3, -2]]
     padded = jaxpool.pool_by_positions(x, positions, 2, (3, 2), by=by)
     where = (np.arange(24) > 1)[None, :, None]
     masked = jaxpool.pool_by_positions(
