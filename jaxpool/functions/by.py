@@ -43,7 +43,11 @@ class By(Written):
 
 @dataclass(frozen=True, repr=False)
 class Max(By):
-    """The maximum: `jaxpool.max_pool`."""
+    """The maximum, `max_j x_j`: `jaxpool.max_pool`.
+
+    Float or int dtypes. The gradient goes to the first NaN, else to the first maximum;
+    forward mode alone needs `forward_mode()`.
+    """
 
     averaged = False
 
@@ -53,7 +57,11 @@ class Max(By):
 
 @dataclass(frozen=True, repr=False)
 class Min(By):
-    """The minimum: `jaxpool.min_pool`."""
+    """The minimum, `min_j x_j`: `jaxpool.min_pool`.
+
+    Float or int dtypes. The gradient goes to the first NaN, else to the first minimum;
+    forward mode alone needs `forward_mode()`.
+    """
 
     averaged = False
 
@@ -63,7 +71,10 @@ class Min(By):
 
 @dataclass(frozen=True, repr=False)
 class Sum(By):
-    """The sum: `jaxpool.sum_pool`."""
+    """The sum, `sum_j x_j`: `jaxpool.sum_pool`.
+
+    Float, int or complex dtypes; half floats are added up in float32.
+    """
 
     kinds = "number"
     averaged = False
@@ -79,6 +90,13 @@ class Average(By):
     Args:
         weights: Numbers that broadcast to `x`, of equal rank, or `None`. The result is
             `empty_value` where they add up to 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> by = Average(weights=jnp.asarray([1.0, 3.0]))
+        >>> print(aggregate(jnp.asarray([4.0, 8.0]), by, whole(0)))
+        7.0
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("weights",)
@@ -98,10 +116,18 @@ class Average(By):
 
 @dataclass(frozen=True, repr=False)
 class Lp(By):
-    """The p-norm: `jaxpool.lp_pool`.
+    """The p-norm, `(sum_j |x_j| ** p) ** (1 / p)`: `jaxpool.lp_pool`.
+
+    The gradient is 0 where a cell or the norm is 0. No power overflows.
 
     Args:
         p: Order of the norm, a positive number or `inf`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([3.0, -4.0]), Lp(2), whole(0)))
+        5.0
     """
 
     p: float
@@ -122,6 +148,12 @@ class PowerMean(By):
     References:
         F. Radenovic, G. Tolias, O. Chum, "Fine-tuning CNN Image Retrieval with No Human
         Annotation", 2018, https://arxiv.org/abs/1711.02512
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([1.0, 7.0]), PowerMean(2), whole(0)))
+        5.0
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("p",)
@@ -149,6 +181,13 @@ class LogSumExp(By):
     References:
         P. O. Pinheiro, R. Collobert, "From Image-level to Pixel-level Labeling with
         Convolutional Networks", CVPR 2015, https://arxiv.org/abs/1411.6228
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, windows
+        >>> by = LogSumExp(scale=100.0, mean=True)  # near the maximum
+        >>> print(aggregate(jnp.asarray([1.0, 2.0, 5.0, 5.0]), by, windows(2, axes=0)))
+        [1.9930685 5.       ]
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("scale",)
@@ -181,6 +220,13 @@ class Softmax(By):
         P. Bello, "Adaptive pooling operators for weakly labeled sound event detection",
         2018, https://arxiv.org/abs/1804.10070. Z. Gao, L. Wang, G. Wu, "LIP: Local
         Importance-Based Pooling", ICCV 2019, https://arxiv.org/abs/1908.04156
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> x, logits = jnp.asarray([1.0, 2.0, 6.0]), jnp.asarray([-100.0, 0.0, 0.0])
+        >>> print(aggregate(x, Softmax(logits), whole(0)))
+        4.0
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("logits", "scale", "bias")
@@ -211,6 +257,12 @@ class Variance(By):
 
     References:
         `numpy.var`. Two passes: numbers near 1e8 keep the variance of their last bits.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([1.0, 3.0]), Variance(), whole(0)))
+        1.0
     """
 
     ddof: int = 0
@@ -230,6 +282,12 @@ class StandardDeviation(By):
 
     References:
         `numpy.std`. Statistics pooling: D. Snyder and others, "X-vectors", ICASSP 2018.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([1.0, 5.0]), StandardDeviation(), whole(0)))
+        2.0
     """
 
     ddof: int = 0
@@ -252,11 +310,17 @@ def _ddof(value: int) -> int:
 class Quantile(By):
     """The quantile, by linear interpolation between two cells: `numpy.quantile`.
 
-    It is NaN if a cell is NaN. The gradient goes to the two cells; it holds for windows
-    whose sides are short, as all cells of a window are sorted.
+    It is NaN if a cell is NaN. The gradient goes to the two cells. All cells of a window
+    are sorted, so the cost grows with their number.
 
     Args:
         q: A number from 0, the minimum, to 1, the maximum.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([4.0, 1.0, 3.0]), Quantile(0.25), whole(0)))
+        2.0
     """
 
     q: float
@@ -281,6 +345,12 @@ class TopKMean(By):
 
     Args:
         k: How many cells, a positive int.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxpool import aggregate, whole
+        >>> print(aggregate(jnp.asarray([4.0, 1.0, 3.0]), TopKMean(2), whole(0)))
+        3.5
     """
 
     k: int
