@@ -310,8 +310,8 @@ def _ddof(value: int) -> int:
 class Quantile(By):
     """The quantile, by linear interpolation between two cells: `numpy.quantile`.
 
-    It is NaN if a cell is NaN. The gradient goes to the two cells. All cells of a window
-    are sorted, so the cost grows with their number.
+    It is NaN if a cell is NaN. The gradient goes to the two cells. The cost grows with
+    the number of cells, which are sorted.
 
     Args:
         q: A number from 0, the minimum, to 1, the maximum.
