@@ -4,6 +4,7 @@ import doctest
 import functools
 import inspect
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 import jaxpool
 from tests import every
 
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 CONVENTIONS = Path(__file__).parent.parent / "docs" / "conventions.md"
 REFUSING = {
     "max_pool": jaxpool.max_pool,
@@ -98,10 +100,20 @@ def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     np.testing.assert_array_equal(got, [0, 1, 0, 0])
 
 
-@pytest.mark.parametrize("page", ["conventions.md", "uses.md"])
+@pytest.mark.parametrize("page", ["conventions.md", "start.md", "uses.md", "which.md"])
 def test_examples_of_pages_run(page):
     path = CONVENTIONS.parent / page
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         failed, attempted = doctest.testfile(str(path), module_relative=False)
     assert not failed
-    assert attempted > 10
+    assert attempted > 3
+
+
+def test_the_reference_has_every_public_name():
+    listed = re.findall(
+        r"auto(?:function|class):: jaxpool\.(\w+)", REFERENCE.read_text()
+    )
+    modules = ("compat", "linen", "nnx")
+    source = (CONVENTIONS.parents[1] / "jaxpool" / "__init__.py").read_text()
+    public = set(re.findall(r"(\w+) as \1\b", source)) - {*modules}
+    assert sorted(listed) == sorted(public)
