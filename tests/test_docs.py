@@ -22,6 +22,8 @@ REFUSING = {
     "min_pool": jaxpool.min_pool,
     "global_max_pool": jaxpool.global_max_pool,
     "global_min_pool": jaxpool.global_min_pool,
+    "segment_max_pool": jaxpool.segment_max_pool,
+    "segment_min_pool": jaxpool.segment_min_pool,
     "lp_pool": jaxpool.lp_pool,
     "global_lp_pool": jaxpool.global_lp_pool,
 }
@@ -35,8 +37,9 @@ def tangent(call, a):
 
 
 def is_refused(name):
-    maximum = name.removeprefix("global_").startswith(("max_pool", "min_pool"))
-    return (maximum and "indices" not in name) or name == "lp_pool-inf"
+    stem = name.removeprefix("global_").removeprefix("segment_")
+    maximum = stem.startswith(("max_pool", "min_pool")) and "indices" not in name
+    return maximum or name in ("lp_pool-inf", "aggregate-neighbors")
 
 
 @pytest.mark.share(18)

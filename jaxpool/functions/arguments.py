@@ -214,7 +214,8 @@ def as_links(
             f"{name} must have one number for each cell of the axis; got "
             f"{name}.shape={given.shape} for an axis of {size}"
         )
-    bounds = known_range(given)
+    is_bounded = (least, most) != (INT32.min, INT32.max)
+    bounds = known_range(given) if is_bounded else None
     if bounds is not None and not least <= bounds[0] <= bounds[1] <= most:
         raise ValueError(
             f"{name} must be from {least} to {most}; got {name} from {bounds[0]} to "
@@ -362,9 +363,12 @@ def as_fraction(name: str, value: Any) -> float:
 def as_exponent(p: Any, call: Call) -> float | jax.Array:
     """`p` as the exponent of a mean: a number other than 0, or an array."""
     if isinstance(p, (int, float)) and not isinstance(p, bool):
-        if math.isnan(p) or p == 0:
-            raise ValueError(f"p must be a number other than 0; got p={p}")
-        return float(p)
+        number = as_number("p", p)
+        if math.isnan(number) or number in (0, -math.inf):
+            raise ValueError(
+                f"p must be a number other than 0, finite or inf; got p={p}"
+            )
+        return float(number)
     return as_weights("p", p, call, per_output=True)
 
 

@@ -161,12 +161,15 @@ class PowerMean(By):
     eps: float | None = None
 
     def with_arrays(self, call: Call) -> Call:
+        if self.eps is not None and not math.isfinite(as_number("eps", self.eps)):
+            raise ValueError(f"eps must be None or finite; got eps={self.eps}")
         exponent = as_exponent(self.p, call)
         return call if isinstance(exponent, float) else call._replace(arrays=exponent)
 
     def pool(self, call: Call) -> jax.Array:
         exponent = float(self.p) if isinstance(self.p, (int, float)) else None
-        return pooling.power_mean(call, self.eps, exponent)
+        eps = None if self.eps is None else float(self.eps)
+        return pooling.power_mean(call, eps, exponent)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -1,6 +1,6 @@
 """Any associative operation over windows: what `pool` and `Monoid` share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -82,5 +82,5 @@ def _leaves_like(init: Any, tree: Any) -> list[Any]:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether a value stands for an array, even if jax takes it apart."""
-    return hasattr(type(value), "__jax_array__")
+    """Whether a value stands for an array even if jax takes it apart, or for none."""
+    return hasattr(type(value), "__jax_array__") or isinstance(value, Iterator)

@@ -118,7 +118,7 @@ class bins(Over):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class _Linked(Over):
+class Linked(Over):
     """A domain along one axis, whose links are in an array."""
 
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
@@ -161,7 +161,7 @@ def _mapped(
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class segments(_Linked):
+class segments(Linked):
     """Cells with the same number along one axis: packed sequences, graphs.
 
     Args:
@@ -214,7 +214,7 @@ class segments(_Linked):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class _Consecutive(_Linked):
+class _Consecutive(Linked):
     """Segments that follow one another along an axis, by lengths or by offsets."""
 
     arrays: ClassVar[tuple[str, ...]] = ("numbers",)
@@ -249,7 +249,7 @@ class _Consecutive(_Linked):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class neighbors(_Linked):
+class neighbors(Linked):
     """Cells of one axis that each output names: neighborhoods of a graph.
 
     Args:

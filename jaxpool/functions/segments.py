@@ -4,7 +4,10 @@ Named functions for what `aggregate` does over `segments`.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +15,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool.functions.aggregate import Name, aggregate
-from jaxpool.functions.arguments import about, as_array, as_links
+from jaxpool.functions.arguments import about, as_array, as_given, as_links
 from jaxpool.functions.by import By
-from jaxpool.functions.over import segments
+from jaxpool.functions.over import Linked, segments
 from jaxpool.geometry.axes import Ints, check_at_least, per_axis
+from jaxpool.geometry.domain import Domain
+from jaxpool.geometry.links import Segments, linked_axis
 
 
 def segment_max_pool(
@@ -280,21 +285,40 @@ def pool_by_positions(
     """
     tokens = as_array(x, "any")
     with about(tokens.shape):
-        places = as_links("positions", positions, 2)
-        if tokens.ndim < 2 or places.shape[-2] != tokens.shape[-2]:
+        given = jnp.shape(as_given("positions", positions))
+        if tokens.ndim < 2 or (len(given) > 1 and given[-2] != tokens.shape[-2]):
             raise ValueError(
                 "positions must have the positions of each token on its last axis; "
-                f"got positions.shape={places.shape}"
+                f"got positions.shape={given}"
             )
-        rank = places.shape[-1]
+        rank = given[-1] if given else 0
         sides = per_axis("window", window, rank)
         outs = per_axis("output_shape", output_shape, rank)
         check_at_least("window", sides, 1)
         check_at_least("output_shape", outs, 1)
-    ids = _tiles((sides, outs), places)
-    over = segments(ids, math.prod(outs), axis=tokens.ndim - 2)
+    over = _Tiles(positions, sides, outs, tokens.ndim - 2)
     pooled = aggregate(tokens, by, over, where=where, empty_value=empty_value)
     return pooled.reshape(*tokens.shape[:-2], *outs, tokens.shape[-1])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _Tiles(Linked):
+    """Segments by the positions of tokens."""
+
+    arrays: ClassVar[tuple[str, ...]] = ("positions",)
+    positions: ArrayLike
+    window: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    axis: int
+
+    def resolve(self, shape: Sequence[int]) -> Domain:
+        name, count = "output_shape", math.prod(self.output_shape)
+        return Segments(*linked_axis(shape, self.axis, count, name))
+
+    def links(self, size: int) -> jax.Array:
+        places = as_links("positions", self.positions, 2)
+        ids: jax.Array = _tiles((self.window, self.output_shape), places)
+        return ids
 
 
 @partial(jax.jit, static_argnums=0)

@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxpool.functions.aggregate import Name, aggregate, check_table
-from jaxpool.functions.arguments import about, as_array, as_given, as_mask
+from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
 from jaxpool.functions.over import Over, windows
 from jaxpool.geometry.window import AxisWindow, Window, as_shape
@@ -115,6 +115,11 @@ def stream(
         [1. 3.] [6. 9.]
     """
     rules = check_table(by, over)
+    as_number("empty_value", empty_value)
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(
+            f"arrays must be a list of names of fields of by; got arrays={arrays!r:.80}"
+        )
     names = tuple(arrays)
     for name in names:
         if not any(name in rule.arrays for rule in rules):

@@ -296,7 +296,7 @@ def functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             ids = jnp.zeros(4, np.int32)
             right |= {"segment_ids": ids, "num_segments": 3, "axis": 1}
         elif name == "pool_by_positions":
-            tokens, positions = NHWC[0], jnp.zeros((4, 6, 1), np.int32)
+            tokens, positions = NHWC[:, 0], jnp.zeros((1, 6, 1), np.int32)
             right = {"x": tokens, "positions": positions}
             right |= {"window": 2, "output_shape": 2}
         elif name.endswith(("pool", "with_indices")) and "global" not in name:
@@ -418,6 +418,8 @@ def _right_of_torch(name: str) -> dict[str, Any]:
 # What is wrong elsewhere, and here is not.
 RIGHT = {
     ("output_shape", "(2, None)"): "adaptive",
+    ("p", "-1"): "power",
+    ("eps", "-1.0"): "power",
     **{("ceil_mode", flag): "onnx." for flag in "01"},
     **{("count_include_pad", flag): "onnx." for flag in "01"},
     # PyTorch computes a size from these, and asks nothing else of them.
