@@ -49,6 +49,9 @@ GPU_STEPS_FROM = 16
 # where few windows read a cell. An H100 then takes 0.55 to 0.85 times as long, forward
 # or both passes; for 5x5 at strides of 2 and 3x3x3, 1.2 to 1.8 times as long, forward.
 GPU_STEPS_UP_TO = 9
+# Cells of windows that overlap which a CPU divides in one step. Windows 3/2 in one step
+# take 5 times as long in both passes: `python -m experiments targets`.
+CPU_RATIOS = 4
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
 AT_ONCE = 49
@@ -166,7 +169,7 @@ def _plan_windows(
     if implementation is None and platform in TPUS and not needs.has_cost:
         form = _steps_for(window)
     in_steps = _steps_for(window) if form == "reduce_window" else form
-    steps = _steps(window, in_steps == "doubling", needs)
+    steps = _steps(window, in_steps == "doubling", platform, needs)
     there = implementation == "reduce_window" or (
         not implementation and platform in TPUS
     )
@@ -176,9 +179,14 @@ def _plan_windows(
     return Plan(form, steps, back, back_form, platform, needs)
 
 
-def _steps(window: Window, doubling: bool, needs: Needs) -> tuple[Step, ...]:
+def _steps(
+    window: Window, doubling: bool, platform: str, needs: Needs
+) -> tuple[Step, ...]:
     if needs.divides:
-        return tuple(norm_steps(window, doubling))
+        overlaps = any(dim.extent > dim.stride for dim in window.dims)
+        few = platform == "cpu" and overlaps
+        most = CPU_RATIOS if few else MOST_RATIOS
+        return tuple(norm_steps(window, doubling, most))
     steps = forward_steps(
         window,
         doubling,
@@ -204,7 +212,7 @@ def _back(
         return tuple(backward_steps(window, doubling, alone=needs.alone))[::-1]
     if needs.back == "copies":
         return tuple(spread_steps(window, doubling))[::-1]
-    return _steps(window, doubling, needs)
+    return _steps(window, doubling, platform, needs)
 
 
 def _is_soft(window: Window, needs: Needs) -> bool:

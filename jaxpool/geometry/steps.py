@@ -112,12 +112,15 @@ def forward_steps(
     return [step for chain in chains for step in chain]
 
 
-def norm_steps(window: Window, doubling: bool) -> list[Step]:
-    """The steps for an operation that divides by each cell; also used backward."""
+def norm_steps(window: Window, doubling: bool, most: int) -> list[Step]:
+    """The steps for an operation that divides by each cell; also used backward.
+
+    Axes are reduced together for at most `most` cells.
+    """
 
     def pays(dims: Dims) -> bool:
         cells = math.prod(dim.window for dim in dims)
-        return cells <= MOST_RATIOS and not is_sparse(dims) and _pays(dims)
+        return cells <= most and not is_sparse(dims) and _pays(dims)
 
     split = _split(doubling, overlap=False, most=BLOCK)
     chains = _merged(_chains(window, split), pays, None)
