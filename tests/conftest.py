@@ -83,4 +83,4 @@ def _take_a_share(config, items):
 
 def _few(sets):
     """How many sets of a test an ordinary run takes."""
-    return sets if sets <= FEW else FEW + (sets - FEW) // 6
+    return sets if sets <= FEW else FEW + (sets - FEW) // 9
