@@ -25,7 +25,7 @@ from jaxpool.aggregations.extremes import Winner, position_dtype
 from jaxpool.aggregations.shares import Shares
 from jaxpool.engines.elementwise import is_nan, like, select
 from jaxpool.engines.fold import Place, first_cell, fold
-from jaxpool.engines.gathers import cells_of
+from jaxpool.engines.gathers import along, cells_of
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import Needs, plan_for
@@ -34,7 +34,8 @@ from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import AxisLinks, Links, Neighbors, Segments
 from jaxpool.geometry.window import Window
 
-# Cells of an output that a network sorts; measured on a CPU: `experiments benchmark`.
+# Cells of an output that a network sorts. `python -m experiments targets` has 9 and 25
+# on a CPU, in a hundredth of the time of a sort; the limit itself is a guess.
 MOST_BY_NETWORK = 32
 NONE = np.int32(np.iinfo(np.int32).max)  # the position of no cell
 Pair: TypeAlias = tuple[jax.Array, jax.Array]  # values and positions
@@ -119,8 +120,11 @@ class _Sorts:
             return (keys, *masks)
 
         way = _by_segments if isinstance(self.over, Segments) else _by_lists
-        pick = partial(way, self, chosen.steps, Lifted(arrays, cells))
-        found: Arrays = stage(chosen.boundary, lambda *a: pick(a), *arrays)
+
+        def picked(*arrays: Any) -> Arrays:
+            return way(self, chosen.steps, Lifted(arrays, cells))
+
+        found: Arrays = stage(chosen.boundary, picked, *arrays)
         values, positions, number = found
         if self.ranks.largest:
             values = [lax.neg(value) for value in values]
@@ -160,7 +164,7 @@ class _Picked(Winner):
 
 
 def _by_lists(
-    kernel: _Sorts, steps: Sequence[Any], cells: Lifted, arrays: Arrays
+    kernel: _Sorts, steps: Sequence[Any], cells: Lifted
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """Of windows and neighbors: a list of the cells of each output."""
 
@@ -172,19 +176,18 @@ def _by_lists(
             position = select(ok, position, NONE)
         return ((value, position),)
 
-    lifted = Lifted(arrays, cells.lift)
     if steps:
         (step,) = steps
         fills = np.asarray(np.inf), NONE
-        (pairs,) = fold(step, operator.add, told, fills, [lifted], boundary="none")
+        (pairs,) = fold(step, operator.add, told, fills, [cells], boundary="none")
     else:  # windows of one cell
-        pairs = told(lifted.lift(*arrays), (), Place(np.int32(0), 1))
+        pairs = told(cells.lift(*cells.arrays), (), Place(np.int32(0), 1))
     first_nan = reduce(lax.min, (select(is_nan(v), p, NONE) for v, p in pairs))
     number = reduce(
         lax.add, (lax.ne(p, like(NONE, p)).astype(np.int32) for _, p in pairs)
     )
     pairs = [(select(is_nan(v), np.inf, v), p) for v, p in pairs]
-    ranks = kernel.ranks.of(len(pairs) if _are_full(kernel.over, arrays) else number)
+    ranks = kernel.ranks.of(len(pairs) if _are_full(kernel.over, cells) else number)
     if len(pairs) <= MOST_BY_NETWORK:
         sorted_pairs = _network(pairs)
         picks = [_at(sorted_pairs, rank) for rank in ranks]
@@ -192,15 +195,15 @@ def _by_lists(
         stacked = [jnp.stack(each, -1) for each in zip(*pairs, strict=True)]
         found = lax.sort(stacked, num_keys=2)
         picks = [_at_last(found, rank) for rank in ranks]
-    return _told(picks, first_nan, number)
+    return _with_nan(picks, first_nan, number)
 
 
 def _by_segments(
-    kernel: _Sorts, steps: Sequence[Any], cells: Lifted, arrays: Arrays
+    kernel: _Sorts, steps: Sequence[Any], cells: Lifted
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """Sorted by segment, then by value, then by position."""
     (step,), axis = steps, kernel.over.axes[0]
-    value, *valid = cells.lift(*arrays)
+    value, *valid = cells.lift(*cells.arrays)
     shape = value.shape
     position = lax.broadcasted_iota(np.int32, shape, axis)
     for ok in valid:
@@ -217,7 +220,7 @@ def _by_segments(
     first = jnp.searchsorted(
         lax.sort(step.keys), lax.iota(np.int32, step.outs[0]), method="scan_unrolled"
     )
-    start = like(first.astype(np.int32).reshape(_along(axis, number)), number)
+    start = like(along(axis, first.astype(np.int32), number.ndim), number)
     last = np.int32(step.sizes[0] - 1)
     picks = []
     for rank in kernel.ranks.of(number):
@@ -225,14 +228,10 @@ def _by_segments(
         pair = [jnp.take_along_axis(a, index, axis) for a in found]
         is_cell = lax.lt(*map(partial(like, array=number), (jnp.asarray(rank), number)))
         picks.append((pair[0], select(is_cell, pair[1], NONE)))
-    return _told(picks, first_nan, number)
+    return _with_nan(picks, first_nan, number)
 
 
-def _along(axis: int, array: jax.Array) -> list[int]:
-    return [-1 if a == axis else 1 for a in range(array.ndim)]
-
-
-def _told(
+def _with_nan(
     picks: Sequence[Pair], first_nan: jax.Array, number: jax.Array
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """Values and positions: those of the first NaN, or 0 and none."""
@@ -245,9 +244,9 @@ def _told(
     return values, positions, number
 
 
-def _are_full(over: Domain, arrays: Arrays) -> bool:
-    """Whether each output has the same number of cells."""
-    if len(arrays) > 1 or not isinstance(over, Window):
+def _are_full(over: Domain, cells: Lifted) -> bool:
+    """Whether each output has the same number of cells: no mask, no padding."""
+    if len(cells.arrays) > 1 or not isinstance(over, Window):
         return False
     ends = ((np.asarray([0, dim.out - 1]), dim) for dim in over.dims)
     return all((dim.counts(o, False) == dim.window).all() for o, dim in ends)

@@ -20,10 +20,9 @@ from jaxpool.functions.aggregate import Name, aggregate, check_table
 from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
 from jaxpool.functions.over import Over, windows
-from jaxpool.geometry.window import AxisWindow, Window, as_shape
+from jaxpool.geometry.window import MOST, AxisWindow, Window, as_shape
 
 BLOCK = 8  # windows that one iteration computes
-LONG = 2**31 - 1
 
 
 class StreamState(NamedTuple):
@@ -143,7 +142,7 @@ def _dim(over: Over, shape: Sequence[int]) -> tuple[int, AxisWindow]:
         raise ValueError(f"over must have one axis; got over={over!r}")
     (axis,) = resolved.axes
     # Of a long input: one window alone would have no stride.
-    sizes = [LONG if a == axis else 1 for a in range(len(shape))]
+    sizes = [MOST if a == axis else 1 for a in range(len(shape))]
     long = over.resolve(sizes)
     dims: Any = long.dims
     return axis, dims[0]

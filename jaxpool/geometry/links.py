@@ -25,7 +25,7 @@ class AxisLinks:
 
 @dataclass(frozen=True)
 class Links:
-    """Cells of one axis, each output of which reads `most` of them or less."""
+    """Cells of one axis; an output reads at most `cells` of them."""
 
     axis: int
     dim: AxisLinks
