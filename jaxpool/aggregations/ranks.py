@@ -53,19 +53,22 @@ class Ranks:
         """How many cells these are."""
         return self.largest or 2
 
-    def of(self, number: Any) -> Sequence[Any]:
-        """Their numbers in the order of sorting, if an output has so many cells."""
+    def of(self, number: Any, dtype: np.dtype) -> Sequence[Any]:
+        """Their numbers in the order of sorting, if an output has so many cells.
+
+        The place of a quantile is computed in `dtype`.
+        """
         if self.largest:
             return range(self.largest)
         xp: Any = np if isinstance(number, int) else jnp
         last = xp.maximum(xp.asarray(number, np.int32) - np.int32(1), np.int32(0))
-        low = xp.floor(self.place(last)).astype(np.int32)
+        low = xp.floor(self.place(last, dtype)).astype(np.int32)
         ranks = low, xp.minimum(low + np.int32(1), last)
         return [int(rank) for rank in ranks] if isinstance(number, int) else ranks
 
-    def place(self, last: Any) -> Any:
+    def place(self, last: Any, dtype: np.dtype) -> Any:
         """Where the quantile is between cell 0 and the last."""
-        return last.astype(np.float32) * np.float32(self.q)
+        return last.astype(dtype) * np.asarray(self.q, dtype)
 
 
 def ranked(
@@ -187,7 +190,8 @@ def _by_lists(
         lax.add, (lax.ne(p, like(NONE, p)).astype(np.int32) for _, p in pairs)
     )
     pairs = [(select(is_nan(v), np.inf, v), p) for v, p in pairs]
-    ranks = kernel.ranks.of(len(pairs) if _are_full(kernel.over, cells) else number)
+    count = len(pairs) if _are_full(kernel.over, cells) else number
+    ranks = kernel.ranks.of(count, pairs[0][0].dtype)
     if len(pairs) <= MOST_BY_NETWORK:
         sorted_pairs = _network(pairs)
         picks = [_at(sorted_pairs, rank) for rank in ranks]
@@ -223,7 +227,7 @@ def _by_segments(
     start = like(along(axis, first.astype(np.int32), number.ndim), number)
     last = np.int32(step.sizes[0] - 1)
     picks = []
-    for rank in kernel.ranks.of(number):
+    for rank in kernel.ranks.of(number, value.dtype):
         index = lax.min(start + jnp.asarray(rank, np.int32), like(last, start))
         pair = [jnp.take_along_axis(a, index, axis) for a in found]
         is_cell = lax.lt(*map(partial(like, array=number), (jnp.asarray(rank), number)))

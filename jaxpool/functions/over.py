@@ -15,6 +15,7 @@ from jaxpool.functions.arguments import as_links, check_flag
 from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry import window as geometry
+from jaxpool.geometry.axes import check_at_least
 from jaxpool.geometry.bins import OptionalInts, adaptive_bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Neighbors, Segments, linked_axis
@@ -123,6 +124,11 @@ class Linked(Over):
 
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
 
+    @property
+    def label(self) -> str:
+        """What the user calls the array."""
+        return self.arrays[0]
+
     def links(self, size: int) -> jax.Array:
         """The array, for an axis of this size."""
         raise NotImplementedError
@@ -132,10 +138,10 @@ class Linked(Over):
         x, links = call.x, self.links(over.dim.size)
         lead = links.ndim - self.own_axes
         if lead not in (0, over.axis) or links.shape[:lead] != x.shape[:lead]:
-            name = next(iter(self.arrays))
+            shape = jnp.shape(getattr(self, self.arrays[0]))
             raise ValueError(
-                f"{name} must have no further axes, or all those of x before axis "
-                f"{over.axis}; got {name}.shape={jnp.shape(getattr(self, name))} for "
+                f"{self.label} must have no further axes, or all those of x before "
+                f"axis {over.axis}; got {self.label}.shape={shape} for "
                 f"x.shape={x.shape}"
             )
         inner = replace(over, axis=over.axis - lead)
@@ -226,14 +232,19 @@ class _Consecutive(Linked):
         way = "from_lengths" if self.name == "lengths" else "from_offsets"
         return f"segments.{way}({self.numbers!r}, axis={self.axis})"
 
+    @property
+    def label(self) -> str:
+        return self.name
+
     def resolve(self, shape: Sequence[int]) -> Domain:
-        numbers = as_links(self.name, self.numbers, 1, least=0)
-        count = numbers.shape[-1] - (self.name != "lengths")
+        (numbers,) = jnp.shape(self.numbers)[-1:] or (0,)
+        count = numbers - (self.name != "lengths")
         axis, dim = linked_axis(shape, self.axis, count, f"the segments of {self.name}")
         return Segments(axis, dim, are_sorted=True)
 
     def links(self, size: int) -> jax.Array:
-        numbers = as_links(self.name, self.numbers, 1, least=0)
+        numbers = as_links(self.name, self.numbers, 1, size, 0)
+        self._check_ends(size)
         cells = jnp.arange(size, dtype=np.int32)
         if self.name == "lengths":
             ends = jnp.cumsum(numbers, -1, np.int32)
@@ -246,6 +257,19 @@ class _Consecutive(Linked):
         for _ in range(numbers.ndim - 1):
             ids = jax.vmap(ids)
         return ids(numbers)
+
+    def _check_ends(self, size: int) -> None:
+        """Refuse known segments that overlap, or end beyond the axis."""
+        if isinstance(self.numbers, jax.core.Tracer):
+            return
+        known = np.asarray(self.numbers)
+        if self.name == "lengths" and (known.sum(-1) > size).any():
+            raise ValueError(
+                f"lengths must add up to at most {size}, the size of the axis; got "
+                f"{known.sum(-1)}"
+            )
+        if self.name != "lengths" and (np.diff(known) < 0).any():
+            raise ValueError(f"cu_seqlens must not decrease; got cu_seqlens={known}")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -273,6 +297,7 @@ class neighbors(Linked):
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         *_, outputs, count = as_links("indices", self.indices, 2).shape
+        check_at_least("the last axis of indices", [count], 1)
         axis, dim = linked_axis(shape, self.axis, outputs, "the outputs of indices")
         return Neighbors(axis, dim, count)
 

@@ -221,8 +221,9 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
 def quantile(call: Call, q: float) -> jax.Array:
     """The quantile of each output, between two cells by linear interpolation."""
     (low, high), number, ranks = _ranked(call, Ranks(q=q))
-    place = ranks.place(jnp.maximum(number - np.int32(1), np.int32(0)))
-    part = (place - jnp.floor(place)).astype(low.dtype)
+    last = jnp.maximum(number - np.int32(1), np.int32(0))
+    place = ranks.place(last, low.dtype)
+    part = place - jnp.floor(place)
     more = jnp.where(part > 0, high, np.zeros((), high.dtype))  # which may be inf
     pooled = low * (1 - part) + more * part
     return _fill_empty(pooled.astype(dtypes.averaged(call.x.dtype)), call, number)

@@ -138,6 +138,15 @@ def test_dtypes(dtype):
     assert got.dtype == (dtype if jnp.issubdtype(dtype, jnp.floating) else np.float32)
 
 
+@pytest.mark.parametrize("size", [8, 33])
+def test_float64_quantiles_have_places_in_float64(size):
+    x = np.random.default_rng(0).normal(size=(size, 3))
+    with jax.enable_x64(True):
+        for over in (whole(0), windows(size, axes=0)):
+            got = aggregate(x, Quantile(0.3), over).reshape(3)
+            np.testing.assert_allclose(got, np.quantile(x, 0.3, axis=0), rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [

@@ -291,10 +291,40 @@ WRONG = {
         NotImplementedError,
         "segments and neighbors",
     ),
+    "lengths beyond the axis": (
+        lambda x: aggregate(x, "max", segments.from_lengths([3, 9], axis=0)),
+        ValueError,
+        "lengths must add up to at most 11",
+    ),
+    "lengths of another batch": (
+        lambda x: aggregate(x, "max", segments.from_lengths([[3, 2]], axis=0)),
+        ValueError,
+        "lengths must have no further axes",
+    ),
+    "offsets beyond the axis": (
+        lambda x: aggregate(x, "max", segments.from_offsets([0, 12], axis=0)),
+        ValueError,
+        "cu_seqlens must be from 0 to 11",
+    ),
+    "offsets that decrease": (
+        lambda x: aggregate(x, "max", segments.from_offsets([0, 5, 3], axis=0)),
+        ValueError,
+        "cu_seqlens must not decrease",
+    ),
+    "lengths are floats": (
+        lambda x: aggregate(x, "max", segments.from_lengths([3.0, 2.0], axis=0)),
+        TypeError,
+        "lengths must be integers",
+    ),
+    "neighbors without a column": (
+        lambda x: aggregate(x, "max", neighbors(np.zeros((3, 0), int), axis=0)),
+        ValueError,
+        "the last axis of indices must be at least 1",
+    ),
     "negative lengths": (
         lambda x: aggregate(x, "max", segments.from_lengths([3, -1], axis=0)),
         ValueError,
-        "lengths must be from 0",
+        "lengths must be from 0 to 11",
     ),
     "positions of other tokens": (
         lambda x: jaxpool.pool_by_positions(x, np.zeros((3, 2), int), 2, (2, 2)),
