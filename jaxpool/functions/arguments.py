@@ -382,7 +382,7 @@ def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | No
             )
         if scale == 1:
             return None
-        scale = np.asarray(scale, FLOAT32)
+        scale = np.asarray(scale, dtypes.summed(dtypes.averaged(call.x.dtype)))
     return as_weights("scale", scale, call, per_output=is_divisor)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxpool.aggregations import dtypes
 from jaxpool.functions.aggregate import Name, aggregate, check_table
 from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
@@ -155,10 +156,10 @@ def _init(
     with about(sizes, "chunk"):
         axis, dim = _dim(over, sizes)
     sizes[axis] = dim.low
-    lead = sizes[:axis]
+    lead, wide = sizes[:axis], _wide(dtype)
     return StreamState(
         jnp.zeros(sizes, dtype),
-        {name: jnp.zeros(sizes, np.float32) for name in names},
+        {name: jnp.zeros(sizes, wide) for name in names},
         jnp.zeros(sizes, bool),
         jnp.full([*lead, dim.low], -1, np.int32),
         jnp.zeros(lead, np.int32),
@@ -228,9 +229,14 @@ def _checked(
                 f"cells along axis {axis}; got {name}.shape={array.shape}"
             )
     return {
-        name: jnp.broadcast_to(array, x.shape).astype(np.float32)
+        name: jnp.broadcast_to(array, x.shape).astype(_wide(x.dtype))
         for name, array in given.items()
     }
+
+
+def _wide(dtype: DTypeLike) -> np.dtype:
+    """The dtype of the numbers that go with cells."""
+    return dtypes.summed(dtypes.averaged(np.dtype(dtype)))
 
 
 def _as_starts(starts: Any, x: jax.Array, axis: int) -> jax.Array:

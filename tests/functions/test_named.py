@@ -104,6 +104,20 @@ def test_softmax_moves_with_a_shift():
     np.testing.assert_allclose(moved, jaxpool.softmax_pool(x, **GEOMETRY), atol=1e-5)
 
 
+def test_scales_of_float64_are_not_rounded():
+    with jax.enable_x64(True):
+        x = np.random.default_rng(0).normal(size=(6, 3))
+        weights = np.exp(0.1 * x) / np.exp(0.1 * x).sum(0)
+        got = jaxpool.global_softmax_pool(x, axes=0, scale=0.1)
+        np.testing.assert_allclose(got, (weights * x).sum(0), rtol=1e-14)
+        logits = {"logits": x / 3}
+        over = jaxpool.windows(6, 1, "CAUSAL", axes=0)
+        init, step = jaxpool.stream(Softmax(), over, arrays=["logits"])
+        _, rows = step(init(x.shape, x.dtype), x, **logits)
+        want = jaxpool.global_softmax_pool(x, axes=0, **logits)
+        np.testing.assert_allclose(rows[-1], want, rtol=1e-14)
+
+
 def test_power_mean_has_the_average_and_the_maximum_as_limits():
     x = jnp.abs(jnp.asarray(X)) + 1
     for p, kind in ((1.0, "avg"), (np.inf, "max")):
