@@ -146,7 +146,7 @@ class LogSumExpPool(options.PaddedPool, _Pool[jax.Array]):
     Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
     ceil_mode=False, empty_value=0, implementation=None, padding_mode=None`.
     >>> LogSumExpPool(2, axes=0).apply({}, jax.numpy.zeros(4))
-    Array([0.6931472, 0.6931472], dtype=float32)
+    Array([0.6931, 0.6931], dtype=float32)
     """
 
     _function = staticmethod(windowed.logsumexp_pool)
@@ -310,7 +310,7 @@ class GlobalLogSumExpPool(options.GlobalPool, _Pool[jax.Array]):
 
     Fields: `*, axes=None, keepdims=False, empty_value=0`.
     >>> GlobalLogSumExpPool(axes=0).apply({}, jax.numpy.zeros(4))
-    Array(1.3862944, dtype=float32)
+    Array(1.3863, dtype=float32)
     """
 
     _function = staticmethod(whole.global_logsumexp_pool)
@@ -363,7 +363,7 @@ class GlobalStdPool(options.GlobalPool, _Pool[jax.Array]):
 
     Fields: `*, axes=None, keepdims=False, empty_value=0, ddof=0, eps=0.0`.
     >>> GlobalStdPool(axes=0).apply({}, jax.numpy.arange(4.0))
-    Array(1.118034, dtype=float32)
+    Array(1.118, dtype=float32)
     """
 
     _: KW_ONLY
@@ -443,7 +443,7 @@ class AdaptiveLogSumExpPool(options.AdaptivePool, _BinPool[jax.Array]):
 
     Fields: `output_shape, *, axes=None`.
     >>> AdaptiveLogSumExpPool(2, axes=0).apply({}, jax.numpy.zeros(4))
-    Array([0.6931472, 0.6931472], dtype=float32)
+    Array([0.6931, 0.6931], dtype=float32)
     """
 
     _function = staticmethod(adaptive.adaptive_logsumexp_pool)

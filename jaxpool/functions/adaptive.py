@@ -180,7 +180,7 @@ def adaptive_logsumexp_pool(
         >>> import jax.numpy as jnp
         >>> x = jnp.log(jnp.asarray([1.0, 3.0, 2.0, 2.0]))
         >>> print(adaptive_logsumexp_pool(x, 2, axes=0))
-        [1.3862944 1.3862944]
+        [1.3863 1.3863]
     """
     return pooling.logsumexp(_check(x, output_shape, axes))
 

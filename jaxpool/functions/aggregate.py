@@ -1,15 +1,12 @@
 """Every aggregation over every domain, by one function."""
 
-from functools import partial
 from typing import Any, Literal, TypeAlias, overload
 
 import jax
 from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation
-from jaxpool.functions.arguments import as_call
 from jaxpool.functions.by import Average, By, Max, Min, Monoid, Sum
-from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.over import Over
 
 Name: TypeAlias = Literal["max", "min", "sum", "avg"]
@@ -96,20 +93,8 @@ def aggregate(
         >>> aggregate(jnp.asarray([3.0, 4.0]), (PowerMean(1), Lp(2)), whole(0))
         (Array(3.5, dtype=float32), Array(5., dtype=float32))
     """
-    rules = check_table(by, over)
-    results = []
-    for rule in rules:
-        if isinstance(rule, Monoid):
-            domain = over.resolve, (), where, implementation
-            reduced, window = reduce_by(x, rule.init, rule.op, *domain)
-            finish = partial(over.finish, over=window)
-            results.append(jax.tree.map(finish, reduced))
-            continue
-        kinds, averaged = rule.kinds, rule.averaged
-        options = where, empty_value, implementation
-        call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
-        pooled = over.pool(rule.pool, rule.with_arrays(call))
-        results.append(over.finish(pooled, call.over))
+    options = where, empty_value, implementation
+    results = [rule.aggregate(x, over, *options) for rule in check_table(by, over)]
     return tuple(results) if isinstance(by, tuple) else results[0]
 
 

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 from jax.typing import ArrayLike
 
+from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
     as_bias,
+    as_call,
     as_exponent,
     as_fraction,
     as_number,
@@ -21,6 +24,8 @@ from jaxpool.functions.arguments import (
     check_flag,
 )
 from jaxpool.functions.entry import Call
+from jaxpool.functions.monoids import reduce_by
+from jaxpool.functions.over import Over
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry.axes import check_at_least, per_axis
 
@@ -31,6 +36,21 @@ class By(Written):
 
     kinds: ClassVar[Kinds] = "real"
     averaged: ClassVar[bool] = True  # whether the result of integers is float32
+
+    def aggregate(
+        self,
+        x: Any,
+        over: Over,
+        where: Any,
+        empty_value: float,
+        implementation: Implementation | None,
+    ) -> Any:
+        """The result, after all checks."""
+        options = where, empty_value, implementation
+        kinds, averaged = self.kinds, self.averaged
+        call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
+        pooled = over.pool(self.pool, self.with_arrays(call))
+        return over.finish(pooled, call.over)
 
     def with_arrays(self, call: Call) -> Call:
         """The call with the arrays of the aggregation, checked, in the rank of `x`."""
@@ -190,7 +210,7 @@ class LogSumExp(By):
         >>> from jaxpool import aggregate, windows
         >>> by = LogSumExp(scale=100.0, mean=True)  # near the maximum
         >>> print(aggregate(jnp.asarray([1.0, 2.0, 5.0, 5.0]), by, windows(2, axes=0)))
-        [1.9930685 5.       ]
+        [1.9931 5.    ]
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("scale",)
@@ -391,6 +411,18 @@ class Monoid(By):
     init: Any
     op: Callable[[Any, Any], Any]
 
+    def aggregate(
+        self,
+        x: Any,
+        over: Over,
+        where: Any,
+        empty_value: float,
+        implementation: Implementation | None,
+    ) -> Any:
+        domain = over.resolve, (), where, implementation
+        reduced, window = reduce_by(x, self.init, self.op, *domain)
+        return jax.tree.map(partial(over.finish, over=window), reduced)
 
-register(Monoid, Variance, StandardDeviation, Quantile, Median, TopKMean)
+
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)
+register(Variance, StandardDeviation, Quantile, Median, TopKMean, Monoid)

@@ -294,7 +294,7 @@ def global_logsumexp_pool(
     Example:
         >>> import jax.numpy as jnp
         >>> print(global_logsumexp_pool(jnp.log(jnp.asarray([[1.0, 3.0]])), axes=1))
-        [1.3862944]
+        [1.3863]
     """
     call = _check(x, axes, keepdims, where, empty_value, averaged=True)
     pooled = pooling.logsumexp(call)

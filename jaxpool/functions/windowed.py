@@ -433,7 +433,7 @@ def logsumexp_pool(
     Example:
         >>> import jax.numpy as jnp
         >>> print(logsumexp_pool(jnp.log(jnp.asarray([1.0, 3.0, 2.0, 2.0])), 2, axes=0))
-        [1.3862944 1.3862944]
+        [1.3863 1.3863]
     """
     geometry = (window, strides, padding, dilation, axes, ceil_mode)
     call = as_call(

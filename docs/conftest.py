@@ -1,0 +1,10 @@
+"""Examples of the pages run with the settings of JAX that a user has."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
