@@ -299,7 +299,7 @@ class _Values:
             values, *valid = _by_windows(kind, over, platform, arrays)
         else:
             values, *valid = _in_steps(kind, chosen, arrays)
-        values = values.astype(x.dtype)
+        values = lax.convert_element_type(values, x.dtype)
         return (_or(values, empty, *valid),)
 
 
@@ -340,7 +340,7 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
     cells = _competing(kind, chosen, arrays)
     wide = dtypes.ordered(dtype)
     reduced = partial(reduce_steps, steps=chosen.steps, boundary=chosen.boundary)
-    narrow = Lifted((), lambda values: (values.astype(dtype),))
+    narrow = Lifted((), lambda values: (lax.convert_element_type(values, dtype),))
     values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
     if len(arrays) == 1:
         return values
@@ -401,7 +401,8 @@ class _Winners:
         else:
             found = _winners_in_steps(kind, chosen, arrays, dtype)
         values, position, *valid = found
-        values, position = values.astype(x.dtype), position.astype(dtype)
+        values = lax.convert_element_type(values, x.dtype)
+        position = lax.convert_element_type(position, dtype)
         none = np.iinfo(dtype).max
         values, position = _or(values, empty, *valid), _or(position, none, *valid)
         return values, position
@@ -464,9 +465,10 @@ def _winners_in_steps(
         ) -> Arrays:
             return join(step, first, Lifted(arrays, lift))
 
-        # Each step is one stage, or else XLA would compute the values of all of them
-        # before it finds the winners of the first, and hold them all in memory.
-        cells = Lifted(stage(boundary, joined, *cells.arrays))
+        # Each step before another is one stage, or else XLA would compute the values of
+        # all of them before the winners of the first, and hold them all in memory.
+        last: Boundary = "none" if step is each[-1] else boundary
+        cells = Lifted(stage(last, joined, *cells.arrays))
     values, *valid, position = cells.arrays
     return values, position, *valid
 
@@ -502,7 +504,9 @@ class _Join:
             if self.dtype.itemsize == 4:  # else no sum is beyond int32
                 # A run of padding alone has the worst value, and no position.
                 has = lax.bitwise_and(has, lax.lt(position, like(none, position)))
-            return select(has, lax.add(position, like(place.start, position)), none)
+            if place.start:
+                position = lax.add(position, like(place.start, position))
+            return select(has, position, none)
 
         position = joined(
             lax.min,

@@ -128,7 +128,8 @@ class Shares:
             return first.lift(wide, *arrays)[:1]
 
         def finish(t: jax.Array, *arrays: Any) -> Arrays:
-            return (last.lift(t, *arrays)[0].astype(self._dtype),)
+            (result,) = last.lift(t, *arrays)
+            return (lax.convert_element_type(result, self._dtype),)
 
         start, end = Lifted((t, *first.arrays), begin), Lifted(last.arrays, finish)
         form = chosen.back_form if self.back else chosen.form

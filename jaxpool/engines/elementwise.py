@@ -56,7 +56,7 @@ def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
     Of converted float16, LLVM takes the maximum before it converts, which it does not
     vectorise. Here it does not see that the bits it would lose are all 0.
     """
-    wide: jax.Array = array.astype(dtype)
+    wide: jax.Array = lax.convert_element_type(array, dtype)
     if array.dtype == np.float16 and dtype == np.float32 and on_cpu:
         bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
         wide = lax.bitcast_convert_type(bits, np.float32)

@@ -116,7 +116,7 @@ def fold(
             piece = _combined(op, told, dims, (js, windows), states[number], own)
             pieces.append(_padded(piece, fill, dims, windows))
         result = reduce(op, pieces)
-        return result if dtype is None else result.astype(dtype)
+        return result if dtype is None else lax.convert_element_type(result, dtype)
 
     regions = [
         _Region(number, js, windows)
@@ -163,7 +163,7 @@ def fold_back(
     def combined(regions: Sequence[_Region], own: Arrays, cells: Arrays) -> Any:
         if boundary != "call":
             own = tuple(pad(array, _ZERO, around) for array in own)
-        own = tuple(jnp.expand_dims(array, along) for array in own)
+        own = tuple(lax.expand_dims(array, along) for array in own)
         split_up = _in_blocks(blocks, *cells)
 
         def told(number: Cell, output: Arrays, cell: Arrays) -> Any:
@@ -381,14 +381,14 @@ def with_next(array: jax.Array, axis: int) -> jax.Array:
     """Merge an axis with the one after it."""
     shape = array.shape
     both = shape[axis] * shape[axis + 1]
-    return array.reshape(*shape[:axis], both, *shape[axis + 2 :])
+    return lax.reshape(array, (*shape[:axis], both, *shape[axis + 2 :]))
 
 
 def split(array: jax.Array, axis: int, length: int) -> jax.Array:
     """Make two axes of one: its parts of some length, and what is in each."""
     shape = array.shape
     parts = shape[axis] // length
-    return array.reshape(*shape[:axis], parts, length, *shape[axis + 1 :])
+    return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))
 
 
 def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Place:
