@@ -21,8 +21,6 @@ REFUSING = {
     "min_pool": jaxpool.min_pool,
     "global_max_pool": jaxpool.global_max_pool,
     "global_min_pool": jaxpool.global_min_pool,
-    "segment_max_pool": jaxpool.segment_max_pool,
-    "segment_min_pool": jaxpool.segment_min_pool,
     "lp_pool": jaxpool.lp_pool,
     "global_lp_pool": jaxpool.global_lp_pool,
 }
@@ -36,9 +34,9 @@ def tangent(call, a):
 
 
 def is_refused(name):
-    stem = name.removeprefix("global_").removeprefix("segment_")
+    stem = name.removeprefix("global_")
     maximum = stem.startswith(("max_pool", "min_pool")) and "indices" not in name
-    return maximum or name in ("lp_pool-inf", "aggregate-neighbors")
+    return maximum or name == "lp_pool-inf"
 
 
 @pytest.mark.share(18)

@@ -24,7 +24,7 @@ def forward_mode() -> AbstractContextManager[None]:
     Max and min pools, windowed and global, and norms with `p=inf` are such functions.
     Inside this context they support both modes. Values, reverse mode and the data kept
     for backward (1 byte per output for windows up to 256 cells) stay the same. All
-    other pools, also adaptive and fractional pools and pools with indices, always
+    other pools, also over bins, segments and neighbors, and pools with indices, always
     support both modes.
 
     The context applies when a function is traced. A `jax.jit` function that is called

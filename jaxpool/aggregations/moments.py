@@ -161,7 +161,7 @@ class _Deviations:
         chosen = plan_for(self.over, platform, center.dtype, None, needs, tables)
         (step,) = chosen.steps
 
-        def told(cell: Arrays, output: Arrays, place: Place) -> Arrays:
+        def term(cell: Arrays, output: Arrays, place: Place) -> Arrays:
             deviation = _deviation(cell, output)
             first = cell[1] * deviation
             return first, first * deviation
@@ -171,7 +171,7 @@ class _Deviations:
 
         zero, own = np.zeros(()), Lifted((center,))
         (sums,) = fold(
-            step, added, told, zero, [Lifted(cells)], own, boundary=chosen.boundary
+            step, added, term, zero, [Lifted(cells)], own, boundary=chosen.boundary
         )
         return sums
 

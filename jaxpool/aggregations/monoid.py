@@ -34,8 +34,8 @@ class Reduction:
 
         Each identity is static, or else one of `inits`.
         """
-        window, implementation, *known = static
-        pairs = zip(inits, known, strict=True)
+        window, implementation, *fixed = static
+        pairs = zip(inits, fixed, strict=True)
         identities = tuple(init if own is None else own for init, own in pairs)
         op, tree = self.operation.of(arrays), self.tree
         if jax.tree.structure(0) == tree:

@@ -1,6 +1,6 @@
 """Winners by XLA's own windowed reduction, and the numbers that tell cells apart.
 
-It combines cells in an order of its own, so the earliest of equal cells is told by a
+It combines cells in an order of its own, so the earliest of equal cells is found by a
 number that goes with each: its place.
 """
 

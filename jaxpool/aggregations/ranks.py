@@ -171,7 +171,7 @@ def _by_lists(
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """Of windows and neighbors: a list of the cells of each output."""
 
-    def told(cell: Arrays, output: Arrays, place: Place) -> tuple[Pair, ...]:
+    def term(cell: Arrays, output: Arrays, place: Place) -> tuple[Pair, ...]:
         value, *valid = cell
         position = like(place.start, jax.ShapeDtypeStruct(value.shape, np.int32))
         for ok in valid:
@@ -182,9 +182,9 @@ def _by_lists(
     if steps:
         (step,) = steps
         fills = np.asarray(np.inf), NONE
-        (pairs,) = fold(step, operator.add, told, fills, [cells], boundary="none")
+        (pairs,) = fold(step, operator.add, term, fills, [cells], boundary="none")
     else:  # windows of one cell
-        pairs = told(cells.lift(*cells.arrays), (), Place(np.int32(0), 1))
+        pairs = term(cells.lift(*cells.arrays), (), Place(np.int32(0), 1))
     first_nan = reduce(lax.min, (select(is_nan(v), p, NONE) for v, p in pairs))
     number = reduce(
         lax.add, (lax.ne(p, like(NONE, p)).astype(np.int32) for _, p in pairs)

@@ -163,7 +163,7 @@ class Shares:
         """From the cells through all steps to the outputs."""
         by, boundary = self.by, chosen.boundary
 
-        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
+        def term(cell: Arrays, output: Arrays, place: Place) -> Any:
             return by.share(cell[:-1], output, place, cell[-1])
 
         steps = chosen.up
@@ -175,9 +175,9 @@ class Shares:
             (result,) = fold(
                 step,
                 lax.add,
-                told,
+                term,
                 _ZERO,
-                [levels[source].beside(moved[source]) for source in sources],
+                [levels[source].along_with(moved[source]) for source in sources],
                 levels[number],
                 boundary=boundary,
                 finish=end if is_last else NOTHING,
@@ -190,10 +190,10 @@ class Shares:
         """From the outputs back through all steps to the cells."""
         by, boundary = self.by, chosen.boundary
 
-        def told(cell: Arrays, output: Arrays, place: Place) -> Any:
-            *known, g = output
-            part = by.share(cell, tuple(known), place, g)
-            if not known or by.needs.back == "places":
+        def term(cell: Arrays, output: Arrays, place: Place) -> Any:
+            *residual, g = output
+            part = by.share(cell, tuple(residual), place, g)
+            if not residual or by.needs.back == "places":
                 return part
             # 0 of 0, even if the output is NaN. A cotangent inside a chain may be 0 and
             # have a derivative: others cancel.
@@ -207,14 +207,14 @@ class Shares:
         arrived: dict[int, Lifted] = {len(steps): g}
         for number in reversed(range(len(steps))):
             step, sources = steps[number]
-            outputs = levels[number + 1].beside(arrived[number + 1])
+            outputs = levels[number + 1].along_with(arrived[number + 1])
             pieces: tuple[Step, ...] = step.pieces
             for piece, source in zip(pieces, sources, strict=True):
                 is_last = source == 0 and at_cells == 1
                 (more,) = fold_back(
                     piece,
                     lax.add,
-                    told,
+                    term,
                     outputs,
                     levels[source],
                     boundary=boundary,
@@ -238,8 +238,8 @@ class Shares:
             cell, output = cells.lift(*arrays[:count]), outputs.lift(*arrays[count:])
             return (self.by.share(cell, output, Place(0, 1), t),)
 
-        known = t.beside(Lifted(cells.arrays + outputs.arrays)).then(shared)
-        return known.beside(Lifted(end.arrays)).then(end.lift).now(boundary)
+        result = t.along_with(Lifted(cells.arrays + outputs.arrays)).then(shared)
+        return result.along_with(Lifted(end.arrays)).then(end.lift).now(boundary)
 
     def _uncropped(self, cells: jax.Array) -> Arrays:
         """With zeros where the input ends beyond the last window."""

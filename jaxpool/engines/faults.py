@@ -123,7 +123,7 @@ def told_apart(
     Returns them, and the dilation of an axis with windows of one cell. One array of
     floats is rounded to more bits than it has, which fuses. Else one cell is dilated,
     with which a TPU's compiler fuses nothing; a TPU minds it least at the end. Traced
-    identities are not told from each other.
+    identities are not distinguished.
 
     Fault: of reductions of one array by the same windows, the partitioner pads the
         array once, with the identity of the first. The others are silently wrong.

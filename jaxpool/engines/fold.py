@@ -16,7 +16,7 @@ from jaxpool.engines import gathers, links, slices
 from jaxpool.engines.gathers import BinStep
 from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
-from jaxpool.engines.slices import Fill, Tell
+from jaxpool.engines.slices import Fill, Term
 from jaxpool.engines.slices import Op as Op
 from jaxpool.engines.slices import Place as Place
 from jaxpool.geometry import steps
@@ -28,22 +28,22 @@ _ENGINES: dict[type, Any] = {BinStep: gathers, LinkStep: links, steps.Step: slic
 def fold(
     step: Step,
     op: Op,
-    tell: Tell,
+    term: Term,
     fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
     **options: Any,
 ) -> Arrays:
-    """For each output, `op` over its cells of `tell(cell, output, place)`.
+    """For each output, `op` over its cells of `term(cell, output, place)`.
 
-    What is told may be a pytree of arrays, of which `op` combines two.
+    A term may be a pytree of arrays; `op` combines two terms.
     """
     engine = _ENGINES[type(step)]
     chex.assert_equal_rank([*chain(outputs.arrays, *(s.arrays for s in sources))])
     pieces: Sequence[Step] = step.pieces
     for piece, source in zip(pieces, sources, strict=True):
         _check_sizes(source.arrays[0], piece, at_cells=True)
-    results: Arrays = engine.fold(step, op, tell, fill, sources, outputs, **options)
+    results: Arrays = engine.fold(step, op, term, fill, sources, outputs, **options)
     _check_sizes(jax.tree.leaves(results)[0], step, at_cells=False)
     return results
 
@@ -51,19 +51,19 @@ def fold(
 def fold_back(
     step: Step,
     op: Op,
-    tell: Tell,
+    term: Term,
     outputs: Lifted,
     cells: Lifted = NOTHING,
     **options: Any,
 ) -> Arrays:
-    """For each cell, `op` over the outputs that read it of `tell(cell, output, place)`.
+    """For each cell, `op` over the outputs that read it of `term(cell, output, place)`.
 
     The adjoint of `fold`, if `op` adds.
     """
     engine = _ENGINES[type(step)]
     chex.assert_equal_rank([*outputs.arrays, *cells.arrays])
     _check_sizes(outputs.arrays[0], step, at_cells=False)
-    results: Arrays = engine.fold_back(step, op, tell, outputs, cells, **options)
+    results: Arrays = engine.fold_back(step, op, term, outputs, cells, **options)
     _check_sizes(results[0], step, at_cells=True)
     return results
 
@@ -94,17 +94,17 @@ def reduce_steps(
 
     With several fills, a cell is a tuple of as many arrays.
     """
-    tell = _all_arrays if isinstance(fill, tuple) else first_cell
+    term = _all_arrays if isinstance(fill, tuple) else first_cell
     runs = singles = cells
     for step in steps:
         singles = runs if step.begins else singles
         sources = (runs, singles)[: len(step.pieces)]
         ends = finish if step is steps[-1] else NOTHING
-        reduced = fold(step, op, tell, fill, sources, boundary=boundary, finish=ends)
+        reduced = fold(step, op, term, fill, sources, boundary=boundary, finish=ends)
         runs = Lifted(reduced[0] if isinstance(fill, tuple) else reduced)
     if steps:
         return runs.arrays
-    return cells.beside(Lifted(finish.arrays)).then(finish.lift).now(boundary)
+    return cells.along_with(Lifted(finish.arrays)).then(finish.lift).now(boundary)
 
 
 def _all_arrays(cell: Arrays, output: Arrays, place: Place) -> Arrays:

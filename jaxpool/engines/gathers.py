@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
-from jaxpool.engines.slices import Fill, Op, Place, Scalar, Tell, of_leaves
+from jaxpool.engines.slices import Fill, Op, Place, Scalar, Term, of_leaves
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
 
 Table: TypeAlias = tuple[Numbers, Numbers]  # the first cell of each bin, and its end
@@ -87,7 +87,7 @@ def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
 def fold(
     step: BinStep,
     op: Op,
-    tell: Tell,
+    term: Term,
     fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
@@ -97,24 +97,24 @@ def fold(
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
 ) -> Arrays:
-    """For each bin, `op` over its cells of `tell(cell, bin, place)`; one source."""
+    """For each bin, `op` over its cells of `term(cell, bin, place)`; one source."""
     (cells,), axis = sources, step.axis
 
-    def told(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> Any:
+    def term_at(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> Any:
         start = (read.offset + np.int32(j)) * np.int32(step.weight)
         place = Place(along(axis, start, rank), step.weight)
-        value = tell(cells.lift(*cell), outputs.lift(*own), place)
+        value = term(cells.lift(*cell), outputs.lift(*own), place)
         return value if dtype is None else value.astype(dtype)
 
     reads = _reads(step.table, step.cells)
     arrays = cells.arrays, outputs.arrays
-    return _reduced(axis, op, told, fill, reads, arrays, finish, boundary)
+    return _reduced(axis, op, term_at, fill, reads, arrays, finish, boundary)
 
 
 def fold_back(
     step: BinStep,
     op: Op,
-    tell: Tell,
+    term: Term,
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
@@ -122,20 +122,20 @@ def fold_back(
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
-    """For each cell, `op` over the bins that read it of `tell(cell, bin, place)`."""
+    """For each cell, `op` over the bins that read it of `term(cell, bin, place)`."""
     axis, (starts, _) = step.axis, step.table
 
-    def told(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> Any:
+    def term_at(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> Any:
         bin_ = read.place(j)
         take = np.take if is_known(starts) and is_known(bin_) else jnp.take
         first = take(starts, bin_, mode="clip")
         start = (read.item - first) * np.int32(step.weight)
         place = Place(along(axis, start, rank), step.weight)
-        return tell(cells.lift(*cell), outputs.lift(*own), place)
+        return term(cells.lift(*cell), outputs.lift(*own), place)
 
     reads = _reads(step.covering, step.covers)
     arrays = outputs.arrays, cells.arrays
-    return _reduced(axis, op, told, np.zeros(()), reads, arrays, finish, boundary)
+    return _reduced(axis, op, term_at, np.zeros(()), reads, arrays, finish, boundary)
 
 
 class _Read(NamedTuple):
@@ -188,14 +188,14 @@ def _reads(table: Table, extent: Extent) -> list[_Read]:
 def _reduced(
     axis: int,
     op: Op,
-    told: Callable[..., Any],
+    term_at: Callable[..., Any],
     fill: Fill,
     reads: Sequence[_Read],
     arrays: tuple[Arrays, Arrays],
     finish: Lifted,
     boundary: Boundary,
 ) -> Arrays:
-    """Reduce what is `told` of the first array's items, and of who reads them."""
+    """Reduce the terms of the first array's items and of those that read them."""
     (first, *further), (read_from, own) = reads, arrays
     count = len(read_from)
 
@@ -207,7 +207,7 @@ def _reduced(
 
         def value(j: int) -> Any:
             read = tuple(take(array, axis, first.place(j)) for array in around)
-            return having(first, j, told(first, j, rank, read, own))
+            return having(first, j, term_at(first, j, rank, read, own))
 
         return (reduce(op, map(value, range(first.most))),)
 

@@ -178,14 +178,14 @@ def _map(primitive: Primitive, operands: Any, axes: Axes, kernel: Kernel) -> Any
 
 
 def _jvp(primals: Any, tangents: Any, kernel: LinearKernel) -> Any:
-    (*known, x), (*changes, t) = primals, tangents
+    (*others, x), (*changes, t) = primals, tangents
     results = _linear_p.bind(*primals, kernel=kernel)
-    moved = [] if type(t) is ad.Zero else [*_linear_p.bind(*known, t, kernel=kernel)]
+    moved = [] if type(t) is ad.Zero else [*_linear_p.bind(*others, t, kernel=kernel)]
     if not all(type(change) is ad.Zero for change in changes):
         changes = [ad.instantiate_zeros(change) for change in changes]
         _, (more,) = jax.jvp(
-            lambda *known: inline(kernel, *known, x, platform=OPEN),
-            known,
+            lambda *others: inline(kernel, *others, x, platform=OPEN),
+            others,
             changes,
         )
         moved.append(more)
@@ -193,10 +193,10 @@ def _jvp(primals: Any, tangents: Any, kernel: LinearKernel) -> Any:
 
 
 def _transpose(cotangents: Any, *operands: Any, kernel: LinearKernel) -> Any:
-    *known, _ = operands
+    *others, _ = operands
     g = ad.instantiate_zeros(cotangents[0])
-    (arrived,) = _linear_p.bind(*known, g, kernel=kernel.transpose)
-    return *(None for _ in known), arrived
+    (arrived,) = _linear_p.bind(*others, g, kernel=kernel.transpose)
+    return *(None for _ in others), arrived
 
 
 def _new(name: str) -> Primitive:

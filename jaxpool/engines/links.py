@@ -20,7 +20,7 @@ from jax import lax
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.gathers import along, take
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.slices import Fill, Op, Place, Tell, of_leaves
+from jaxpool.engines.slices import Fill, Op, Place, Term, of_leaves
 from jaxpool.geometry.links import Links, Neighbors
 
 _SCATTERS: dict[Any, Any] = {
@@ -76,7 +76,7 @@ def steps_of(over: Links, tables: tuple[jax.Array], scatters: bool) -> tuple[Lin
 def fold(
     step: LinkStep,
     op: Op,
-    tell: Tell,
+    term: Term,
     fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
@@ -86,20 +86,20 @@ def fold(
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
 ) -> Arrays:
-    """For each output, `op` over its cells of `tell(cell, output, place)`; one source.
+    """For each output, `op` over its cells of `term(cell, output, place)`; one source.
 
     `fill` is the result where an output has no cell.
     """
     (cells,), axis = sources, step.over.axis
 
-    def told(cell: Arrays, own: Arrays, place: Place) -> Any:
-        value = tell(cells.lift(*cell), outputs.lift(*own), place)
+    def term_at(cell: Arrays, own: Arrays, place: Place) -> Any:
+        value = term(cells.lift(*cell), outputs.lift(*own), place)
         return value if dtype is None else value.astype(dtype)
 
     def by_segment(cell: Arrays, own: Arrays) -> Any:
         own = tuple(_at(array, axis, step.keys) for array in own)
         place = along(axis, lax.iota(np.int32, len(step.keys)), cell[0].ndim)
-        return _reduced(step, op, told(cell, own, Place(place, 1)), fill)
+        return _reduced(step, op, term_at(cell, own, Place(place, 1)), fill)
 
     def by_neighbor(cell: Arrays, own: Arrays) -> Any:
         keys = step.keys.reshape(step.over.dim.out, -1)
@@ -107,7 +107,7 @@ def fold(
         def value(j: int) -> Any:
             read = tuple(_at(array, axis, keys[:, j]) for array in cell)
             is_link = _are_links(step, keys[:, j], cell[0].ndim)
-            one = told(read, own, Place(np.int32(j), 1))
+            one = term_at(read, own, Place(np.int32(j), 1))
             return of_leaves(partial(select, is_link), one, fill)
 
         return reduce(op, map(value, range(keys.shape[1])))
@@ -119,7 +119,7 @@ def fold(
 def fold_back(
     step: LinkStep,
     op: Op,
-    tell: Tell,
+    term: Term,
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
@@ -127,19 +127,19 @@ def fold_back(
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
-    """For each cell, `op` over the outputs that read it of `tell(cell, output, place)`.
+    """For each cell, `op` over the outputs that read it of `term(cell, output, place)`.
 
     The result is 0 where no output reads a cell.
     """
     axis = step.over.axis
 
-    def told(cell: Arrays, own: Arrays, place: Any) -> Any:
+    def term_at(cell: Arrays, own: Arrays, place: Any) -> Any:
         start = along(axis, place, own[0].ndim)
-        return tell(cells.lift(*cell), outputs.lift(*own), Place(start, 1))
+        return term(cells.lift(*cell), outputs.lift(*own), Place(start, 1))
 
     def by_segment(own: Arrays, cell: Arrays) -> Any:
         own = tuple(_at(array, axis, step.keys) for array in own)
-        value = told(cell, own, lax.iota(np.int32, len(step.keys)))
+        value = term_at(cell, own, lax.iota(np.int32, len(step.keys)))
         return select(_are_links(step, step.keys, value.ndim), value, 0)
 
     def by_neighbor(own: Arrays, cell: Arrays) -> Any:
@@ -147,7 +147,7 @@ def fold_back(
         count = np.int32(len(step.keys) // step.over.dim.out)
         own = tuple(_at(array, axis, link // count) for array in own)
         cell = tuple(_at(array, axis, step.keys) for array in cell)
-        return _reduced(step, op, told(cell, own, link % count), np.zeros(()))
+        return _reduced(step, op, term_at(cell, own, link % count), np.zeros(()))
 
     way = by_neighbor if isinstance(step.over, Neighbors) else by_segment
     return _staged(way, outputs.arrays, cells.arrays, finish, boundary)

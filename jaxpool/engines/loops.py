@@ -45,8 +45,8 @@ class Lifted(NamedTuple):
         """One of them."""
         return self.then(lambda *arrays: (arrays[number],))
 
-    def beside(self, other: "Lifted") -> "Lifted":
-        """Both, in the same loop."""
+    def along_with(self, other: "Lifted") -> "Lifted":
+        """The arrays of both, in the same loop."""
         one, another, count = self.lift, other.lift, len(self.arrays)
         return Lifted(
             self.arrays + other.arrays,

@@ -44,9 +44,9 @@ def divided(count: int, factor: int, plus: int, by: int) -> tuple[Numbers, Numbe
     digits = divided(_DIGIT, factor, 0, by)
     rows = divided(-(-count // _DIGIT), factor * _DIGIT, plus, by)
     row, rest = (jnp.asarray(array, np.int32)[:, None] for array in rows)
-    more, beside = (jnp.asarray(array, np.int32)[None] for array in digits)
+    more, other = (jnp.asarray(array, np.int32)[None] for array in digits)
     # The sum of two remainders may not fit.
-    carries = rest >= by - beside
+    carries = rest >= by - other
     quotients = row + more + carries.astype(np.int32)
-    rests = jnp.where(carries, rest - (by - beside), rest + beside)
+    rests = jnp.where(carries, rest - (by - other), rest + other)
     return quotients.reshape(-1)[:count], rests.reshape(-1)[:count]

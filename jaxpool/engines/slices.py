@@ -1,7 +1,7 @@
 """The engine of `slices`: cells to outputs, and back, one strided slice per cell.
 
-`fold` and `fold_back` are all that it can do; what they combine is a function of a
-cell, an output and the place of the cell in it. Nothing here knows an aggregation.
+`fold` and `fold_back` are all that it can do. They combine terms; a term is a function
+of a cell, an output and the place of the cell in it. Nothing here knows an aggregation.
 There is no scatter, no sort, nothing whose order of evaluation could vary.
 """
 
@@ -27,8 +27,8 @@ from jaxpool.geometry.window import MOST, AxisWindow
 Op: TypeAlias = Callable[[Any, Any], Any]
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
-# What is told is an array, or a pytree of arrays.
-Tell: TypeAlias = Callable[[Arrays, Arrays, "Place"], Any]
+# A term is an array, or a pytree of arrays.
+Term: TypeAlias = Callable[[Arrays, Arrays, "Place"], Any]
 Fill: TypeAlias = Scalar | tuple[Scalar, ...]
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
@@ -51,9 +51,9 @@ class Place(NamedTuple):
     spans: Mapping[int, range] | None = None
     is_full: bool = True
 
-    def only(self, told: jax.Array) -> jax.Array:
-        """What is told of cells in the window, 0 for others."""
-        return told if self.is_full else select(self.is_in, told, 0)
+    def only(self, term: jax.Array) -> jax.Array:
+        """The terms of cells in the window, 0 for others."""
+        return term if self.is_full else select(self.is_in, term, 0)
 
     def has(self, position: jax.Array) -> jax.Array:
         """Whether a position of the window lies in the run."""
@@ -81,7 +81,7 @@ class Place(NamedTuple):
 def fold(
     step: Step,
     op: Op,
-    tell: Tell,
+    term: Term,
     fill: Fill,
     sources: Sequence[Lifted],
     outputs: Lifted = NOTHING,
@@ -91,7 +91,7 @@ def fold(
     most_pads: int | None = None,
     dtype: np.dtype | None = None,
 ) -> Arrays:
-    """For each output, `op` over its cells of `tell(cell, output, place)`.
+    """For each output, `op` over its cells of `term(cell, output, place)`.
 
     `sources` are the runs of cells that the step combines, and single cells if it has a
     rest. `fill` stands for cells in the padding: a number for each array of a pytree,
@@ -109,11 +109,13 @@ def fold(
         for number, js, windows in regions:
             part = step.pieces[number]
 
-            def told(j: Cell, cell: Arrays, output: Arrays, part: Step = part) -> Any:
-                return tell(cell, output, Place(part.start(j), part.length(j)))
+            def term_at(
+                j: Cell, cell: Arrays, output: Arrays, part: Step = part
+            ) -> Any:
+                return term(cell, output, Place(part.start(j), part.length(j)))
 
             dims = dims_of(part)
-            piece = _combined(op, told, dims, (js, windows), states[number], own)
+            piece = _combined(op, term_at, dims, (js, windows), states[number], own)
             pieces.append(_padded(piece, fill, dims, windows))
         result = reduce(op, pieces)
         return result if dtype is None else lax.convert_element_type(result, dtype)
@@ -130,7 +132,7 @@ def fold(
 def fold_back(
     step: Step,
     op: Op,
-    tell: Tell,
+    term: Term,
     outputs: Lifted,
     cells: Lifted = NOTHING,
     *,
@@ -138,14 +140,14 @@ def fold_back(
     finish: Lifted = NOTHING,
     most_pads: int | None = None,
 ) -> Arrays:
-    """For each cell, `op` over the outputs that read it of `tell(cell, output, place)`.
+    """For each cell, `op` over the outputs that read it of `term(cell, output, place)`.
 
-    The adjoint of `fold`, if `op` adds; of a step without a rest. `tell` is asked for
+    The adjoint of `fold`, if `op` adds; of a step without a rest. `term` is called for
     blocks of `stride` cells, which the same windows cover: an axis along the blocks
     comes after each axis with a stride.
 
-    On a CPU what is told is padded, elsewhere the outputs are, so that all cells look
-    at as many windows, in one loop.
+    On a CPU the terms are padded, elsewhere the outputs are, so that all cells look at
+    as many windows, in one loop.
     """
     if is_sparse(step.dims):
         step, move = _at_stride_one(step)
@@ -166,12 +168,12 @@ def fold_back(
         own = tuple(lax.expand_dims(array, along) for array in own)
         split_up = _in_blocks(blocks, *cells)
 
-        def told(number: Cell, output: Arrays, cell: Arrays) -> Any:
-            return tell(cell, output, _place(step, blocks, number, own[0].ndim))
+        def term_at(number: Cell, output: Arrays, cell: Arrays) -> Any:
+            return term(cell, output, _place(step, blocks, number, own[0].ndim))
 
         pieces = []
         for _, js, windows in regions:
-            piece = _combined(op, told, covers, (js, windows), own, split_up)
+            piece = _combined(op, term_at, covers, (js, windows), own, split_up)
             pieces.append(_padded(piece, _ZERO, covers, windows))
         result = merged(reduce(op, pieces))
         # Also the cells behind the last window, where it is known how many there are.
@@ -300,19 +302,19 @@ def _run(
 
 def _combined(
     op: Op,
-    told: Callable[..., Any],
+    term_at: Callable[..., Any],
     dims: Dims,
     region: tuple[Ranges, Ranges],
     cells: Arrays,
     outputs: Arrays,
 ) -> Any:
-    """What is told of the cells of a region, combined for its windows."""
+    """The terms of the cells of a region, combined for its windows."""
     js, windows = region
     own = tuple(of_windows(array, dims, windows) for array in outputs)
     pieces = []
     for j in itertools.product(*js):
         cell = tuple(seen(array, dims, j, windows) for array in cells)
-        pieces.append(told(j, cell, own))
+        pieces.append(term_at(j, cell, own))
     return reduce(op, pieces)
 
 

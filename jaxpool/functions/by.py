@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 from jax.typing import ArrayLike
 
+from jaxpool.aggregations.forward_mode import forward_mode
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
@@ -49,7 +51,8 @@ class By(Written):
         options = where, empty_value, implementation
         kinds, averaged = self.kinds, self.averaged
         call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
-        pooled = over.pool(self.pool, self.with_arrays(call))
+        with forward_mode() if over.both_modes else nullcontext():
+            pooled = over.pool(self.pool, self.with_arrays(call))
         return over.finish(pooled, call.over)
 
     def with_arrays(self, call: Call) -> Call:
@@ -66,7 +69,7 @@ class Max(By):
     """The maximum, `max_j x_j`: `jaxpool.max_pool`.
 
     Float or int dtypes. The gradient goes to the first NaN, else to the first maximum;
-    forward mode alone needs `forward_mode()`.
+    over windows and whole axes, forward mode alone needs `forward_mode()`.
     """
 
     averaged = False
@@ -80,7 +83,7 @@ class Min(By):
     """The minimum, `min_j x_j`: `jaxpool.min_pool`.
 
     Float or int dtypes. The gradient goes to the first NaN, else to the first minimum;
-    forward mode alone needs `forward_mode()`.
+    over windows and whole axes, forward mode alone needs `forward_mode()`.
     """
 
     averaged = False

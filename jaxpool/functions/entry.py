@@ -1,8 +1,8 @@
-"""How every pool is entered: compiled once for what is static about it.
+"""Every pool is compiled once for its static arguments.
 
-What runs outside `jax.jit` would be traced and compiled at every call, and what runs
-inside traced again at every layer. And arrays that are sharded explicitly along
-pooled axes are pooled in auto mode (`engines.sharding`).
+Without this, an eager call is traced and compiled each time, and under `jax.jit` each
+layer is traced again. Arrays that are sharded explicitly along pooled axes are pooled
+in auto mode (`engines.sharding`).
 """
 
 from collections.abc import Callable, Hashable
@@ -17,8 +17,8 @@ from jaxpool.engines.sharding import Geometry, in_auto_mode
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 
-# Functions that are kept compiled. The library has few, and each operation that `pool`
-# is called with makes one; what was not used for longest goes first.
+# Compiled functions that are kept. The library has few, and each operation of `pool`
+# adds one; the one that was used least recently goes first.
 MOST_PROGRAMS = 256
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
@@ -31,12 +31,11 @@ def enter(
     x: jax.Array,
     *others: Any,
 ) -> T:
-    """`function(static, x, *others)`, which pools `x`; a function of a module.
+    """`function(static, x, *others)`, compiled once for each `static` and shapes.
 
-    Or another object that hashes. `static` is hashable, or a tuple of what is, and of
-    single numbers of NumPy.
-    Where sizes are symbolic it is not compiled on its own: two of them cannot always
-    be compared.
+    `function` hashes. `static` is hashable, or a tuple of hashable values and single
+    numbers of NumPy. With symbolic sizes the function is not compiled on its own: two
+    symbolic sizes cannot always be compared.
     """
     arrays = jax.tree.leaves((x, others))
     if not any(is_symbolic(n) for array in arrays for n in array.shape):
@@ -45,7 +44,7 @@ def enter(
 
 
 class _Number(NamedTuple):
-    """An array of one number; equal if its bits are, which -0 and 0 have not."""
+    """An array of one number. Compares by bits, so -0 and 0 differ."""
 
     dtype: np.dtype
     bits: bytes
@@ -68,7 +67,7 @@ def _compiled(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _hashable(static: Any) -> Hashable:
-    """The same with arrays as something that hashes."""
+    """`static` with each array replaced by a value that hashes."""
     if type(static) is not tuple:
         return static  # type: ignore[no-any-return]
     return tuple(
@@ -81,7 +80,7 @@ class Call(NamedTuple):
     """The checked arguments that all pools share.
 
     `tables` are the places of bins that are drawn, and `arrays` are what an aggregation
-    takes beside the cells.
+    takes in addition to the cells.
     """
 
     x: jax.Array
@@ -93,8 +92,8 @@ class Call(NamedTuple):
     arrays: Any = None
 
 
-def entered(pool: Callable[..., T]) -> Callable[..., T]:
-    """The pool of a `Call` and options, entered; all but its arrays is static."""
+def compiled_once(pool: Callable[..., T]) -> Callable[..., T]:
+    """A pool that takes a `Call` and options; all but the arrays is static."""
 
     @wraps(pool)
     def body(static: tuple[Any, ...], x: jax.Array, mask: Any, *others: Any) -> T:

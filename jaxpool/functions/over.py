@@ -26,6 +26,8 @@ from jaxpool.geometry.window import Ints, Padding, resolve
 class Over(Written):
     """A domain: `windows`, `whole`, `bins`, `segments` or `neighbors`."""
 
+    both_modes: ClassVar[bool] = False  # of maxima, without `forward_mode()`
+
     def resolve(self, shape: Sequence[int]) -> Domain:
         """The cells of each output, for an input of this shape."""
         raise NotImplementedError
@@ -109,6 +111,7 @@ class bins(Over):
         bins(4, axes=1)
     """
 
+    both_modes = True
     output_shape: OptionalInts
     _: KW_ONLY
     axes: Ints | None = None
@@ -122,6 +125,7 @@ class bins(Over):
 class Linked(Over):
     """A domain along one axis, whose links are in an array."""
 
+    both_modes = True
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
 
     @property

@@ -74,11 +74,11 @@ def check_mode(mode: str, window: Window) -> None:
             f"padding_mode must be None or one of {', '.join(get_args(PaddingMode))}; "
             f"got padding_mode={mode!r}"
         )
-    beside = {"reflect": 1}.get(mode, 0)
+    edge = {"reflect": 1}.get(mode, 0)
     for axis, dim in zip(window.axes, window.dims, strict=True):
-        least = max(dim.low, dim.high) + beside
+        least = max(dim.low, dim.high) + edge
         if mode != "edge" and is_below(dim.size, least, axis):
             raise ValueError(
-                f"padding must be at most {dim.size - beside} on axis {axis} with "
+                f"padding must be at most {dim.size - edge} on axis {axis} with "
                 f"padding_mode={mode!r}; got padding={(dim.low, dim.high)}"
             )

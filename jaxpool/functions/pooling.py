@@ -20,7 +20,7 @@ from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.biased import biased_average
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
-from jaxpool.aggregations.forward_mode import explaining
+from jaxpool.aggregations.forward_mode import explaining, forward_mode
 from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.moments import moments
@@ -28,24 +28,20 @@ from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
 from jaxpool.engines.numbers import is_known
-from jaxpool.functions.entry import Call, entered
+from jaxpool.functions.entry import Call, compiled_once
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.window import Window
 
 
 @explaining
-@entered
-def extreme(call: Call, kind: Kind, both_modes: bool = False) -> jax.Array:
-    """Maximum or minimum of each output, in the dtype of `x`.
-
-    With `both_modes`, forward mode needs no `forward_mode()`.
-    """
-    options = call.empty.item(), call.implementation, both_modes
-    values = extremum(kind, *_cells(call), *options)
+@compiled_once
+def extreme(call: Call, kind: Kind) -> jax.Array:
+    """Maximum or minimum of each output, in the dtype of `x`."""
+    values = extremum(kind, *_cells(call), call.empty.item(), call.implementation)
     return _fill_empty(values, call, None)
 
 
-@entered
+@compiled_once
 def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
     found = indexed_extremum(
@@ -57,8 +53,9 @@ def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
 
 
 def maxima(call: Call) -> jax.Array:
-    """The maximum of each bin."""
-    return extreme(call, "max", True)
+    """The maximum of each bin, with derivatives in both modes."""
+    with forward_mode():
+        return extreme(call, "max")
 
 
 def indexed_maxima(call: Call) -> tuple[jax.Array, jax.Array]:
@@ -66,7 +63,7 @@ def indexed_maxima(call: Call) -> tuple[jax.Array, jax.Array]:
     return extreme_with_indices(call, "max")
 
 
-@entered
+@compiled_once
 def total(call: Call) -> jax.Array:
     """Sum of each output, in the dtype of `x`."""
     dtype = call.x.dtype
@@ -76,7 +73,7 @@ def total(call: Call) -> jax.Array:
     return _fill_empty(sums, call, _valid_count(call))
 
 
-@entered
+@compiled_once
 def mean(
     call: Call, count_include_pad: bool = False, divisor: float | None = None
 ) -> jax.Array:
@@ -106,7 +103,7 @@ def mean(
 
 
 @explaining
-@entered
+@compiled_once
 def norm(call: Call, p: float) -> jax.Array:
     """p-norm of each output, in the dtype of `x`, of integers in float32."""
     x, over = kept(call.x, call.mask), call.over
@@ -123,7 +120,7 @@ def norm(call: Call, p: float) -> jax.Array:
     return _fill_empty(norms, call, _valid_count(call))
 
 
-@entered
+@compiled_once
 def logsumexp(call: Call, mean: bool = False) -> jax.Array:
     """Log-sum-exp of each output, in the dtype of `x`, of integers in float32.
 
@@ -145,7 +142,7 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
     return _fill_empty(pooled.astype(dtype), call, valid)
 
 
-@entered
+@compiled_once
 def softmax(call: Call) -> jax.Array:
     """Average with softmax weights, in the dtype of `x`, of integers in float32."""
     logits, scale, bias = call.arrays
@@ -163,7 +160,7 @@ def softmax(call: Call) -> jax.Array:
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
-@entered
+@compiled_once
 def weighted_mean(call: Call) -> jax.Array:
     """Average with the weights `call.arrays`; empty where they add up to 0."""
     dtype = dtypes.averaged(call.x.dtype)
@@ -178,7 +175,7 @@ def weighted_mean(call: Call) -> jax.Array:
 
 
 @explaining
-@entered
+@compiled_once
 def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Array:
     """Power mean of each output; the exponent is `p`, or the array `call.arrays`."""
     x, valid, exponent = call.x, _valid_count(call), call.arrays
@@ -197,7 +194,7 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
     return _fill_empty(pooled.astype(dtype), call, valid)
 
 
-@entered
+@compiled_once
 def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     """Variance of each output; empty where there are not more than `ddof` cells.
 
@@ -217,7 +214,7 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     return _fill_empty(pooled.astype(dtype), call, number)
 
 
-@entered
+@compiled_once
 def quantile(call: Call, q: float) -> jax.Array:
     """The quantile of each output, between two cells by linear interpolation."""
     (low, high), number, ranks = _ranked(call, Ranks(q=q))
@@ -229,7 +226,7 @@ def quantile(call: Call, q: float) -> jax.Array:
     return _fill_empty(pooled.astype(dtypes.averaged(call.x.dtype)), call, number)
 
 
-@entered
+@compiled_once
 def top_mean(call: Call, k: int) -> jax.Array:
     """The mean of the `k` largest cells of each output, or of all if they are fewer."""
     values, number, _ = _ranked(call, Ranks(k))

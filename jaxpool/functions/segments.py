@@ -58,9 +58,8 @@ def segment_max_pool(
 
     Gradient:
         The cotangent of a segment goes to one cell: the first NaN, else the first
-        maximum along the axis. Integers have no gradient. Reverse mode works to any
-        order, and forward mode over it (`jax.hessian`). For forward mode alone
-        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
+        maximum along the axis. Integers have no gradient. Both modes work, to any
+        order.
 
     References:
         `jax.ops.segment_max`, whose gradient is divided among ties.
@@ -112,9 +111,8 @@ def segment_min_pool(
 
     Gradient:
         The cotangent of a segment goes to one cell: the first NaN, else the first
-        minimum along the axis. Integers have no gradient. Reverse mode works to any
-        order, and forward mode over it (`jax.hessian`). For forward mode alone
-        (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
+        minimum along the axis. Integers have no gradient. Both modes work, to any
+        order.
 
     References:
         `jax.ops.segment_min`, whose gradient is divided among ties.

@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxpool.aggregations import dtypes
+from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.functions.aggregate import Name, aggregate, check_table
 from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
@@ -166,6 +167,7 @@ def _init(
     )
 
 
+@explaining
 def _step(
     pooled: Any,
     over: Over,

@@ -115,8 +115,8 @@ def _unpooled(
     def flat(array: jax.Array) -> jax.Array:
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
-    known = _placement(flat(indices), math.prod(sizes))
-    placed = call_linear(_Placing(math.prod(sizes)), known, flat(values))
+    placement = _placement(flat(indices), math.prod(sizes))
+    placed = call_linear(_Placing(math.prod(sizes)), placement, flat(values))
     return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
 
 
@@ -159,18 +159,23 @@ class _Placing:
     def transpose(self) -> "_Placing":
         return replace(self, back=not self.back)
 
-    def types(self, known: _Placement, values: Any) -> list[Any]:
-        size = known.cell.shape[-1] if self.back else self.size
+    def types(self, placement: _Placement, values: Any) -> list[Any]:
+        size = placement.cell.shape[-1] if self.back else self.size
         return [values.update(shape=(*values.shape[:-1], size))]
 
     def run(
-        self, platform: str, known: _Placement, values: jax.Array
+        self, platform: str, placement: _Placement, values: jax.Array
     ) -> tuple[jax.Array]:
         if self.back:
-            holds, found = (_take(array, known.cell) for array in (known.holds, values))
+            holds, found = (
+                _take(array, placement.cell) for array in (placement.holds, values)
+            )
             has = holds == _numbers(holds.shape)
         else:
-            found, has = _take(values, jnp.maximum(known.holds - 1, 0)), known.holds > 0
+            found, has = (
+                _take(values, jnp.maximum(placement.holds - 1, 0)),
+                placement.holds > 0,
+            )
         return (jnp.where(has, found, jnp.zeros_like(found)),)
 
 

@@ -66,7 +66,7 @@ class Step:
 
     @property
     def pieces(self) -> tuple["Step", ...]:
-        """What it combines: the runs, and the single cells beside them."""
+        """What it combines: the runs, and single cells."""
         if self.rest is None:
             return (self,)
         return self, replace(self, dims=(self.rest,), rest=None)

@@ -27,8 +27,8 @@ def folded(*arrays, finish=None):
 
 
 def folded_back(*arrays):
-    tell = lambda cell, output, place: place.copies(output[0])  # noqa: E731
-    return fold_back(STEP, lax.add, tell, Lifted(arrays), boundary="none")
+    term = lambda cell, output, place: place.copies(output[0])  # noqa: E731
+    return fold_back(STEP, lax.add, term, Lifted(arrays), boundary="none")
 
 
 @dataclass(frozen=True)

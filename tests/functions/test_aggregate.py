@@ -1,6 +1,7 @@
 """`aggregate`: each aggregation over each domain, beside plain formulas of jax."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -485,3 +486,17 @@ X = jnp.ones(SHAPE)
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize(
+    "over",
+    [bins(2, axes=0), bins(3, axes=0), segments(jnp.asarray([0, 1, 0, -1]), 2, axis=0)],
+    ids=["bins that tile", "bins", "segments"],
+)
+@pytest.mark.parametrize("by", ["max", "min", Lp(math.inf)], ids=repr)
+def test_maxima_over_what_is_no_window_have_both_modes(by, over):
+    """Bins that tile are windows inside, and need no switch either."""
+    x = jnp.asarray([3.0, 1.0, 4.0, 2.0])
+    pool = functools.partial(jaxpool.aggregate, by=by, over=over)
+    y, ty = jax.jvp(pool, (x,), (x,))
+    np.testing.assert_array_equal(y, ty)

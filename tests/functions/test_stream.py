@@ -18,6 +18,7 @@ from jaxpool import (
     Sum,
     TopKMean,
     aggregate,
+    forward_mode,
     stream,
     windows,
 )
@@ -213,3 +214,13 @@ def test_wrong_calls(name):
     call, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_forward_mode_of_a_maximum_names_the_switch():
+    init, step = stream("max", causal("3/1"))
+    outputs = lambda x: step(init(SHAPE, X.dtype), x)[1]  # noqa: E731
+    with pytest.raises(TypeError, match=r"with jaxpool\.forward_mode\(\):"):
+        jax.jvp(outputs, (X,), (X,))
+    with forward_mode():
+        y, ty = jax.jvp(outputs, (X,), (X,))
+    np.testing.assert_array_equal(y, ty)
