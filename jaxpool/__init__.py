@@ -105,4 +105,4 @@ else:
         return sorted({*globals(), "compat", "linen", "nnx"})
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

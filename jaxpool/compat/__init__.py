@@ -2,8 +2,8 @@
 
 `from jaxpool.compat import torch as pools` (or `flax`, `keras`, `onnx`) is one line to
 port. They hold pools alone, so not `as nn`, `F` or `ops`: `nn.Conv` would be gone.
-PORTING.md says what each call is natively, and what differs. None of them imports the
-library that it is named after.
+docs/coming_from/ says what each call is natively, and what differs. None of them
+imports the library that it is named after.
 """
 
 import importlib
