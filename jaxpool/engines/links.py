@@ -202,10 +202,9 @@ def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> ja
         inserted_window_dims=(axis,),
         scatter_dims_to_operand_dims=(axis,),
     )
-    keys = jnp.where(step.keys < 0, np.int32(count), step.keys)[:, None]
     result: jax.Array = scatter(
         jnp.full(shape, fill, values.dtype),
-        keys,
+        step.keys[:, None],
         jnp.moveaxis(values, axis, 0),
         numbers,
         mode=lax.GatherScatterMode.FILL_OR_DROP,
