@@ -153,6 +153,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
 
 
+def percent(values: Sequence[float]) -> str:
+    """Write fractions over seeds as mean ± standard deviation, in per cent."""
+    shares = 100 * np.asarray(values)
+    if len(values) == 1:
+        return f"{shares[0]:.1f} %"
+    return f"{shares.mean():.1f} ± {shares.std():.1f} %"
+
+
 def leaders(
     scores: Mapping[str, Sequence[float]], *, lowest: bool = False
 ) -> list[str]:
@@ -166,17 +174,25 @@ def leaders(
 
 
 def verdict(scores: Mapping[str, Sequence[float]], *, lowest: bool = False) -> str:
-    """Say who leads, and whether in every seed."""
-    ahead = leaders(scores, lowest=lowest)
-    first, *level = [f"{name} ({spread(scores[name])})" for name in ahead]
-    seeds = len(scores[ahead[0]])
+    """Say in one sentence who is best, by how much, and whether with every seed.
+
+    Scores are fractions, which differ by points, or errors, of which the `lowest` is
+    best.
+    """
+    best, *level = leaders(scores, lowest=lowest)
+    mean = {name: np.mean(values) for name, values in scores.items()}
+    gaps = {name: abs(mean[best] - mean[name]) for name in scores if name != best}
+    second = min(gaps, key=gaps.__getitem__)
+    said = f"{best} beats {second} by {100 * gaps[second]:.1f} points"
+    if lowest:
+        errors = f"{mean[best]:.3f} and {mean[second]:.3f}"
+        said = f"{best} beats {second}, with errors of {errors}"
+    seeds = len(scores[best])
     if seeds == 1:
-        return f"{' and '.join([first, *level])}; one seed decides nothing"
-    if level:
-        return f"{first}, but level or behind in some seed: {' and '.join(level)}"
-    rest = {name: s for name, s in scores.items() if name != ahead[0]}
-    second = leaders(rest, lowest=lowest)[0]
-    return f"{first} in each of {seeds} seeds, then {second} ({spread(rest[second])})"
+        return f"{said}. One seed decides nothing."
+    if not level:
+        return f"{said}, with each of {seeds} seeds."
+    return f"{said}. Not with every seed: {' and '.join(level)} may be level or ahead."
 
 
 def print_finding(console: Console, name: str, found: tuple[Finding, float]) -> None:

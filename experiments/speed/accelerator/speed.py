@@ -126,7 +126,7 @@ def _drawn(job: report.Job, rows: list[Row], bandwidth: float) -> Path:
         ax.axvline(100, color="black", linewidth=0.8)
         title = "forward" if passes == "forward" else "forward and backward"
         ax.set(title=title, xlabel="per cent of the bandwidth of a copy")
-        figures.legend_below(ax)
+    figures.legend_below(*axes)
     axes[1].set_yticklabels([])
     device = jax.devices()[0].device_kind
     figure.suptitle(f"{device}: {bandwidth / 1e9:.0f} GB/s")
