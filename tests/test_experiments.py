@@ -88,6 +88,8 @@ CASE = worker.Case(
 @pytest.mark.parametrize("name", command.PARTS)
 def test_every_part_says_how_long_it_is_and_runs(name):
     part = command._part(name)
+    assert len(command.TIMES[name]) == 2
+    assert isinstance(part.UNIT, str)
     assert callable(part.ticks)
     assert callable(part.run)
 
@@ -122,7 +124,7 @@ def test_the_library_has_every_threshold(threshold):
 @pytest.fixture
 def job(tmp_path):
     with report.progress_bar(Console(quiet=True)) as bar:
-        task = bar.add_task("")
+        task = bar.add_task("", unit="cases")
         yield report.Job(True, 1, tmp_path, bar, task, baseline=tmp_path)
 
 

@@ -38,6 +38,7 @@ COLLECTIVE = re.compile(
 GROUP = re.compile(
     r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<one>[\d,]+)\}|mesh\[[^=]*=(?P<all>\d+)\])"
 )
+UNIT = "pools"
 
 
 class Geometry(NamedTuple):

@@ -28,6 +28,7 @@ STEP_COLORS = {
     "Flax's pooling": figures.ORANGE,
 }
 TIMED = (STRIDED_END, "max, flatten", "average, flatten", "Lp (p = 2), flatten")
+UNIT = "epochs"
 
 
 def recipe(job: report.Job) -> training.Recipe:

@@ -92,7 +92,7 @@ def motifs(job: Job) -> list[Task]:
         longer = make(2, 500, LONG)
         # One shape for both tests, so that one compilation serves them.
         usual = sequence_data.pad_more(make(1, 500, SHORT), longer.inputs[0].shape[1])
-        tests = {"as trained": usual, "longer": longer}
+        tests = {_steps(SHORT): usual, _steps(LONG): longer}
         train = make(0, 1280, SHORT)
         epochs = job.full_or_quick(20, 8)
         return Task(question, train, tests, outputs, loss, score, epochs, 64)
@@ -103,6 +103,12 @@ def motifs(job: Job) -> list[Task]:
         task("Does the motif occur anywhere?", anywhere, 2, loss, accuracy),
         task("How often does it occur?", how_often, 1, squared_error, mean_error),
     ]
+
+
+def _steps(blocks: tuple[int, int]) -> str:
+    """Say how long texts of so many blocks are."""
+    low, high = (sequence_data.BLOCK * number for number in blocks)
+    return f"{low} to {high} steps"
 
 
 def constant(task: Task) -> dict[str, list[float]]:

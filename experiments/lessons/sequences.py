@@ -20,6 +20,7 @@ Scores = dict[str, dict[str, list[float]]]  # readout, test, one value per seed
 Results = list[tuple[Task, Scores]]
 CONSTANT = "best constant"
 AVERAGE_OR_MAX = ("global average", "global max")
+UNIT = "epochs"
 
 
 def ticks(job: report.Job) -> int:

@@ -54,6 +54,7 @@ STAGES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "global average": jaxpool.global_avg_pool,
     "global max": jaxpool.global_max_pool,
 }
+UNIT = "stops"
 
 
 def ticks(job: report.Job) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -108,6 +109,12 @@ def legend_below(*axes: Axes, columns: int = 4) -> None:
     axes[0].get_figure(root=True).legend(
         entries.values(), entries, loc="outside lower center", ncols=columns
     )
+
+
+def plain_ticks(axis: Axis, numbers: Sequence[float]) -> None:
+    """Label a logarithmic axis at these numbers, as plain numbers."""
+    axis.set_ticks(numbers, [f"{number:g}" for number in numbers])
+    axis.set_ticks([], minor=True)
 
 
 def shades(values: np.ndarray, color: str, darkest: float) -> np.ndarray:

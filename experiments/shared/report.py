@@ -1,7 +1,8 @@
 """What every part shares around its numbers: progress, tables, verdicts and JSON.
 
-A part is a module with `ticks(job)`, how many progress steps it will make, and
-`run(job)`, which returns a `Finding`. Nothing here knows what a part measures.
+A part is a module with `UNIT`, what its progress counts, `ticks(job)`, how many of
+these it will make, and `run(job)`, which returns a `Finding`. Nothing here knows what a
+part measures.
 """
 
 import importlib.metadata
@@ -19,13 +20,13 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 LIBRARIES = ("jaxpool", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 LIBRARIES += ("sktime", "equinox", "keras", "torch")
@@ -33,7 +34,7 @@ LIBRARIES += ("sktime", "equinox", "keras", "torch")
 
 @dataclass(frozen=True)
 class Job:
-    """The settings of one run, its output folder and its progress bar."""
+    """The settings of one part, its output folder and its line of progress."""
 
     quick: bool
     seeds: int
@@ -47,7 +48,7 @@ class Job:
     only: tuple[str, ...] = ()
 
     def expect(self, ticks: int) -> None:
-        """Set how many steps of work the bar stands for."""
+        """Set how many units of work the bar stands for."""
         self.bar.update(self.task, total=ticks)
 
     def say(self, note: str) -> None:
@@ -55,7 +56,7 @@ class Job:
         self.bar.update(self.task, description=note)
 
     def tick(self) -> None:
-        """Advance the bar by one step."""
+        """Advance the bar by one unit."""
         self.bar.advance(self.task)
 
     def full_or_quick(self, full: int, quick: int) -> int:
@@ -78,13 +79,21 @@ class Finding:
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return the one progress bar of the job."""
+    """Return the progress of the job: a line for each part, with the time left.
+
+    A task of it has a field `unit`, what it counts.
+    """
+    column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.description}", table_column=column),
+        BarColumn(12),
+        TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
+        expand=True,
+        speed_estimate_period=120,
     )
 
 
