@@ -54,7 +54,7 @@ GEOMETRIES = (
 )
 QUICK = (0, 6, 8, 9, 20)
 WINDOWS = (3, 5, 9, 15, 31, 63)  # at stride 1
-SLOW = 0.1  # seconds; a peer that takes longer is not tried with longer windows
+SLOW = 0.3  # seconds; a peer that takes longer is not tried with longer windows
 # Of a pool, a pass and a library, in the figures.
 NAMES = {"max": "max", "avg": "average", "min": "min", "sum": "sum", "lp": "2-norm"}
 PASS_NAMES = {"forward": "forward", "both": "forward and backward"}
