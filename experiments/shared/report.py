@@ -192,16 +192,17 @@ def verdict(scores: Mapping[str, Sequence[float]], *, lowest: bool = False) -> s
     mean = {name: np.mean(values) for name, values in scores.items()}
     gaps = {name: abs(mean[best] - mean[name]) for name in scores if name != best}
     second = min(gaps, key=gaps.__getitem__)
-    said = f"{best} beats {second} by {100 * gaps[second]:.1f} points"
+    by = f"by {100 * gaps[second]:.1f} points"
     if lowest:
-        errors = f"{mean[best]:.3f} and {mean[second]:.3f}"
-        said = f"{best} beats {second}, with errors of {errors}"
+        by = f"(error {mean[best]:.3f}, not {mean[second]:.3f})"
     seeds = len(scores[best])
     if seeds == 1:
-        return f"{said}. One seed decides nothing."
+        return f"{best} beats {second} {by}. One seed decides nothing."
     if not level:
-        return f"{said}, with each of {seeds} seeds."
-    return f"{said}. Not with every seed: {' and '.join(level)} may be level or ahead."
+        return f"{best} beats {second} {by} with each of {seeds} seeds."
+    write = spread if lowest else percent
+    shown = [f"{name} ({write(scores[name])})" for name in (best, *level)]
+    return f"{' and '.join(shown)} are level: none is ahead with every seed."
 
 
 def print_finding(console: Console, name: str, found: tuple[Finding, float]) -> None:
