@@ -37,11 +37,11 @@ TIMES = {
     "sequences": ("1.5 min", "30 s"),
     "benchmark": ("8 min", "1 min"),
     "baseline": ("6 min", "10 s"),  # the part benchmark with --baseline
-    "targets": ("4 min", "15 s"),
+    "targets": ("3 min", "15 s"),
     "thresholds": ("3 min", "15 s"),
     "accelerator": ("7 min on an H100", "1 min"),
     "devices": ("21 min", "1 min"),
-    "scaling": ("3 min", "20 s"),
+    "scaling": ("2.5 min", "20 s"),
 }
 SECTIONS = ("right", "repeatable", "speed", "forms")  # of the part accelerator
 DEFAULTS: dict[str, Any] = {
@@ -88,6 +88,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     baseline = arguments.baseline
     if baseline and not (baseline / "jaxpool" / "__init__.py").is_file():
         parser.error(f"--baseline must hold jaxpool/__init__.py; got {baseline}")
+    if arguments.redraw:
+        record = arguments.out / f"{arguments.part}.json"
+        if not record.is_file():
+            parser.error(f"--redraw needs an earlier run in --out; no file {record}")
     return arguments
 
 
@@ -211,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
                 seeds=arguments.seeds,
                 out=arguments.out,
                 bar=bar,
-                task=bar.add_task(name, total=None, unit=part.UNIT),
+                task=bar.add_task(name, visible=False, unit=part.UNIT),
                 fresh_memory=arguments.fresh_memory,
                 baseline=arguments.baseline,
                 gpu_target=arguments.gpu_target,

@@ -257,6 +257,12 @@ def test_a_benchmark_is_drawn_again_from_its_json(tmp_path):
     assert drawn == {"benchmark_ratios.png", "benchmark_windows.png"}
 
 
+def test_only_an_earlier_run_is_drawn_again(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.parse_arguments(["scaling", "--redraw", "--out", str(tmp_path)])
+    assert "--redraw needs an earlier run in --out" in capsys.readouterr().err
+
+
 def test_a_wrong_gradient_is_drawn_apart(job, monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure))

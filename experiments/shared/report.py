@@ -48,8 +48,8 @@ class Job:
     only: tuple[str, ...] = ()
 
     def expect(self, ticks: int) -> None:
-        """Set how many units of work the bar stands for."""
-        self.bar.update(self.task, total=ticks)
+        """Show the bar, and set how many units of work it stands for."""
+        self.bar.update(self.task, total=ticks, visible=True)
 
     def say(self, note: str) -> None:
         """Show what is being done beside the bar."""
