@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from experiments.shared.report import Job
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, GRAY = "#CC79A7", "#56B4E9", "#8C8C8C"
+PURPLE, SKY, YELLOW, GRAY = "#CC79A7", "#56B4E9", "#F0E442", "#8C8C8C"
 COLORS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, GRAY)
 STYLE = {
     "axes.axisbelow": True,
@@ -68,8 +68,8 @@ def grouped_bars(
 ) -> None:
     """Draw a bar for each label of each series, its values being one per seed.
 
-    The bar is the mean, the error bar reaches from the least to the most. `label`
-    writes the mean beside the bar.
+    The bar is the mean, the error bar reaches from the least to the most, where they
+    differ. `label` writes the mean beside the bar.
     """
     labels = list(
         dict.fromkeys(label for values in series.values() for label in values)
@@ -79,13 +79,14 @@ def grouped_bars(
         middle = np.array([np.mean(v) for v in values.values()])
         low = np.array([min(v) for v in values.values()])
         high = np.array([max(v) for v in values.values()])
+        # A mean of equal values may round to just beside them.
+        reach = np.maximum((middle - low, high - middle), 0)
         places = [labels.index(label) + (i + 0.5) * width - 0.4 for label in values]
         ax.barh(
             places,
             middle,
             width * 0.92,
-            # A mean of equal values may round to just beside them.
-            xerr=np.maximum((middle - low, high - middle), 0),
+            xerr=reach if reach.any() else None,
             capsize=3,
             color=colors[i % len(colors)],
             label=name,
