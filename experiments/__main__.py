@@ -30,6 +30,18 @@ COMPILERS = {
 }
 FOLDERS = {"lessons": LESSONS, "speed": SPEED, "compilers": COMPILERS}
 PARTS = LESSONS | SPEED | COMPILERS  # without a name, the lessons are run
+SECTIONS = ("right", "repeatable", "speed", "forms")  # of the part accelerator
+DEFAULTS: dict[str, Any] = {
+    "quick": False,
+    "seeds": None,
+    "out": Path("results"),
+    "fresh_memory": False,
+    "baseline": None,
+    "gpu_target": None,
+    "cpu": False,
+    "only": None,
+    "redraw": False,
+}
 # About how long a part takes on two cores, and with --quick.
 TIMES = {
     "tour": ("5 s", "5 s"),
@@ -42,18 +54,6 @@ TIMES = {
     "accelerator": ("7 min on an H100", "1 min"),
     "devices": ("21 min", "1 min"),
     "scaling": ("2.5 min", "20 s"),
-}
-SECTIONS = ("right", "repeatable", "speed", "forms")  # of the part accelerator
-DEFAULTS: dict[str, Any] = {
-    "quick": False,
-    "seeds": None,
-    "out": Path("results"),
-    "fresh_memory": False,
-    "baseline": None,
-    "gpu_target": None,
-    "cpu": False,
-    "only": None,
-    "redraw": False,
 }
 
 

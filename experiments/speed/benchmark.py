@@ -251,7 +251,7 @@ def _draw_ratios(job: report.Job, ratios: Ratios) -> Path:
     figure, axes = figures.panels(len(PASSES), size, sharex=True, sharey=True)
     for ax, passes in zip(axes, PASSES, strict=True):
         ax.grid(axis="x")
-        ax.axvspan(min(every) / 1.3, 1, color="0.92", label="the peer is faster")
+        ax.axvspan(min(every) / 2, 1, color="0.92", label="the peer is faster")
         for (kind, peer), y in height.items():
             values = ratios[kind, passes, peer]
             name, color, marker = LOOKS[peer]
@@ -264,10 +264,10 @@ def _draw_ratios(job: report.Job, ratios: Ratios) -> Path:
         ax.axvline(1, color="black", linewidth=1)
         label = "time of the peer / time of jaxpool\nbar and number: geometric mean"
         ax.set(xscale="log", title=PASS_NAMES[passes].capitalize(), xlabel=label)
-        ax.set_xlim(min(every) / 1.3, max(every) * 1.3)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
         figures.plain_ticks(ax.xaxis, (0.5, 1, 2, 5, 10, 20, 50, 100))
+        ax.set_xlim(min(every) / 1.3, max(every) * 1.3)
     middles = [np.mean([height[row] for row in rows if row[0] == k]) for k in kinds]
     axes[0].set_yticks(middles, [NAMES[kind] for kind in kinds])
     axes[0].invert_yaxis()
