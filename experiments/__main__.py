@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "only": None,
     "redraw": False,
 }
+
 # About how long a part takes on two cores, and with --quick.
 TIMES = {
     "tour": ("5 s", "5 s"),

@@ -41,7 +41,12 @@ POOLS = {
     "max": (jaxpool.max_pool, jaxpool.global_max_pool),
     "average": (jaxpool.avg_pool, jaxpool.global_avg_pool),
 }
-COLORS = {"max": figures.BLUE, "average": figures.ORANGE}
+COLORS = {
+    "max": figures.BLUE,
+    "average": figures.ORANGE,
+    "image": figures.GRAY,
+    "no": "black",  # no pooling
+}
 Maps = dict[str, np.ndarray]
 TWO_BY_TWO = ("max 2x2", "average 2x2")
 SHIFTS = (0, 1, 2, 3, 4)
@@ -189,6 +194,11 @@ def conclude(pooled: Maps, line: Maps, change: Maps) -> list[str]:
     ]
 
 
+def kind_of(name: str) -> str:
+    """Return the first word of a name, without "global"."""
+    return name.removeprefix("global ").partition(" ")[0]
+
+
 def draw_matrix(job: report.Job, pooled: Maps) -> Path:
     """Draw the matrix, one colour for each window, and what is made of each window."""
     figure, axes = figures.panels(3, (8, 3.4), width_ratios=(1.6, 1, 1))
@@ -216,10 +226,8 @@ def draw_line(job: report.Job, line: Maps) -> Path:
     figure, axes = figures.mosaic(layout, (10, 4.2), width_ratios=(8, 3, 6, 3.8, 3.8))
     peak = line["response"].max()
     for name, values in line.items():
-        color = figures.GRAY if name == "image" else figures.VERMILLION
-        color = next((COLORS[kind] for kind in COLORS if kind in name), color)
-        darkest = 1 if name == "image" else peak
-        cells = figures.shades(values, color, darkest)
+        color = COLORS.get(kind_of(name), figures.VERMILLION)
+        cells = figures.shades(values, color, 1 if name == "image" else peak)
         figures.number_map(axes[name], values, cells, name)
     figures.windows(axes["response"], line["response"], 2)
     axes["detector"].set_xlabel("sums to 0")
@@ -236,15 +244,14 @@ def draw_change(job: report.Job, images: np.ndarray, change: Maps) -> Path:
     draw_digits(left, images)
     ax = right.subplots()
     for name, values in change.items():
-        kind = name.removeprefix("global ").partition(" ")[0]
         style = "--" if name.endswith("4x4") else ":" if "global" in name else "-"
         ax.errorbar(
             SHIFTS,
             100 * values.mean(1),
             100 * values.std(1),
             label=name,
-            color=COLORS.get(kind, "black"),
-            marker="s" if kind == "average" else "o",
+            color=COLORS[kind_of(name)],
+            marker="s" if "average" in name else "o",
             markersize=9 if name == "global average" else 6,
             linestyle=style,
             capsize=3,
