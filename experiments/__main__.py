@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from experiments.shared import report
 
@@ -24,7 +26,7 @@ SPEED = {
 }
 COMPILERS = {
     "devices": "what the programs for TPUs and a GPU move, without having either",
-    "scaling": "what split arrays exchange, and how time grows",
+    "scaling": "what devices exchange for pools of split arrays",
 }
 FOLDERS = {"lessons": LESSONS, "speed": SPEED, "compilers": COMPILERS}
 PARTS = LESSONS | SPEED | COMPILERS  # without a name, the lessons are run
@@ -38,6 +40,21 @@ DEFAULTS: dict[str, Any] = {
     "gpu_target": None,
     "cpu": False,
     "only": None,
+    "redraw": False,
+}
+
+# About how long a part takes on two cores, and with --quick.
+TIMES = {
+    "tour": ("5 s", "5 s"),
+    "digits": ("1 min", "15 s"),
+    "sequences": ("1.5 min", "30 s"),
+    "benchmark": ("8 min", "1 min"),
+    "baseline": ("6 min", "10 s"),  # the part benchmark with --baseline
+    "targets": ("3 min", "15 s"),
+    "thresholds": ("3 min", "15 s"),
+    "accelerator": ("7 min on an H100", "1 min"),
+    "devices": ("21 min", "1 min"),
+    "scaling": ("2.5 min", "20 s"),
 }
 
 
@@ -47,13 +64,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments",
         description=f"Pooling on real data. Without PART: {', '.join(LESSONS)}.",
-        epilog="Everything takes less than 5 minutes on 2 cores; no downloads.",
+        epilog="Times are those of a full run on two cores. Nothing is downloaded. "
+        "Nothing is written outside the folder of --out.",
         parents=[shared],
     )
     commands = parser.add_subparsers(dest="part", metavar="PART")
     for name, text in PARTS.items():
         command = commands.add_parser(
-            name, help=text, description=text, parents=[shared]
+            name,
+            help=f"{text} ({TIMES[name][0]})",
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"It takes {_about(name)}, {_about(name, quick=True)} with --quick.",
+            parents=[shared],
         )
         _add_options(command, name)
     given = vars(parser.parse_args(argv))
@@ -67,6 +89,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     baseline = arguments.baseline
     if baseline and not (baseline / "jaxpool" / "__init__.py").is_file():
         parser.error(f"--baseline must hold jaxpool/__init__.py; got {baseline}")
+    if arguments.redraw:
+        record = arguments.out / f"{arguments.part}.json"
+        if not record.is_file():
+            parser.error(f"--redraw needs an earlier run in --out; no file {record}")
     return arguments
 
 
@@ -78,13 +104,13 @@ def _shared_options() -> argparse.ArgumentParser:
     options.add_argument(
         "--quick",
         action="store_true",
-        help="one seed and few epochs; the results are marked as quick",
+        help="a short run: one seed, few epochs or cases; its results are marked",
     )
     options.add_argument(
         "--seeds",
         type=int,
         metavar="N",
-        help="train every model from N seeds (default: 5, or 1 with --quick)",
+        help="lessons: train each model from N seeds (default: 5, or 1 with --quick)",
     )
     options.add_argument(
         "--out",
@@ -109,6 +135,12 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             type=Path,
             metavar="PATH",
             help="compare with the jaxpool of another checkout instead of the peers",
+        )
+    if name in ("benchmark", "scaling"):
+        command.add_argument(
+            "--redraw",
+            action="store_true",
+            help="measure nothing; draw the figures again from the JSON of --out",
         )
     if name == "devices":
         command.add_argument(
@@ -140,6 +172,19 @@ def _part(name: str) -> Any:
     return importlib.import_module(f"experiments.{folder}.{name}")
 
 
+def _about(name: str, quick: bool = False) -> str:
+    """How long a part takes, and on what."""
+    time = TIMES[name][quick]
+    return f"about {time}" if "H100" in time else f"about {time} on two cores"
+
+
+def _redraw(name: str, folder: Path) -> list[Path]:
+    """Draw the figures of an earlier run again, from its JSON."""
+    record = json.loads((folder / f"{name}.json").read_text())
+    job = report.Job(record["quick"], record["seeds"], folder, Progress(), TaskID(0))
+    return _part(name).draw(job, record["results"])
+
+
 def _names(arguments: argparse.Namespace) -> list[str]:
     """The parts to run; their JSON files have the same names."""
     if arguments.baseline:
@@ -148,30 +193,39 @@ def _names(arguments: argparse.Namespace) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the chosen parts behind one progress bar, then print what they found."""
+    """Run the chosen parts, each with a line of progress, then print the findings."""
     arguments = parse_arguments(argv)
     names = _names(arguments)
     typed = sys.argv[1:] if argv is None else argv
     command = " ".join(["python -m experiments", *typed])
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if arguments.redraw:
+        for path in _redraw(names[0], arguments.out):
+            console.print(f"Drawn again: {path}", highlight=False, soft_wrap=True)
+        return
+    for name in names:
+        about = _about(name, arguments.quick)
+        console.print(f"{name} takes {about}.", highlight=False)
+    found = {}
     with report.progress_bar(console) as bar:
-        job = report.Job(
-            quick=arguments.quick,
-            seeds=arguments.seeds,
-            out=arguments.out,
-            bar=bar,
-            task=bar.add_task("", total=None),
-            fresh_memory=arguments.fresh_memory,
-            baseline=arguments.baseline,
-            gpu_target=arguments.gpu_target,
-            cpu=arguments.cpu,
-            only=arguments.only,
-        )
-        parts = {name: _part(name) for name in names}
-        job.expect(sum(part.ticks(job) for part in parts.values()))
-        found = {n: report.run_part(n, parts[n].run, job, command) for n in names}
-        job.say("done")
+        for name in names:
+            part = _part(name)
+            job = report.Job(
+                quick=arguments.quick,
+                seeds=arguments.seeds,
+                out=arguments.out,
+                bar=bar,
+                task=bar.add_task(name, visible=False, unit=part.UNIT),
+                fresh_memory=arguments.fresh_memory,
+                baseline=arguments.baseline,
+                gpu_target=arguments.gpu_target,
+                cpu=arguments.cpu,
+                only=arguments.only,
+            )
+            job.expect(part.ticks(job))
+            found[name] = report.run_part(name, part.run, job, command)
+            job.say(f"{name}: done")
     for name in names:
         report.print_finding(console, name, found[name])
     report.print_closing(console, job, found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,17 @@ pytest.importorskip("matplotlib", reason="the extra `experiments` is not install
 from rich.console import Console
 
 from experiments import __main__ as command
-from experiments.compilers import compiling
-from experiments.shared import report
-from experiments.speed import baseline, peers, programs, targets, thresholds, worker
+from experiments.compilers import compiling, scaling
+from experiments.shared import figures, report
+from experiments.speed import (
+    baseline,
+    benchmark,
+    peers,
+    programs,
+    targets,
+    thresholds,
+    worker,
+)
 from experiments.speed.accelerator import calls, right
 
 # They say something of a pool, and compute nothing.
@@ -88,6 +97,8 @@ CASE = worker.Case(
 @pytest.mark.parametrize("name", command.PARTS)
 def test_every_part_says_how_long_it_is_and_runs(name):
     part = command._part(name)
+    assert len(command.TIMES[name]) == 2
+    assert isinstance(part.UNIT, str)
     assert callable(part.ticks)
     assert callable(part.run)
 
@@ -122,7 +133,7 @@ def test_the_library_has_every_threshold(threshold):
 @pytest.fixture
 def job(tmp_path):
     with report.progress_bar(Console(quiet=True)) as bar:
-        task = bar.add_task("")
+        task = bar.add_task("", unit="cases")
         yield report.Job(True, 1, tmp_path, bar, task, baseline=tmp_path)
 
 
@@ -205,3 +216,61 @@ def test_a_device_without_its_compiler_is_skipped_with_a_reason(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for target, extra in ((compiling.V5E, "libtpu"), (compiling.H100, "CUDA plugin")):
         assert extra in compiling.missing(target, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "lowest", "said"),
+    [
+        (
+            {"a": [0.9, 0.8], "b": [0.8, 0.7]},
+            False,
+            "a beats b by 10.0 points with each of 2 seeds.",
+        ),
+        (
+            {"a": [0.9, 0.8], "b": [0.8, 0.8]},
+            False,
+            "a (85.0 ± 5.0 %) and b (80.0 ± 0.0 %) are level",
+        ),
+        ({"a": [0.9], "b": [0.8]}, False, "a beats b by 10.0 points. One seed"),
+        (
+            {"a": [0.1], "b": [0.3]},
+            True,
+            "a beats b (error 0.100, not 0.300). One seed",
+        ),
+    ],
+)
+def test_a_verdict_says_by_how_much_and_how_surely(scores, lowest, said):
+    assert report.verdict(scores, lowest=lowest).startswith(said)
+
+
+def test_a_benchmark_is_drawn_again_from_its_json(tmp_path):
+    problem = peers.Problem("max", (1, 9, 9, 1), (3, 3), (1, 1), (1, 1))
+    seconds = {"jaxpool": 0.1, "torch": 0.2}
+    rows = [benchmark.Row(problem, passes, seconds) for passes in peers.PASSES]
+    records = [row.record() for row in rows]
+    results = json.loads(json.dumps(dict.fromkeys(("cases", "windows"), records)))
+    assert [benchmark.Row.of(record) for record in results["cases"]] == rows
+    record = {"quick": True, "seeds": 1, "results": results}
+    (tmp_path / "benchmark.json").write_text(json.dumps(record))
+    command.main(["benchmark", "--redraw", "--out", str(tmp_path)])
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"benchmark_ratios.png", "benchmark_windows.png"}
+
+
+def test_only_an_earlier_run_is_drawn_again(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.parse_arguments(["scaling", "--redraw", "--out", str(tmp_path)])
+    assert "--redraw needs an earlier run in --out" in capsys.readouterr().err
+
+
+def test_a_wrong_gradient_is_drawn_apart(job, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure))
+    row = scaling.Row("max", "5/1", 2, "lax", "gradient", {}, 1024, 0.0)
+    rows = [row._replace(devices=4), row._replace(devices=8, error=1.0)]
+    scaling.draw(job, [row._asdict() for row in rows])
+    lines = [line for ax in drawn[0].axes for line in ax.lines]
+    lines = {str(line.get_label()): line for line in lines}
+    assert list(lines["lax, jit"].get_xdata()) == [4]
+    assert list(lines["lax, jit: wrong"].get_xdata()) == [8]
+    assert lines["lax, jit: wrong"].get_linestyle() == "None"

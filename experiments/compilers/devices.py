@@ -56,6 +56,7 @@ QUICK = {
     "global_max_pool": tuple(WHOLE),
     "global_avg_pool": tuple(WHOLE),
 }
+UNIT = "programs"
 
 
 class Request(NamedTuple):

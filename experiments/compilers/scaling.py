@@ -6,6 +6,7 @@ Three ways: `jit` of a sharded array, `halo_exchange` and a local pool in `shard
 and `jit` of plain `lax.reduce_window` with its own gradient.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,13 @@ DEVICES = (1, 2, 4, 8)
 KINDS = ("max", "sum")
 PASSES = ("value", "gradient")
 WAYS = ("jit", "halo", "lax")
-# A program's collectives do not hang on how well its kernels are compiled.
+DRAWN = ("3/2", "5/1")  # windows and strides
+LOOKS = {
+    "jit": ("jaxpool, jit", figures.BLUE, "o", 6),
+    "halo": ("jaxpool, halo_exchange", figures.GREEN, "s", 11),
+    "lax": ("lax, jit", figures.VERMILLION, "^", 7),
+}
+# A program's collectives do not depend on how well its kernels are compiled.
 QUICKLY = {"xla_backend_optimization_level": 0}
 BITS = re.compile(r"(\d+)$")
 COLLECTIVE = re.compile(
@@ -38,6 +45,7 @@ COLLECTIVE = re.compile(
 GROUP = re.compile(
     r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<one>[\d,]+)\}|mesh\[[^=]*=(?P<all>\d+)\])"
 )
+UNIT = "pools"
 
 
 class Geometry(NamedTuple):
@@ -91,6 +99,11 @@ class Row(NamedTuple):
     collectives: Mapping[str, int]
     received: int
     error: float
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the result differs from that of one device."""
+        return self.error > 1e-4
 
 
 def ticks(job: report.Job) -> int:
@@ -217,7 +230,7 @@ def _cell(row: Row | None, shard: int) -> str:
     others = {n: c for n, c in row.collectives.items() if n != "collective-permute"}
     counts = [str(row.collectives.get("collective-permute", 0))]
     counts += [f"{count} {name}" for name, count in others.items()]
-    wrong = ", wrong" if row.error > 1e-4 else ""
+    wrong = ", wrong" if row.is_wrong else ""
     return f"{' + '.join(counts)}, {row.received / shard:.1%}{wrong}"
 
 
@@ -241,60 +254,63 @@ def _table(rows: Sequence[Row], passes: str) -> Any:
 
 def _conclude(rows: Sequence[Row]) -> list[str]:
     lines = []
-    many = [row for row in rows if row.devices > 1]
-    for way, name in (
-        ("jit", "jaxpool, jit"),
-        ("halo", "jaxpool, halo"),
-        ("lax", "lax"),
-    ):
-        mine = [row for row in many if row.way == way]
-        wrong = _names(row for row in mine if row.error > 1e-4)
-        other = _names(
-            row for row in mine if set(row.collectives) - {"collective-permute"}
-        )
+    for way, (name, *_) in LOOKS.items():
+        mine = [row for row in rows if row.devices > 1 and row.way == way]
+        wrong = [row for row in mine if row.is_wrong]
+        other = [row for row in mine if set(row.collectives) - {"collective-permute"}]
         lines.append(
-            f"{name}: {len(mine)} programs; more than permutes in {other or 'none'}; "
-            f"wrong in {wrong or 'none'}"
+            f"{name}: {len(wrong)} of {len(mine)} programs are wrong"
+            f"{': ' if wrong else ''}{_names(wrong)}. "
+            f"{len(other)} send by more than permutes"
+            f"{': ' if other else ''}{_names(other)}."
         )
     return lines
 
 
-def _names(rows: Iterator[Row]) -> str:
+def _names(rows: Sequence[Row]) -> str:
     """The pools of some rows, each once."""
     return ", ".join(dict.fromkeys(f"{r.kind} {r.window} {r.passes}" for r in rows))
 
 
+def draw(job: report.Job, results: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Draw the figure of results that the JSON has."""
+    return [_draw(job, [Row(**record) for record in results])]
+
+
 def _draw(job: report.Job, rows: Sequence[Row]) -> Path:
-    """Bytes received for each device, over the number of devices."""
-    figure, panels = figures.panels(2, (10, 4.2), sharey=True)
-    looks = dict(
-        zip(WAYS, (("C0", "o", 5), ("C2", "s", 10), ("C3", "^", 6)), strict=True)
-    )
-    for ax, label in zip(panels, ("3/2", "5/1"), strict=True):
-        for way, (color, marker, size) in looks.items():
-            for passes, line in zip(PASSES, ("-", "--"), strict=True):
-                points = [
-                    (row.devices, row.received / 1024)
-                    for row in rows
-                    if (row.kind, row.window) == ("max", label)
-                    and (row.way, row.passes) == (way, passes)
-                    and row.devices > 1
-                ]
-                look = {"color": color, "marker": marker, "markersize": size}
-                name = f"{way}, {passes}"
-                ax.plot(
-                    *zip(*points, strict=True),
-                    line,
-                    label=name,
-                    markerfacecolor="none",
-                    **look,
-                )
-        shares = [(n, 4 * math.prod(SHAPE) / n / 1024) for n in _devices(job) if n > 1]
-        ax.plot(*zip(*shares, strict=True), "k:", label="a shard")
-        ax.set(xscale="log", yscale="log", title=f"max {label}, {SHAPE}")
-        ax.set_xticks([n for n, _ in shares], [str(n) for n, _ in shares], minor=False)
-        ax.minorticks_off()
-        ax.set_xlabel("devices, each with a share of the rows")
-    panels[0].set_ylabel("KiB received by a device")
-    panels[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    """Bytes received by each device, over the number of devices; wrong ones apart."""
+    layout = [[f"{window} {passes}" for passes in PASSES] for window in DRAWN]
+    figure, axes = figures.mosaic(layout, (10, 7), sharex=True, sharey=True)
+    devices = sorted({row.devices for row in rows if row.devices > 1})
+    for window, passes in itertools.product(DRAWN, PASSES):
+        ax = axes[f"{window} {passes}"]
+        shown = ("max", window, passes)
+        mine = [r for r in rows if (r.kind, r.window, r.passes) == shown]
+        for way, (name, color, marker, size) in LOOKS.items():
+            look = {"color": color, "markersize": size, "fillstyle": "none"}
+            of_way = [row for row in mine if row.way == way and row.devices > 1]
+            right = [row for row in of_way if not row.is_wrong]
+            wrong = [row for row in of_way if row.is_wrong]
+            if right:
+                ax.plot(*_points(right), marker=marker, label=name, **look)
+            if wrong:
+                look |= {"markeredgewidth": 3, "linestyle": ""}
+                ax.plot(*_points(wrong), marker="x", label=f"{name}: wrong", **look)
+        shards = [4 * math.prod(SHAPE) / n / 1024 for n in devices]
+        ax.plot(devices, shards, "k:", label="the rows of one device")
+        ax.grid()
+        ax.set(xscale="log", yscale="log", title=f"Max {window}, {passes}")
+        figures.plain_ticks(ax.xaxis, devices)
+        figures.plain_ticks(ax.yaxis, (1, 3, 10, 30, 100, 300))
+        if passes == PASSES[0]:
+            ax.set_ylabel("KiB")
+        if window == DRAWN[-1]:
+            ax.set_xlabel("devices that share the rows")
+    figures.headline(figure, "What each device receives from the other ones")
+    figures.legend_below(*axes.values(), columns=3)
     return figures.save(figure, job, "scaling")
+
+
+def _points(rows: Sequence[Row]) -> tuple[list[int], list[float]]:
+    """The numbers of devices, and the KiB received."""
+    return [row.devices for row in rows], [row.received / 1024 for row in rows]

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import optax
 from flax import nnx
-from matplotlib.axes import Axes
 from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -22,7 +21,14 @@ from experiments.shared import figures, report, training
 Scores = dict[str, dict[str, list[float]]]  # network, test or shifted, per seed
 Seconds = dict[tuple[str, str], list[float]]  # (network, library), per step
 MARGIN = 2  # empty pixels around a digit, so that a shift loses nothing
+LIBRARIES = {"jaxpool": "jaxpool's pooling", "flax": "Flax's pooling"}
+STEP_COLORS = {
+    "no pooling": figures.GRAY,
+    "jaxpool's pooling": figures.BLUE,
+    "Flax's pooling": figures.ORANGE,
+}
 TIMED = (STRIDED_END, "max, flatten", "average, flatten", "Lp (p = 2), flatten")
+UNIT = "epochs"
 
 
 def recipe(job: report.Job) -> training.Recipe:
@@ -64,7 +70,7 @@ def run(job: report.Job) -> report.Finding:
         },
         tables=[accuracy_table(scores, len(test.target)), step_table(seconds)],
         conclusion=conclude(scores, seconds),
-        files=[draw(job, scores, seconds)],
+        files=[draw_accuracy(job, scores), draw_steps(job, seconds)],
     )
 
 
@@ -119,7 +125,7 @@ def ratio(seconds: Seconds, name: str) -> float:
 def accuracy_table(scores: Scores, tested: int) -> Table:
     """Show the accuracies as mean and spread over the seeds."""
     rows = [
-        [name, report.spread(s["test"]), report.spread(s["shifted"])]
+        [name, report.percent(s["test"]), report.percent(s["shifted"])]
         for name, s in scores.items()
     ]
     columns = ["network", "test accuracy", "shifted by 1 pixel"]
@@ -140,53 +146,63 @@ def step_table(seconds: Seconds) -> Table:
 
 def conclude(scores: Scores, seconds: Seconds) -> list[str]:
     """Say what the numbers say."""
-    downs = [name for name in scores if name.endswith("flatten")]
-    ends = [name for name in scores if name.startswith("max")]
+    split = [(*name.split(", "), s) for name, s in scores.items()]
+    downs = {down: s for down, end, s in split if end == "flatten"}
+    ends = {end: s for down, end, s in split if down == "max"}
     lines = []
-    for names, what in ((downs, "down-sampling"), (ends, "ending")):
-        for key, on in (("test", "test"), ("shifted", "shifted")):
-            best = report.verdict({name: scores[name][key] for name in names})
-            lines.append(f"{what}, {on} images: {best}")
+    for networks, what in ((downs, "Down-sampling"), (ends, "Ending")):
+        for test in ("test", "shifted"):
+            best = report.verdict({name: s[test] for name, s in networks.items()})
+            lines.append(f"{what}, {test} images: {best}")
     for name in FLAX:
         lines.append(
-            f"{name}: with Flax's pooling a training step takes "
-            f"{ratio(seconds, name):.2f} times as long, for the same losses"
+            f"Time, {name}: with Flax's pooling a training step takes "
+            f"{ratio(seconds, name):.2f} times as long. The losses are the same."
         )
     return lines
 
 
-def draw(job: report.Job, scores: Scores, seconds: Seconds) -> Path:
-    """Draw the accuracies and the times of a step."""
-    figure, (left, right) = figures.panels(2, (12, 5), width_ratios=(3, 2))
-    figures.grouped_bars(
-        left,
-        {
-            f"{test} images": {name: s[test] for name, s in scores.items()}
-            for test in ("test", "shifted")
-        },
+def draw_accuracy(job: report.Job, scores: Scores) -> Path:
+    """Draw the accuracies on the images and on the shifted images."""
+    figure, (ax,) = figures.panels(1, (8, 5))
+    series = {
+        f"{test} images": {
+            name: [100 * share for share in s[test]] for name, s in scores.items()
+        }
+        for test in ("test", "shifted")
+    }
+    figures.grouped_bars(ax, series, (figures.GREEN, figures.PURPLE), "{:.1f}".format)
+    ax.set(
+        title="Accuracy on handwritten digits",
+        xlabel=f"accuracy in %, mean and range, seeds: {job.seeds}",
+        xlim=(0, 112),
+        xticks=range(0, 101, 20),
     )
-    title = f"Accuracy on handwritten digits\nmean and range, seeds: {job.seeds}"
-    left.set(title=title, xlabel="accuracy", xlim=(0, 1.02))
-    figures.legend_below(left)
-    for offset, library in ((-0.2, "jaxpool"), (0.2, "flax")):
-        draw_times(right, seconds, library, offset)
-    right.set_yticks(range(len(TIMED)), [n.removesuffix(", flatten") for n in TIMED])
-    right.set(title="Training step\nmedian and quartiles", xlabel="milliseconds")
-    right.set_ylim(len(TIMED) - 0.5, -0.5)
-    figures.legend_below(right)
+    figures.legend_below(ax)
     return figures.save(figure, job, "digits")
 
 
-def draw_times(ax: Axes, seconds: Seconds, library: str, offset: float) -> None:
-    """Draw the median time of a step, with its quartiles, for one library."""
-    names = [name for name in TIMED if (name, library) in seconds]
-    times = [np.percentile(seconds[n, library], (25, 50, 75)) * 1e3 for n in names]
-    low, middle, high = np.transpose(times)
-    ax.barh(
-        [TIMED.index(name) + offset for name in names],
-        middle,
-        0.38,
-        xerr=(middle - low, high - middle),
-        capsize=3,
-        label=f"{library}'s pooling",
+def draw_steps(job: report.Job, seconds: Seconds) -> Path:
+    """Draw the median time of a step, with its quartiles, for both libraries."""
+    figure, (ax,) = figures.panels(1, (8, 4))
+    for (name, library), values in seconds.items():
+        kind = "no pooling" if name == STRIDED_END else LIBRARIES[library]
+        low, middle, high = np.percentile(values, (25, 50, 75)) * 1e3
+        ax.barh(
+            TIMED.index(name) + (0.4 if library == "flax" else 0),
+            middle,
+            0.37,
+            xerr=[[middle - low], [high - middle]],
+            capsize=3,
+            color=STEP_COLORS[kind],
+            label=kind,
+        )
+    ax.set_yticks(range(len(TIMED)), [n.removesuffix(", flatten") for n in TIMED])
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.set(
+        title="Time of a training step, 64 images",
+        xlabel="milliseconds, median and quartiles",
     )
+    figures.legend_below(ax)
+    return figures.save(figure, job, "digits_step")

@@ -76,6 +76,12 @@ def how_often(seed: int, count: int, blocks: tuple[int, int]) -> Data:
     return _spelled(texts, blocks, target.astype(np.float32))
 
 
+def spelling(data: Data, row: int) -> str:
+    """Return the letters of one sequence."""
+    x, lengths = data.inputs
+    return "".join(LETTERS[code] for code in x[row, : lengths[row]].argmax(1))
+
+
 def _size(random: np.random.Generator, blocks: tuple[int, int]) -> int:
     """Draw a number of blocks, both ends included."""
     return int(random.integers(blocks[0], blocks[1] + 1))

@@ -33,6 +33,11 @@ class Task(NamedTuple):
         return "mean error per 10 steps" if self.lowest else "accuracy"
 
     @property
+    def scale(self) -> float:
+        """What a score is multiplied with to have its unit."""
+        return 1 if self.lowest else 100
+
+    @property
     def lowest(self) -> bool:
         """Whether a low score is good."""
         return self.score is mean_error
@@ -58,7 +63,7 @@ def vowels(job: Job) -> Task:
     train, test = sequence_data.japanese_vowels(PADDED)
     more = sequence_data.pad_more(test, PADDED_MORE)
     return Task(
-        "who speaks?",
+        "Who speaks?",
         train,
         {f"padded to {PADDED}": test, f"padded to {PADDED_MORE}": more},
         9,
@@ -87,7 +92,7 @@ def motifs(job: Job) -> list[Task]:
         longer = make(2, 500, LONG)
         # One shape for both tests, so that one compilation serves them.
         usual = sequence_data.pad_more(make(1, 500, SHORT), longer.inputs[0].shape[1])
-        tests = {"as trained": usual, "longer": longer}
+        tests = {_steps(SHORT): usual, _steps(LONG): longer}
         train = make(0, 1280, SHORT)
         epochs = job.full_or_quick(20, 8)
         return Task(question, train, tests, outputs, loss, score, epochs, 64)
@@ -95,9 +100,15 @@ def motifs(job: Job) -> list[Task]:
     loss = optax.softmax_cross_entropy_with_integer_labels
     anywhere, how_often = sequence_data.anywhere, sequence_data.how_often
     return [
-        task("does the motif occur anywhere?", anywhere, 2, loss, accuracy),
-        task("how often does it occur?", how_often, 1, squared_error, mean_error),
+        task("Does the motif occur anywhere?", anywhere, 2, loss, accuracy),
+        task("How often does it occur?", how_often, 1, squared_error, mean_error),
     ]
+
+
+def _steps(blocks: tuple[int, int]) -> str:
+    """Say how long texts of so many blocks are."""
+    low, high = (sequence_data.BLOCK * number for number in blocks)
+    return f"{low} to {high} steps"
 
 
 def constant(task: Task) -> dict[str, list[float]]:

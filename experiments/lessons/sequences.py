@@ -9,15 +9,18 @@ tasks where the answer is known: does a motif occur anywhere, and how often.
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from rich.table import Table
 
-from experiments.lessons import readers, sequence_tasks
+from experiments.lessons import readers, sequence_data, sequence_tasks
 from experiments.lessons.sequence_tasks import Task
 from experiments.shared import figures, report, training
 
 Scores = dict[str, dict[str, list[float]]]  # readout, test, one value per seed
 Results = list[tuple[Task, Scores]]
 CONSTANT = "best constant"
+AVERAGE_OR_MAX = ("global average", "global max")
+UNIT = "epochs"
 
 
 def ticks(job: report.Job) -> int:
@@ -46,9 +49,8 @@ def run(job: report.Job) -> report.Finding:
         conclusion=[
             *what_padding_does(task, masked, bare),
             *answers([(usual, masked), *made]),
-            *average_or_max([(usual, masked), *made]),
         ],
-        files=[draw_vowels(job, task, both), draw_motifs(job, made)],
+        files=[draw_vowels(job, task, masked, bare), draw_motifs(job, made)],
     )
 
 
@@ -73,9 +75,11 @@ def fit(job: report.Job, task: Task) -> Scores:
 
 def score_table(task: Task, scores: Scores) -> Table:
     """Show the scores as mean and spread over the seeds."""
-    rows = [[r, *(report.spread(s[t]) for t in task.tests)] for r, s in scores.items()]
-    guess = sequence_tasks.constant(task)
-    rows.append([CONSTANT, *(report.spread(guess[t]) for t in task.tests)])
+    write = report.spread if task.lowest else report.percent
+    shown = scores | {CONSTANT: sequence_tasks.constant(task)}
+    rows = [
+        [name, *(write(s[test]) for test in task.tests)] for name, s in shown.items()
+    ]
     return report.table(task.question, [task.unit, *task.tests], rows)
 
 
@@ -84,73 +88,85 @@ def what_padding_does(task: Task, masked: Scores, bare: Scores) -> list[str]:
     usual, more = task.tests
     moved = max(abs(np.subtract(s[usual], s[more])).max() for s in masked.values())
     lines = [
-        f"mask, {task.question} {r}: accuracy {np.mean(masked[r][usual]):.3f} with, "
-        f"{np.mean(bare[r][usual]):.3f} without, and then "
-        f"{np.mean(bare[r][more]):.3f} at twice the padding"
-        for r in masked
+        f"{task.question} {name}: {report.percent(s[usual])} with a mask, "
+        f"{report.percent(bare[name][usual])} without. With twice the padding: "
+        f"{report.percent(s[more])} and {report.percent(bare[name][more])}."
+        for name, s in masked.items()
     ]
-    return [
-        *lines,
-        f"with a mask, twice the padding moves no accuracy by over {moved:g}",
-    ]
+    same = "changes no accuracy" if moved == 0 else f"moves some by {100 * moved:.1f} %"
+    return [*lines, f"With a mask, twice the padding {same}."]
 
 
 def answers(results: Results) -> list[str]:
-    """Say which of the three is best for every task and test."""
-    return [
-        f"best, {task.question} {test}: "
-        + report.verdict({r: s[test] for r, s in scores.items()}, lowest=task.lowest)
-        for task, scores in results
-        for test in task.tests
-    ]
-
-
-def average_or_max(results: Results) -> list[str]:
-    """Answer the question of this part: what wins on every test of a task."""
-    pair = ("global average", "global max")
+    """Compare average and maximum, then all three, on every test of every task."""
     lines = []
     for task, scores in results:
-        ahead = [
-            report.leaders({r: scores[r][test] for r in pair}, lowest=task.lowest)
-            for test in task.tests
-        ]
-        clear = all(names == ahead[0][:1] for names in ahead)
-        said = ahead[0][0] if clear else "no clear winner"
-        lines.append(f"average or max? {task.question} {said}")
+        for test in task.tests:
+            of_test = {name: s[test] for name, s in scores.items()}
+            pair = {name: of_test[name] for name in AVERAGE_OR_MAX}
+            asked = f"{task.question} ({test})"
+            said = [report.verdict(s, lowest=task.lowest) for s in (pair, of_test)]
+            lines += [f"{asked} {sentence}" for sentence in dict.fromkeys(said)]
     return lines
 
 
-def by_test(scores: Scores) -> figures.Series:
-    """Turn readout, test into test, readout."""
-    tests = next(iter(scores.values()))
-    return {test: {name: s[test] for name, s in scores.items()} for test in tests}
+def by_test(task: Task, scores: Scores) -> figures.Series:
+    """Turn readout, test into test, readout, in the unit of the task."""
+    return {
+        test: {name: list(task.scale * np.array(s[test])) for name, s in scores.items()}
+        for test in task.tests
+    }
 
 
-def draw_vowels(job: report.Job, task: Task, scores: Scores) -> Path:
+def draw_vowels(job: report.Job, task: Task, masked: Scores, bare: Scores) -> Path:
     """Draw what the mask and the padding do on the real data."""
-    figure, (ax,) = figures.panels(1, (9, 5))
-    figures.grouped_bars(ax, by_test(scores))
-    chance = next(iter(sequence_tasks.constant(task).values()))[0]
-    ax.axvline(chance, color="0.3", linestyle=":", label=CONSTANT)
-    ax.set(
-        title=f"JapaneseVowels: {task.question} 7 to 29 steps, padded with zeros\n"
-        f"mean and range, seeds: {job.seeds}",
-        xlabel="test accuracy",
-        xlim=(0, 1.02),
-    )
-    figures.legend_below(ax)
+    figure, axes = figures.panels(len(task.tests), (9, 4.2), sharey=True)
+    chance = task.scale * next(iter(sequence_tasks.constant(task).values()))[0]
+    series = {"with a mask": by_test(task, masked), "without": by_test(task, bare)}
+    for ax, test in zip(axes, task.tests, strict=True):
+        bars = {name: tests[test] for name, tests in series.items()}
+        figures.grouped_bars(ax, bars, (figures.BLUE, figures.GRAY), "{:.1f}".format)
+        ax.axvline(chance, color="black", linestyle=":", label=CONSTANT)
+        ax.set(title=f"{test} steps", xlabel="accuracy in %", xlim=(0, 125))
+        ax.set_xticks(range(0, 101, 25))
+    title = "Vowels of 7 to 29 steps: which of nine men speaks?"
+    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
+    figures.legend_below(axes[0])
     return figures.save(figure, job, "sequences_vowels")
 
 
 def draw_motifs(job: report.Job, results: Results) -> Path:
-    """Draw the scores of the tasks with a known answer."""
-    figure, axes = figures.panels(len(results), (12, 4.6))
-    for ax, (task, scores) in zip(axes, results, strict=True):
+    """Draw the tasks with a known answer: an example of each, and the scores."""
+    layout = [["0 example", "1 example"], ["0 scores", "1 scores"]]
+    figure, axes = figures.mosaic(layout, (11, 6), height_ratios=(1, 7))
+    for i, (task, scores) in enumerate(results):
+        draw_example(axes[f"{i} example"], task)
+        ax = axes[f"{i} scores"]
         shown = scores | {CONSTANT: sequence_tasks.constant(task)}
-        figures.grouped_bars(ax, by_test(shown))
-        ax.set(
-            title=f"{task.question}\nmean and range, seeds: {job.seeds}",
-            xlabel=f"{task.unit} ({'low' if task.lowest else 'high'} is good)",
-        )
-        figures.legend_below(ax)
+        digits = "{:.3f}" if task.lowest else "{:.1f}"
+        colors = figures.GREEN, figures.PURPLE
+        figures.grouped_bars(ax, by_test(task, shown), colors, digits.format)
+        good = " (low is good)" if task.lowest else " in % (high is good)"
+        ax.set_xlabel(task.unit + good)
+        ax.margins(x=0.15)
+    title = "An LSTM, then a pool over time: which pool answers which question?"
+    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
+    figures.legend_below(ax)
     return figures.save(figure, job, "sequences_motif")
+
+
+def draw_example(ax: Axes, task: Task) -> None:
+    """Draw the letters of one short sequence of a task, with its motifs marked."""
+    lengths = task.train.inputs[1]
+    row = int(np.flatnonzero((lengths == lengths.min()) & (task.train.target > 0))[0])
+    text = sequence_data.spelling(task.train, row)
+    motif = sequence_data.MOTIF
+    for start in range(len(text)):
+        if text.startswith(motif, start):
+            ax.axvspan(start - 0.5, start + len(motif) - 0.5, color=figures.ORANGE)
+    for step, letter in enumerate(text):
+        ax.text(step, 0, letter, ha="center", va="center_baseline", family="monospace")
+    ax.set(xlim=(-0.5, len(text) - 0.5), ylim=(-1, 1), xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+    answer = f"{task.train.target[row]:.3g} per 10 steps" if task.lowest else "yes"
+    ax.set(title=task.question, xlabel=f"Answer here: {answer}")

@@ -1,8 +1,8 @@
 """Tour: the textbook examples of pooling, and what translation invariance means.
 
-Three stops, all computed by jaxpool: a 4x4 matrix under 2x2 max pooling; a vertical
-line, the feature map of a line detector and its pooled versions; and handwritten digits
-shifted pixel by pixel, with the change of the feature map before and after pooling.
+Three stops, all computed by jaxpool: a 4x4 matrix under 2x2 pooling; a vertical line,
+the response of a line detector and its pooled versions; and handwritten digits shifted
+pixel by pixel, with the change of the feature map before and after pooling.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.figure import SubFigure
 from rich.columns import Columns
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -21,8 +24,8 @@ from experiments.shared import figures, report
 MATRIX = np.array(
     [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]], np.float32
 )
-VERTICAL = np.array([[0, 1, 0]] * 3, np.float32)
-# Edges in four directions, with zero sum: a flat area gives no response.
+# Detectors sum to zero: a flat area gives no response.
+VERTICAL = np.array([[-1, 2, -1]] * 3, np.float32)
 EDGES = np.array(
     [
         [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
@@ -34,7 +37,18 @@ EDGES = np.array(
     ],
     np.float32,
 )
+POOLS = {
+    "max": (jaxpool.max_pool, jaxpool.global_max_pool),
+    "average": (jaxpool.avg_pool, jaxpool.global_avg_pool),
+}
+COLORS = {
+    "max": figures.BLUE,
+    "average": figures.ORANGE,
+    "image": figures.GRAY,
+    "no": "black",  # no pooling
+}
 Maps = dict[str, np.ndarray]
+TWO_BY_TWO = ("max 2x2", "average 2x2")
 SHIFTS = (0, 1, 2, 3, 4)
 STAGES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "no pooling": lambda x: x,
@@ -45,6 +59,7 @@ STAGES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "global average": jaxpool.global_avg_pool,
     "global max": jaxpool.global_max_pool,
 }
+UNIT = "stops"
 
 
 def ticks(job: report.Job) -> int:
@@ -54,7 +69,7 @@ def ticks(job: report.Job) -> int:
 
 def run(job: report.Job) -> report.Finding:
     """Visit the three stops."""
-    job.say("tour: max pooling of a matrix")
+    job.say("tour: a matrix")
     pooled = matrix_example()
     files = [draw_matrix(job, pooled)]
     job.tick()
@@ -67,38 +82,37 @@ def run(job: report.Job) -> report.Finding:
     change = {name: feature_change(images, stage) for name, stage in STAGES.items()}
     files.append(draw_change(job, images, change))
     job.tick()
-    line_numbers = {name: value.tolist() for name, value in line.items()}
     return report.Finding(
         results={
             "matrix": MATRIX.tolist(),
-            "max_2x2": pooled.tolist(),
-            "line": line_numbers,
+            "pooled": {name: value.tolist() for name, value in pooled.items()},
+            "line": {name: value.tolist() for name, value in line.items()},
             "change_by_shift": {k: v.tolist() for k, v in change.items()},
         },
         tables=[*number_grids(pooled, line), change_table(change, len(images))],
-        conclusion=conclude(pooled, change),
+        conclusion=conclude(pooled, line, change),
         files=files,
     )
 
 
-def matrix_example() -> np.ndarray:
+def matrix_example() -> Maps:
     """Pool the 4x4 matrix by 2x2 with stride 2 (the default stride is the window)."""
-    return np.asarray(jaxpool.max_pool(jnp.asarray(MATRIX)[..., None], (2, 2)))[..., 0]
+    x = jnp.asarray(MATRIX)
+    largest, winners = jaxpool.max_pool_with_indices(x, 2, axes=(0, 1))
+    average = jaxpool.avg_pool(x, 2, axes=(0, 1))
+    maps = {"max 2x2": largest, "average 2x2": average, "winners": winners}
+    return {name: np.asarray(value) for name, value in maps.items()}
 
 
 def line_example() -> Maps:
-    """Detect a vertical line, then pool the feature map in every way."""
+    """Detect a vertical line, then pool the response in every way."""
     image = np.zeros((8, 8), np.float32)
-    image[:, 3:5] = 1
-    feature = detect(jnp.asarray(image)[None], VERTICAL[None])
-    maps = {
-        "image": jnp.asarray(image),
-        "feature map": feature[0, ..., 0],
-        "average 2x2": jaxpool.avg_pool(feature, (2, 2))[0, ..., 0],
-        "max 2x2": jaxpool.max_pool(feature, (2, 2))[0, ..., 0],
-        "global average": jaxpool.global_avg_pool(feature, keepdims=True)[0, ..., 0],
-        "global max": jaxpool.global_max_pool(feature, keepdims=True)[0, ..., 0],
-    }
+    image[:, 3] = 1
+    response = detect(jnp.asarray(image)[None], VERTICAL[None])[0, ..., 0]
+    maps = {"image": image, "detector": VERTICAL, "response": response}
+    for name, (pool, whole) in POOLS.items():
+        maps[f"{name} 2x2"] = pool(response, 2, axes=(0, 1))
+        maps[f"global {name}"] = whole(response, axes=(0, 1), keepdims=True)
     return {name: np.asarray(value) for name, value in maps.items()}
 
 
@@ -136,9 +150,9 @@ def feature_change(
     )
 
 
-def number_grids(pooled: np.ndarray, line: Maps) -> list[Columns]:
+def number_grids(pooled: Maps, line: Maps) -> list[Columns]:
     """Show the worked examples as numbers."""
-    first = {"matrix": MATRIX, "max 2x2, stride 2": pooled}
+    first = {"matrix": MATRIX} | {name: pooled[name] for name in TWO_BY_TWO}
     return [
         Columns([_grid(*item) for item in maps.items()], padding=(0, 4))
         for maps in (first, line)
@@ -147,7 +161,7 @@ def number_grids(pooled: np.ndarray, line: Maps) -> list[Columns]:
 
 def _grid(title: str, values: np.ndarray) -> str:
     """Write a matrix under its title."""
-    rows = ["".join(f"{value:4g}" for value in row) for row in values]
+    rows = ["".join(f"{value:5g}" for value in row) for row in values]
     return "\n".join([f"[bold]{title}[/]", *rows, ""])
 
 
@@ -158,73 +172,112 @@ def change_table(change: Maps, count: int) -> Table:
     return report.table(f"Change of the features of {count} digits", columns, rows)
 
 
-def conclude(pooled: np.ndarray, change: Maps) -> list[str]:
+def conclude(pooled: Maps, line: Maps, change: Maps) -> list[str]:
     """Say what the numbers say."""
+    peak = {name: f"{line[name].max():g}" for name in line}
+    cells = {
+        name: ", ".join(f"{v:g}" for v in pooled[name].flat) for name in TWO_BY_TWO
+    }
     one = {name: float(values[1].mean()) for name, values in change.items()}
-    order = sorted(one, key=lambda name: -one[name])
-    listed = ", ".join(f"{name} {one[name]:.0%}" for name in order)
+    listed = ", ".join(f"{name} {value:.0%}" for name, value in one.items())
     exact = [
         name for name, values in change.items() if np.allclose(values, 0, atol=1e-5)
     ]
     return [
-        f"max pooling of the matrix gives {pooled.astype(int).tolist()}",
-        f"change of the features by a shift of one pixel, most to least: {listed}",
-        "unchanged by every shift: " + (" and ".join(exact) or "none"),
+        f"Matrix: max 2x2 gives {cells['max 2x2']}; average 2x2 gives "
+        f"{cells['average 2x2']}.",
+        f"Line: the detector responds with {peak['response']}. Max 2x2 leaves "
+        f"{peak['max 2x2']} of it, average 2x2 leaves {peak['average 2x2']}, "
+        f"global max {peak['global max']}, global average {peak['global average']}.",
+        f"A shift of one pixel changes the features by: {listed}.",
+        f"No shift changes these: {' and '.join(exact) or 'none'}.",
     ]
 
 
-def draw_matrix(job: report.Job, pooled: np.ndarray) -> Path:
-    """Draw the matrix with its windows outlined, and the maxima."""
-    figure, (left, right) = figures.panels(2, (7, 3.8))
-    figures.number_map(left, MATRIX, "4x4 matrix", 170)
-    figures.number_map(right, pooled, "max pooling 2x2, stride 2", 170)
-    for ax, edge in ((left, 2), (right, 1)):
-        ax.set_xticks(np.arange(-0.5, edge * 2, edge), labels=[])
-        ax.set_yticks(np.arange(-0.5, edge * 2, edge), labels=[])
-        ax.grid(color="black", linewidth=2)
+def kind_of(name: str) -> str:
+    """Return the first word of a name, without "global"."""
+    return name.removeprefix("global ").partition(" ")[0]
+
+
+def draw_matrix(job: report.Job, pooled: Maps) -> Path:
+    """Draw the matrix, one colour for each window, and what is made of each window."""
+    figure, axes = figures.panels(3, (8, 3.4), width_ratios=(1.6, 1, 1))
+    hues = np.array([to_rgb(color) for color in figures.COLORS[:4]]).reshape(2, 2, 3)
+    tints = 0.7 + 0.3 * hues
+    cells = np.arange(MATRIX.size).reshape(MATRIX.shape)
+    is_winner = np.isin(cells, pooled["winners"])[..., None]
+    every_cell = [
+        colors.repeat(2, axis=0).repeat(2, axis=1) for colors in (hues, tints)
+    ]
+    shown = np.where(is_winner, *every_cell)
+    figures.number_map(axes[0], MATRIX, shown, "2x2 windows, their winners")
+    figures.number_map(axes[1], pooled["max 2x2"], hues, "Max: the winner")
+    figures.number_map(axes[2], pooled["average 2x2"], tints, "Average: all four")
+    figures.windows(axes[0], MATRIX, 2)
     return figures.save(figure, job, "tour_matrix")
 
 
 def draw_line(job: report.Job, line: Maps) -> Path:
-    """Draw the image with the line, its feature map and the pooled maps."""
-    figure, axes = figures.panels(len(line), (14, 3.4))
-    for ax, (name, values) in zip(axes, line.items(), strict=True):
-        height, width = values.shape
-        figures.number_map(ax, values, f"{name}\n{height}x{width}", 4.5)
-    figure.suptitle("A vertical line, a 3x3 vertical-line detector, and pooling")
+    """Draw the image, the detector, its response and the pooled responses."""
+    layout = [
+        ["image", "detector", "response", "max 2x2", "global max"],
+        ["image", "detector", "response", "average 2x2", "global average"],
+    ]
+    figure, axes = figures.mosaic(layout, (10, 4.2), width_ratios=(8, 3, 6, 3.8, 3.8))
+    peak = line["response"].max()
+    for name, values in line.items():
+        color = COLORS.get(kind_of(name), figures.VERMILLION)
+        cells = figures.shades(values, color, 1 if name == "image" else peak)
+        figures.number_map(axes[name], values, cells, name)
+    figures.windows(axes["response"], line["response"], 2)
+    axes["detector"].set_xlabel("sums to 0")
+    figures.headline(
+        figure, "Max keeps the response to a thin line, average dilutes it"
+    )
     return figures.save(figure, job, "tour_line")
 
 
 def draw_change(job: report.Job, images: np.ndarray, change: Maps) -> Path:
     """Draw some shifted digits and the change of the features by the shift."""
-    figure, (left, right) = figures.panels(2, (12, 4.6), width_ratios=(2, 3))
-    tiles = [[np.roll(images[k], s, axis=1) for s in (0, 2, 4)] for k in (0, 3, 8)]
-    left.imshow(np.block(tiles), cmap="gray_r")
-    centres = (np.arange(3) + 0.5) * images.shape[2]
-    left.set_xticks(centres, labels=["0", "2", "4"])
-    left.set(title="Three of the digits", xlabel="shift in pixels", yticks=[])
-    for i, (name, values) in enumerate(change.items()):
-        marker, size = "osdvPX*"[i], 10 - i
+    figure = plt.figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
+    draw_digits(left, images)
+    ax = right.subplots()
+    for name, values in change.items():
         style = "--" if name.endswith("4x4") else ":" if "global" in name else "-"
-        mean, error = values.mean(1), values.std(1)
-        right.errorbar(
+        ax.errorbar(
             SHIFTS,
-            mean,
-            error,
+            100 * values.mean(1),
+            100 * values.std(1),
             label=name,
-            marker=marker,
-            markersize=size,
+            color=COLORS[kind_of(name)],
+            marker="s" if "average" in name else "o",
+            markersize=9 if name == "global average" else 6,
             linestyle=style,
             capsize=3,
         )
-    right.axhline(2**0.5, color="0.6", linewidth=1)
-    right.text(0, 2**0.5, "nothing in common", color="0.4", va="bottom")
-    right.set(
-        title=f"Change of the features, mean and spread over {len(images)} digits",
+    ax.axhline(100 * 2**0.5, color=figures.GRAY, linewidth=1)
+    ax.text(0, 100 * 2**0.5, "141 %: nothing in common", color="0.35", va="bottom")
+    ax.set(
+        title="Only global pooling ignores every shift",
         xlabel="shift in pixels",
-        ylabel="relative change",
+        ylabel=f"change of the features in %, {len(images)} digits",
         xticks=SHIFTS,
-        ylim=(-0.08, 1.55),
+        ylim=(-8, 158),
     )
-    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.06), ncols=2, fontsize="small")
     return figures.save(figure, job, "tour_invariance")
+
+
+def draw_digits(figure: SubFigure, images: np.ndarray) -> None:
+    """Draw three digits at three shifts, each in its own frame."""
+    shifts = (0, 2, 4)
+    axes = figure.subplots(3, len(shifts))
+    for row, image in zip(axes, images[[0, 3, 8]], strict=True):
+        for ax, shift in zip(row, shifts, strict=True):
+            ax.imshow(np.roll(image, shift, axis=1), cmap="gray_r")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(True)
+    for ax, shift in zip(axes[-1], shifts, strict=True):
+        ax.set_xlabel(f"shift {shift}")
+    axes[0, 0].set_title("Three of the digits")

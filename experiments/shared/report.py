@@ -1,7 +1,8 @@
 """What every part shares around its numbers: progress, tables, verdicts and JSON.
 
-A part is a module with `ticks(job)`, how many progress steps it will make, and
-`run(job)`, which returns a `Finding`. Nothing here knows what a part measures.
+A part is a module with `UNIT`, what its progress counts, `ticks(job)`, how many of
+these it will make, and `run(job)`, which returns a `Finding`. Nothing here knows what a
+part measures.
 """
 
 import importlib.metadata
@@ -19,13 +20,13 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 LIBRARIES = ("jaxpool", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 LIBRARIES += ("sktime", "equinox", "keras", "torch")
@@ -33,7 +34,7 @@ LIBRARIES += ("sktime", "equinox", "keras", "torch")
 
 @dataclass(frozen=True)
 class Job:
-    """The settings of one run, its output folder and its progress bar."""
+    """The settings of one part, its output folder and its line of progress."""
 
     quick: bool
     seeds: int
@@ -47,15 +48,15 @@ class Job:
     only: tuple[str, ...] = ()
 
     def expect(self, ticks: int) -> None:
-        """Set how many steps of work the bar stands for."""
-        self.bar.update(self.task, total=ticks)
+        """Show the bar, and set how many units of work it stands for."""
+        self.bar.update(self.task, total=ticks, visible=True)
 
     def say(self, note: str) -> None:
         """Show what is being done beside the bar."""
         self.bar.update(self.task, description=note)
 
     def tick(self) -> None:
-        """Advance the bar by one step."""
+        """Advance the bar by one unit."""
         self.bar.advance(self.task)
 
     def full_or_quick(self, full: int, quick: int) -> int:
@@ -78,13 +79,21 @@ class Finding:
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return the one progress bar of the job."""
+    """Return the progress of the job: a line for each part, with the time left.
+
+    A task of it has a field `unit`, what it counts.
+    """
+    column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.description}", table_column=column),
+        BarColumn(12),
+        TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
+        expand=True,
+        speed_estimate_period=120,
     )
 
 
@@ -153,6 +162,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
 
 
+def percent(values: Sequence[float]) -> str:
+    """Write fractions over seeds as mean ± standard deviation, in per cent."""
+    shares = 100 * np.asarray(values)
+    if len(values) == 1:
+        return f"{shares[0]:.1f} %"
+    return f"{shares.mean():.1f} ± {shares.std():.1f} %"
+
+
 def leaders(
     scores: Mapping[str, Sequence[float]], *, lowest: bool = False
 ) -> list[str]:
@@ -166,17 +183,26 @@ def leaders(
 
 
 def verdict(scores: Mapping[str, Sequence[float]], *, lowest: bool = False) -> str:
-    """Say who leads, and whether in every seed."""
-    ahead = leaders(scores, lowest=lowest)
-    first, *level = [f"{name} ({spread(scores[name])})" for name in ahead]
-    seeds = len(scores[ahead[0]])
+    """Say in one sentence who is best, by how much, and whether with every seed.
+
+    Scores are fractions, which differ by points, or errors, of which the `lowest` is
+    best.
+    """
+    best, *level = leaders(scores, lowest=lowest)
+    mean = {name: np.mean(values) for name, values in scores.items()}
+    gaps = {name: abs(mean[best] - mean[name]) for name in scores if name != best}
+    second = min(gaps, key=gaps.__getitem__)
+    by = f"by {100 * gaps[second]:.1f} points"
+    if lowest:
+        by = f"(error {mean[best]:.3f}, not {mean[second]:.3f})"
+    seeds = len(scores[best])
     if seeds == 1:
-        return f"{' and '.join([first, *level])}; one seed decides nothing"
-    if level:
-        return f"{first}, but level or behind in some seed: {' and '.join(level)}"
-    rest = {name: s for name, s in scores.items() if name != ahead[0]}
-    second = leaders(rest, lowest=lowest)[0]
-    return f"{first} in each of {seeds} seeds, then {second} ({spread(rest[second])})"
+        return f"{best} beats {second} {by}. One seed decides nothing."
+    if not level:
+        return f"{best} beats {second} {by} with each of {seeds} seeds."
+    write = spread if lowest else percent
+    shown = [f"{name} ({write(scores[name])})" for name in (best, *level)]
+    return f"{' and '.join(shown)} are level: none is ahead with every seed."
 
 
 def print_finding(console: Console, name: str, found: tuple[Finding, float]) -> None:

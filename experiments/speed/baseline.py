@@ -31,6 +31,7 @@ AGAIN = 2  # times that the cases whose ratio is far from 1 are measured once mo
 SEVEN = ((32, 28, 28, 256), 7, 7, 0)
 LONG = ((WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 WINDOWED, ADAPTIVE = (*KINDS, "lp"), "adaptive"
+UNIT = "cases"
 
 
 class Row(NamedTuple):

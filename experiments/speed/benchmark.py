@@ -8,7 +8,9 @@ kept for the next call; with `--fresh-memory` it is given back by glibc's
 own rules, and many calls meet page faults, which cost more than the pooling.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +54,18 @@ GEOMETRIES = (
 )
 QUICK = (0, 6, 8, 9, 20)
 WINDOWS = (3, 5, 9, 15, 31, 63)  # at stride 1
+SLOW = 0.3  # seconds; a peer that takes longer is not tried with longer windows
+# Of a pool, a pass and a library, in the figures.
+NAMES = {"max": "max", "avg": "average", "min": "min", "sum": "sum", "lp": "2-norm"}
+PASS_NAMES = {"forward": "forward", "both": "forward and backward"}
+LOOKS = {
+    "jaxpool": ("jaxpool", figures.BLUE, "o"),
+    "flax": ("Flax", figures.ORANGE, "s"),
+    "equinox": ("Equinox", figures.GREEN, "^"),
+    "keras": ("Keras", figures.PURPLE, "D"),
+    "torch": ("PyTorch", figures.VERMILLION, "v"),
+}
+UNIT = "measurements"
 
 
 class Row(NamedTuple):
@@ -65,10 +79,26 @@ class Row(NamedTuple):
         """How many times longer a peer takes."""
         return self.seconds[peer] / self.seconds["jaxpool"]
 
+    def record(self) -> dict[str, Any]:
+        """What the JSON says of it."""
+        names = {"case": self.problem.label, "passes": self.passes}
+        return names | asdict(self.problem) | {"seconds": self.seconds}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Row":
+        """The row of a record."""
+        sizes = {n: tuple(record[n]) for n in ("shape", "window", "strides", "padding")}
+        return cls(
+            Problem(record["kind"], **sizes), record["passes"], record["seconds"]
+        )
+
+
+Ratios = Mapping[tuple[str, Pass, str], list[float]]  # of a pool, a pass and a peer
+
 
 def ticks(job: report.Job) -> int:
     """One tick per problem and pass."""
-    return len(PASSES) * (len(_problems(job)) + len(_windows(job)))
+    return len(PASSES) * (len(_problems(job)) + len(KINDS) * len(_windows(job)))
 
 
 def run(job: report.Job) -> report.Finding:
@@ -77,19 +107,13 @@ def run(job: report.Job) -> report.Finding:
         keep_memory()
     names = peers.importable()
     rows = [_row(job, p, s, names) for p in _problems(job) for s in PASSES]
-    windows = [_row(job, p, s, []) for p in _windows(job) for s in PASSES]
-    keys = [
-        (k, s, n) for k in (*KINDS, *SAME_KERNELS, NORM) for s in PASSES for n in names
-    ]
-    ratios = {key: found for key in keys if (found := _ratios(rows, *key))}
+    windows = _window_rows(job, names)
+    ratios = _ratios(rows)
     return report.Finding(
         results={
             "fresh_memory": job.fresh_memory,
-            "cases": [
-                {"case": r.problem.label, "shape": r.problem.shape, "passes": r.passes}
-                | {"seconds": r.seconds}
-                for r in [*rows, *windows]
-            ],
+            "cases": [row.record() for row in rows],
+            "windows": [row.record() for row in windows],
         },
         tables=[_summary(ratios), _details(rows, names)],
         conclusion=_conclude(rows, names),
@@ -106,9 +130,20 @@ def _problems(job: report.Job) -> list[Problem]:
     return [_problem(kind, *geometry) for kind, geometry in cases]
 
 
-def _windows(job: report.Job) -> list[Problem]:
-    windows = WINDOWS[::2] if job.quick else WINDOWS
-    return [_problem(k, WIDE, w, 1, w // 2) for k in KINDS for w in windows]
+def _windows(job: report.Job) -> Sequence[int]:
+    return WINDOWS[:3] if job.quick else WINDOWS
+
+
+def _window_rows(job: report.Job, names: list[str]) -> list[Row]:
+    """Time windows that grow, and leave out a peer once it is slow."""
+    rows = []
+    for kind, passes in itertools.product(KINDS, PASSES):
+        fast = names
+        for window in _windows(job):
+            problem = _problem(kind, WIDE, window, 1, window // 2)
+            rows.append(_row(job, problem, passes, fast))
+            fast = [n for n in fast if rows[-1].seconds.get(n, 0) < SLOW]
+    return rows
 
 
 def _problem(
@@ -146,15 +181,21 @@ def _jax(arrays: tuple[np.ndarray, np.ndarray]) -> list[Any]:
     return [jnp.asarray(array) for array in arrays]
 
 
-def _ratios(rows: list[Row], kind: str, passes: Pass, peer: str) -> list[float]:
-    return [
-        row.ratio(peer)
-        for row in rows
-        if (row.problem.kind, row.passes) == (kind, passes) and peer in row.seconds
-    ]
+def _ratios(rows: Sequence[Row]) -> Ratios:
+    """The ratios of all cases, for each pool, pass and peer that has any."""
+    keys = itertools.product(NAMES, PASSES, peers.PEERS)
+    found = {
+        (kind, passes, peer): [
+            row.ratio(peer)
+            for row in rows
+            if (row.problem.kind, row.passes) == (kind, passes) and peer in row.seconds
+        ]
+        for kind, passes, peer in keys
+    }
+    return {key: ratios for key, ratios in found.items() if ratios}
 
 
-def _summary(ratios: Mapping[tuple[str, Pass, str], list[float]]) -> Any:
+def _summary(ratios: Ratios) -> Any:
     columns = ["pool, pass, peer", "cases", "mean", "worst", "best"]
     rows = [
         [", ".join(key), str(len(r)), *(f"{f(r):.2f}" for f in (_mean, min, max))]
@@ -182,40 +223,87 @@ def _conclude(rows: list[Row], names: list[str]) -> list[str]:
         worst = sorted(behind, key=lambda row: row.ratio(name))[:3]
         shown = [f"{r.problem.label} {r.passes} ({r.ratio(name):.2f})" for r in worst]
         lines.append(
-            f"{name} is faster in {len(behind)} of {len(timed)} cases"
-            + (f", most in {', '.join(shown)}" if shown else "")
+            f"{LOOKS[name][0]} is faster than jaxpool in {len(behind)} of {len(timed)} "
+            f"cases{', most in ' if shown else ''}{', '.join(shown)}."
         )
-    return lines or ["no peer is installed: nothing to compare with"]
+    return lines or ["No peer is installed: nothing to compare with."]
 
 
 def _mean(ratios: list[float]) -> float:
     return float(np.exp(np.mean(np.log(ratios))))
 
 
-def _draw_ratios(
-    job: report.Job, ratios: Mapping[tuple[str, Pass, str], list[float]]
-) -> Path:
-    figure, (ax,) = figures.panels(1, (8, 6))
-    for i, values in enumerate(ratios.values()):
-        ax.plot(values, [i] * len(values), "o", alpha=0.5)
-        ax.plot(_mean(values), i, "k|", markersize=14)
-    ax.set_yticks(range(len(ratios)), [", ".join(key) for key in ratios])
-    ax.axvline(1, color="black", linewidth=0.8)
-    ax.set(xscale="log", xlabel="time of the peer / time of jaxpool, for each case")
+def draw(job: report.Job, results: Mapping[str, Any]) -> list[Path]:
+    """Draw the figures of results that the JSON has."""
+    rows, windows = (
+        [Row.of(record) for record in results[name]] for name in ("cases", "windows")
+    )
+    return [_draw_ratios(job, _ratios(rows)), _draw_windows(job, windows)]
+
+
+def _draw_ratios(job: report.Job, ratios: Ratios) -> Path:
+    """Draw the ratio of each case, in a row for each pool and peer."""
+    kinds = list(dict.fromkeys(kind for kind, _, _ in ratios))
+    rows = list(dict.fromkeys((kind, peer) for kind, _, peer in ratios))
+    height = {row: i + 0.8 * kinds.index(row[0]) for i, row in enumerate(rows)}
+    every = [ratio for values in ratios.values() for ratio in values]
+    size = (10, 2.2 + 0.3 * len(rows))
+    figure, axes = figures.panels(len(PASSES), size, sharex=True, sharey=True)
+    for ax, passes in zip(axes, PASSES, strict=True):
+        ax.grid(axis="x")
+        ax.axvspan(min(every) / 2, 1, color="0.92", label="the peer is faster")
+        for (kind, peer), y in height.items():
+            values = ratios[kind, passes, peer]
+            name, color, marker = LOOKS[peer]
+            look = {"color": color, "alpha": 0.6, "markeredgewidth": 0, "label": name}
+            ax.plot(values, [y] * len(values), marker, **look)
+            mean = _mean(values)
+            ax.plot(mean, y, "k|", markersize=14, markeredgewidth=2)
+            place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+            ax.annotate(f"{mean:.1f}", (1.01, y), **place)
+        ax.axvline(1, color="black", linewidth=1)
+        label = "time of the peer / time of jaxpool\nbar and number: geometric mean"
+        ax.set(xscale="log", title=PASS_NAMES[passes].capitalize(), xlabel=label)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        figures.plain_ticks(ax.xaxis, (0.5, 1, 2, 5, 10, 20, 50, 100))
+        ax.set_xlim(min(every) / 1.3, max(every) * 1.3)
+    middles = [np.mean([height[row] for row in rows if row[0] == k]) for k in kinds]
+    axes[0].set_yticks(middles, [NAMES[kind] for kind in kinds])
+    axes[0].invert_yaxis()
+    ahead = sum(ratio > 1 for ratio in every)
+    title = f"jaxpool is faster in {ahead} of {len(every)} comparisons"
+    figures.headline(figure, title)
+    figures.legend_below(*axes, columns=5)
     return figures.save(figure, job, "benchmark_ratios")
 
 
-def _draw_windows(job: report.Job, rows: list[Row]) -> Path:
-    figure, (ax,) = figures.panels(1, (7, 4.5))
-    for kind in KINDS:
-        for passes in PASSES:
+def _draw_windows(job: report.Job, rows: Sequence[Row]) -> Path:
+    """Draw the time over the window, in a panel for each pool and pass."""
+    layout = [[f"{kind} {passes}" for passes in PASSES] for kind in KINDS]
+    figure, axes = figures.mosaic(layout, (10, 7), sharex=True, sharey=True)
+    for kind, passes in itertools.product(KINDS, PASSES):
+        ax = axes[f"{kind} {passes}"]
+        mine = [r for r in rows if (r.problem.kind, r.passes) == (kind, passes)]
+        for library, (name, color, marker) in LOOKS.items():
             line = [
-                (row.problem.window[0], 1e3 * row.seconds["jaxpool"])
-                for row in rows
-                if (row.problem.kind, row.passes) == (kind, passes)
+                (row.problem.window[0], 1e3 * row.seconds[library])
+                for row in mine
+                if library in row.seconds
             ]
-            ax.plot(*zip(*line, strict=True), "o-", label=f"{kind}, {passes}")
-    ax.set(xscale="log", yscale="log", xlabel="window, at stride 1")
-    ax.set(ylabel="milliseconds", title=f"jaxpool, input {WIDE}")
-    ax.legend()
+            if line:
+                look = {"color": color, "marker": marker, "label": name}
+                ax.plot(*zip(*line, strict=True), **look)
+        ax.grid()
+        title = f"{NAMES[kind].capitalize()}, {PASS_NAMES[passes]}"
+        ax.set(xscale="log", yscale="log", title=title)
+        figures.plain_ticks(ax.xaxis, WINDOWS)
+        figures.plain_ticks(ax.yaxis, (1, 3, 10, 30, 100, 300, 1000))
+        if passes == PASSES[0]:
+            ax.set_ylabel("milliseconds")
+        if kind == KINDS[-1]:
+            ax.set_xlabel("window n x n, stride 1")
+    sizes = " x ".join(map(str, WIDE))
+    figures.headline(figure, f"Time over the size of the window, for {sizes} values")
+    figures.legend_below(*axes.values(), columns=5)
     return figures.save(figure, job, "benchmark_windows")

@@ -17,6 +17,7 @@ from experiments.speed.cases import Measure
 from experiments.speed.timing import keep_memory
 
 ANY = float("inf")
+UNIT = "targets"
 
 
 class Target(NamedTuple):

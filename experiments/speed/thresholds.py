@@ -34,6 +34,7 @@ LONG = ((MAPS, 8, 1, 0), (MAPS, 9, 1, 4), (WIDE, 15, 1, 7), (WIDE, 63, 1, 31))
 SHORT = (*COMMON, (PLANES, 4, 2, 1), (STEPS, 5, 1, 2), (VOLUME, 2, 2, 0))
 TILES = ((IMAGE, 2, 2, 0), (IMAGE, 4, 4, 0), (IMAGE, 6, 3, 0), (VOLUME, 2, 2, 0))
 UNEVEN = ((IMAGE, 5), (MAPS, 3), (STEPS, 30))
+UNIT = "constants"
 
 
 class Threshold(NamedTuple):

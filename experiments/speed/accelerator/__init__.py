@@ -27,6 +27,7 @@ from experiments.speed.accelerator import forms, repeatable, right, speed
 SECTIONS = {"right": right, "repeatable": repeatable, "speed": speed, "forms": forms}
 DEFAULT = ("right", "repeatable", "speed")
 SECONDS = 420  # after which no new check and no new measurement begins
+UNIT = "checks and timings"
 
 
 def ticks(job: report.Job) -> int:

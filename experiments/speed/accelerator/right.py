@@ -27,7 +27,7 @@ TOLERANCE = 1e-5  # of numbers that are computed in float32
 SHOWN = 40  # failures that are printed one by one
 # The benchmark plugin, where it is installed, warns beside xdist, which ends pytest.
 PYTEST = ("-m", "accelerator", "-n", "4", "-q", "-p", "no:benchmark")
-PYTEST += ("--ci", "tests/test_accelerator.py")
+PYTEST += ("-p", "no:cacheprovider", "--ci", "tests/test_accelerator.py")
 
 
 def ticks(job: report.Job) -> int:

@@ -19,6 +19,14 @@ WORST = 12  # cases listed last
 TORCH_SECONDS = 120
 SIDES: measuring.SIDES = {"jaxpool": ours, "lax": of_lax}
 SHOWN = (*SIDES, "torch")
+COLORS = {
+    "jaxpool, bfloat16": figures.SKY,
+    "jaxpool, float32": figures.BLUE,
+    "lax, bfloat16": figures.YELLOW,
+    "lax, float32": figures.ORANGE,
+    "torch, bfloat16": figures.PURPLE,
+    "torch, float32": figures.VERMILLION,
+}
 
 
 def _keys(job: report.Job) -> list[Key]:
@@ -121,13 +129,14 @@ def _drawn(job: report.Job, rows: list[Row], bandwidth: float) -> Path:
                         series.setdefault(name, {})[label] = [share]
         ordered = {name: series[name] for name in sorted(series)}
         if ordered:
-            figures.grouped_bars(ax, ordered)
+            figures.grouped_bars(ax, ordered, [COLORS[name] for name in ordered])
         ax.margins(y=0.01)
         ax.axvline(100, color="black", linewidth=0.8)
-        title = "forward" if passes == "forward" else "forward and backward"
+        title = "Forward" if passes == "forward" else "Forward and backward"
         ax.set(title=title, xlabel="per cent of the bandwidth of a copy")
-        figures.legend_below(ax)
+    figures.legend_below(*axes, columns=3)
     axes[1].set_yticklabels([])
     device = jax.devices()[0].device_kind
-    figure.suptitle(f"{device}: {bandwidth / 1e9:.0f} GB/s")
+    title = f"Bytes a second, against a copy ({device}: {bandwidth / 1e9:.0f} GB/s)"
+    figures.headline(figure, title)
     return figures.save(figure, job, "accelerator")
