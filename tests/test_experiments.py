@@ -244,7 +244,7 @@ def test_a_verdict_says_by_how_much_and_how_surely(scores, lowest, said):
 
 
 def test_a_benchmark_is_drawn_again_from_its_json(tmp_path):
-    problem = peers.Problem("max", (1, 9, 9, 1), (3, 3), (1, 1), (1, 1))
+    problem = peers.Windows("max", (1, 9, 9, 1), (3, 3), (1, 1), (1, 1))
     seconds = {"jaxpool": 0.1, "torch": 0.2}
     rows = [benchmark.Row(problem, passes, seconds) for passes in peers.PASSES]
     records = [row.record() for row in rows]

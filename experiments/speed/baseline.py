@@ -21,7 +21,7 @@ import jaxpool
 from experiments.shared import report
 from experiments.speed.benchmark import GEOMETRIES
 from experiments.speed.cases import BINS, COMMON, KINDS, WIDE
-from experiments.speed.peers import PASSES, Pass, Problem
+from experiments.speed.peers import PASSES, Pass, Windows
 from experiments.speed.timing import LONGEST
 from experiments.speed.worker import Case, Program, Worker
 
@@ -143,7 +143,7 @@ def _case(kind: str, geometry: tuple[Any, ...], passes: Pass) -> Case:
         call = f"adaptive_{kind}_pool", shape, {"output_shape": (size,) * rank}
         return Case(label, ADAPTIVE, passes, *call, is_common=size == 7)
     window, strides, padding = ((n,) * rank for n in (size, *rest))
-    label = f"{Problem(kind, shape, window, strides, padding).label} {passes}"
+    label = f"{Windows(kind, shape, window, strides, padding).label} {passes}"
     options = {"window": window, "strides": strides, "padding": padding}
     is_common = geometry in (*COMMON, SEVEN)
     return Case(label, kind, passes, f"{kind}_pool", shape, options, is_common)

@@ -10,7 +10,7 @@ own rules, and many calls meet page faults, which cost more than the pooling.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,14 @@ import numpy as np
 from experiments.shared import figures, report
 from experiments.speed import peers
 from experiments.speed.cases import IMAGE, KINDS, MAPS, PLANES, STEPS, VOLUME, WIDE
-from experiments.speed.peers import PASSES, Pass, Problem
+from experiments.speed.peers import PASSES, Pass, Problem, Segments, Windows
 from experiments.speed.timing import interleaved, keep_memory
 
 SAME_KERNELS = ("min", "sum")  # on fewer geometries
 NORM = "lp"  # of the peers PyTorch has it, without padding
+SOFT = "softmax"
+MEDIANS = ((4, 56, 56, 32), (3, 5))  # an array, and windows at stride 1
+SEGMENTS = ((65536, 64), 700)  # an array, and the number of segments
 # (shape, window, strides, padding), each number for all axes
 GEOMETRIES = (
     (STEPS, 2, 2, 0),
@@ -56,10 +59,21 @@ QUICK = (0, 6, 8, 9, 20)
 WINDOWS = (3, 5, 9, 15, 31, 63)  # at stride 1
 SLOW = 0.3  # seconds; a peer that takes longer is not tried with longer windows
 # Of a pool, a pass and a library, in the figures.
-NAMES = {"max": "max", "avg": "average", "min": "min", "sum": "sum", "lp": "2-norm"}
+NAMES = {
+    "max": "max",
+    "avg": "average",
+    "min": "min",
+    "sum": "sum",
+    "lp": "2-norm",
+    "softmax": "softmax",
+    "median": "median",
+    "segment_sum": "segments, sum",
+    "segment_max": "segments, max",
+}
 PASS_NAMES = {"forward": "forward", "both": "forward and backward"}
 LOOKS = {
     "jaxpool": ("jaxpool", figures.BLUE, "o"),
+    "jax": ("written in JAX", figures.SKY, "P"),
     "flax": ("Flax", figures.ORANGE, "s"),
     "equinox": ("Equinox", figures.GREEN, "^"),
     "keras": ("Keras", figures.PURPLE, "D"),
@@ -87,10 +101,10 @@ class Row(NamedTuple):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Row":
         """The row of a record."""
-        sizes = {n: tuple(record[n]) for n in ("shape", "window", "strides", "padding")}
-        return cls(
-            Problem(record["kind"], **sizes), record["passes"], record["seconds"]
-        )
+        kind = Segments if "num_segments" in record else Windows
+        sizes = {field.name: record[field.name] for field in fields(kind)}
+        sizes = {n: tuple(v) if isinstance(v, list) else v for n, v in sizes.items()}
+        return cls(kind(**sizes), record["passes"], record["seconds"])
 
 
 Ratios = Mapping[tuple[str, Pass, str], list[float]]  # of a pool, a pass and a peer
@@ -127,7 +141,11 @@ def _problems(job: report.Job) -> list[Problem]:
     if not job.quick:
         cases += [(kind, g) for g in few for kind in SAME_KERNELS]
         cases += [(NORM, g) for g in GEOMETRIES if not g[-1]]
-    return [_problem(kind, *geometry) for kind, geometry in cases]
+    cases += [(SOFT, g) for g in few]
+    shape, windows = MEDIANS
+    cases += [("median", (shape, window, 1, 0)) for window in windows]
+    segments = [Segments(f"segment_{kind}", *SEGMENTS) for kind in ("sum", "max")]
+    return [*(_problem(kind, *geometry) for kind, geometry in cases), *segments]
 
 
 def _windows(job: report.Job) -> Sequence[int]:
@@ -148,16 +166,17 @@ def _window_rows(job: report.Job, names: list[str]) -> list[Row]:
 
 def _problem(
     kind: str, shape: tuple[int, ...], window: int, stride: int, pad: int
-) -> Problem:
+) -> Windows:
     rank = len(shape) - 2
-    return Problem(kind, shape, (window,) * rank, (stride,) * rank, (pad,) * rank)
+    return Windows(kind, shape, (window,) * rank, (stride,) * rank, (pad,) * rank)
 
 
 def _row(job: report.Job, problem: Problem, passes: Pass, names: list[str]) -> Row:
     """Prepare, compare and time one problem."""
     job.say(f"benchmark: {problem.label}")
     arrays = problem.input(), problem.cotangent()
-    calls = {"jaxpool": peers.prepare_jax(peers.ours(problem), passes, *_jax(arrays))}
+    in_jax = [jnp.asarray(array) for array in (*arrays, *problem.others)]
+    calls = {"jaxpool": peers.prepare_jax(peers.ours(problem), passes, *in_jax)}
     for name in names:
         pool = peers.PEERS[name](problem)
         if pool is None:
@@ -165,7 +184,7 @@ def _row(job: report.Job, problem: Problem, passes: Pass, names: list[str]) -> R
         if name == "torch":
             calls[name] = peers.prepare_torch(pool, passes, *arrays)
         else:
-            calls[name] = peers.prepare_jax(pool, passes, *_jax(arrays))
+            calls[name] = peers.prepare_jax(pool, passes, *in_jax)
     results = {name: peers.as_arrays(call()) for name, call in calls.items()}
     for name, found in results.items():
         for ours, theirs in zip(results["jaxpool"], found, strict=True):
@@ -175,10 +194,6 @@ def _row(job: report.Job, problem: Problem, passes: Pass, names: list[str]) -> R
     seconds = interleaved(calls, job.full_or_quick(15, 4))
     job.tick()
     return Row(problem, passes, seconds)
-
-
-def _jax(arrays: tuple[np.ndarray, np.ndarray]) -> list[Any]:
-    return [jnp.asarray(array) for array in arrays]
 
 
 def _ratios(rows: Sequence[Row]) -> Ratios:

@@ -1,14 +1,17 @@
 """The pools of other libraries, each behind the same call, for comparing and timing.
 
-A peer is a function that takes a `Problem` and returns a pool of one array, channels
-last; or None, where the peer has no such pool. `prepare` makes of it a call without
-arguments that computes the values, or the values and the gradient, in one piece.
+A peer is a function that takes a `Problem` and returns a pool of an array, channels
+last, and of `problem.others`; or None, where the peer has no such pool. `prepare` makes
+of it a call without arguments that computes the values, or the values and the gradient,
+in one piece. Softmax averages, medians and segments are compared with what people
+write in JAX and in PyTorch.
 """
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -25,11 +28,42 @@ Pool: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One pooling of an array `[batch, *spatial, channels]`."""
+class _Pooling:
+    """One pooling of an array."""
 
     kind: str
     shape: tuple[int, ...]
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """A short name."""
+        raise NotImplementedError
+
+    @property
+    def others(self) -> tuple[np.ndarray, ...]:
+        """Further arrays that a pool in JAX takes."""
+        return ()
+
+    def input(self, dtype: Any = np.float32) -> np.ndarray:
+        """Values without ties, so that all peers agree on the gradient."""
+        size = math.prod(self.shape)
+        values = np.random.default_rng(0).permutation(size).astype(np.float32)
+        return (values / size - 0.5).reshape(self.shape).astype(dtype)
+
+    def cotangent(self, dtype: Any = np.float32) -> np.ndarray:
+        """A cotangent of the result."""
+        return np.random.default_rng(1).random(self.out, np.float32).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Windows(_Pooling):
+    """One pooling of windows of an array `[batch, *spatial, channels]`."""
+
     window: tuple[int, ...]
     strides: tuple[int, ...]
     padding: tuple[int, ...]
@@ -46,7 +80,7 @@ class Problem:
 
     @property
     def label(self) -> str:
-        """A short name: kind, rank, window, strides, padding."""
+        """Kind, rank, window, strides and padding."""
         rank = len(self.window)
         numbers = self.window, self.strides, self.padding
         names = [
@@ -56,20 +90,38 @@ class Problem:
             f" pad {names[2]}" if any(self.padding) else ""
         )
 
-    def input(self, dtype: Any = np.float32) -> np.ndarray:
-        """Values without ties, so that all peers agree on the gradient."""
-        size = math.prod(self.shape)
-        values = np.random.default_rng(0).permutation(size).astype(np.float32)
-        return (values / size - 0.5).reshape(self.shape).astype(dtype)
 
-    def cotangent(self, dtype: Any = np.float32) -> np.ndarray:
-        """A cotangent of the result."""
-        return np.random.default_rng(1).random(self.out, np.float32).astype(dtype)
+@dataclass(frozen=True)
+class Segments(_Pooling):
+    """One pooling of the rows of an array `[rows, channels]`, by random sorted ids."""
+
+    num_segments: int
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return self.num_segments, *self.shape[1:]
+
+    @property
+    def label(self) -> str:
+        """Kind, and the numbers of rows and of segments."""
+        return f"{self.kind} {self.shape[0]} to {self.num_segments}"
+
+    @property
+    def others(self) -> tuple[np.ndarray, ...]:
+        """The segment of each row."""
+        rng = np.random.default_rng(2)
+        return (np.sort(rng.integers(0, self.num_segments, self.shape[0], np.int32)),)
+
+
+Problem: TypeAlias = Windows | Segments
 
 
 def ours(problem: Problem) -> Pool:
     """The library itself."""
     pool = getattr(jaxpool, f"{problem.kind}_pool")
+    if isinstance(problem, Segments):
+        return partial(pool, num_segments=problem.num_segments)
     options = {"count_include_pad": True} if problem.kind == "avg" else {}
     return partial(
         pool,
@@ -84,6 +136,13 @@ def flax(problem: Problem) -> Pool | None:
     """Flax; its Linen and its NNX pools are the same functions."""
     from flax import nnx
 
+    if isinstance(problem, Segments) or problem.kind not in (
+        "max",
+        "min",
+        "avg",
+        "sum",
+    ):
+        return None
     if problem.kind == "sum":
         return partial(
             nnx.pool,
@@ -93,8 +152,6 @@ def flax(problem: Problem) -> Pool | None:
             strides=problem.strides,
             padding=problem.pairs,
         )
-    if problem.kind == "lp":
-        return None
     pool = getattr(nnx, f"{problem.kind}_pool")
     return partial(
         pool,
@@ -109,7 +166,7 @@ def equinox(problem: Problem) -> Pool | None:
     import equinox
 
     names = {"max": "MaxPool", "avg": "AvgPool"}
-    if problem.kind not in names:
+    if isinstance(problem, Segments) or problem.kind not in names:
         return None
     rank = len(problem.window)
     layer = getattr(equinox.nn, f"{names[problem.kind]}{rank}d")(
@@ -130,7 +187,11 @@ def keras(problem: Problem) -> Pool | None:
     import keras
 
     names = {"max": "max_pool", "avg": "average_pool"}
-    if problem.kind not in names or any(problem.padding):
+    if (
+        isinstance(problem, Segments)
+        or problem.kind not in names
+        or any(problem.padding)
+    ):
         return None
     return partial(
         getattr(keras.ops, names[problem.kind]),
@@ -141,8 +202,65 @@ def keras(problem: Problem) -> Pool | None:
     )
 
 
+def written(problem: Problem) -> Pool | None:
+    """What people write in JAX where there is no pool to call."""
+    if isinstance(problem, Segments):
+        reduce = getattr(jax.ops, problem.kind)
+        return partial(reduce, num_segments=problem.num_segments)
+    if problem.kind == "softmax":
+        average = flax(replace(problem, kind="avg"))
+        return None if average is None else partial(_soft, average, jnp.exp)
+    if problem.kind == "median":
+        size = problem.window[0]
+        return lambda x: jnp.median(jnp.stack(_cells(x, size), -1), -1)
+    return None
+
+
+def _soft(average: Pool, exp: Callable[[Any], Any], x: Any) -> Any:
+    """A softmax average by two averages, which overflows."""
+    weights = exp(x)
+    return average(weights * x) / average(weights)
+
+
+def _cells(x: jax.Array, size: int) -> list[jax.Array]:
+    """The cells of all windows `size x size` at stride 1, by their place."""
+    rows, columns = (n - size + 1 for n in x.shape[1:3])
+    places = itertools.product(range(size), repeat=2)
+    return [x[:, i : i + rows, j : j + columns] for i, j in places]
+
+
 def torch(problem: Problem) -> Pool | None:
     """PyTorch on channels-last memory; in 1-D, as an image of one row."""
+    if isinstance(problem, Segments):
+        return _torch_segments(problem)
+    if problem.kind == "softmax":
+        import torch
+
+        average = _torch_windows(replace(problem, kind="avg"))
+        return None if average is None else partial(_soft, average, torch.exp)
+    if problem.kind == "median":
+        size = problem.window[0]
+        return lambda x: (
+            x.unfold(2, size, 1).unfold(3, size, 1).flatten(4).median(4).values
+        )
+    return _torch_windows(problem)
+
+
+def _torch_segments(problem: Segments) -> Pool:
+    import torch
+
+    name = {"segment_sum": "sum", "segment_max": "amax"}[problem.kind]
+    (ids,) = map(torch.from_numpy, problem.others)
+    places = ids.long()[:, None].expand(problem.shape)
+
+    def pool(x: Any) -> Any:
+        zeros = torch.zeros(problem.out)
+        return zeros.scatter_reduce(0, places, x, name, include_self=False)
+
+    return pool
+
+
+def _torch_windows(problem: Windows) -> Pool | None:
     from torch.nn import functional
 
     names = {"max": "max_pool", "min": "max_pool", "avg": "avg_pool", "sum": "avg_pool"}
@@ -172,6 +290,7 @@ def torch(problem: Problem) -> Pool | None:
 
 
 PEERS: dict[str, Callable[[Problem], Pool | None]] = {
+    "jax": written,
     "flax": flax,
     "equinox": equinox,
     "keras": keras,
