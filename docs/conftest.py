@@ -3,6 +3,9 @@
 import jax
 import pytest
 
+# They need the extra `docs`, and the build of the site runs them.
+collect_ignore = ["_build", "drawing.py", "gallery", "pictures"]
+
 
 @pytest.fixture(autouse=True)
 def _promotion():

@@ -14,7 +14,7 @@ import pytest
 import jaxpool
 from tests import every
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 CONVENTIONS = Path(__file__).parent.parent / "docs" / "conventions.md"
 REFUSING = {
     "max_pool": jaxpool.max_pool,
@@ -101,10 +101,17 @@ def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
 
 
 def test_the_reference_has_every_public_name():
-    listed = re.findall(
-        r"auto(?:function|class):: jaxpool\.(\w+)", REFERENCE.read_text()
-    )
-    modules = ("compat", "linen", "nnx")
+    """The build of the site checks this too, and the names of all other modules."""
+    pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    described = re.findall(r"auto(?:function|class):: jaxpool\.(\w+)", pages)
+    in_a_table = re.findall(r"^   (\w+)$", pages, re.MULTILINE)
     source = (CONVENTIONS.parents[1] / "jaxpool" / "__init__.py").read_text()
-    public = set(re.findall(r"(\w+) as \1\b", source)) - {*modules}
-    assert sorted(listed) == sorted(public)
+    public = set(re.findall(r"(\w+) as \1\b", source)) - {"compat", "linen", "nnx"}
+    assert sorted(described) == sorted(in_a_table) == sorted(public)
+
+
+def test_the_reference_has_every_public_module():
+    pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    libraries = [f"compat.{name}" for name in jaxpool.compat.__all__]
+    listed = re.findall(r"automodule:: jaxpool\.(\S+)", pages)
+    assert sorted(listed) == sorted(["linen", "nnx", *libraries])
