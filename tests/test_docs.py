@@ -16,6 +16,7 @@ from tests import every
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 CONVENTIONS = Path(__file__).parent.parent / "docs" / "conventions.md"
+README = Path(__file__).parents[1] / "README.md"
 REFUSING = {
     "max_pool": jaxpool.max_pool,
     "min_pool": jaxpool.min_pool,
@@ -64,6 +65,14 @@ def test_C3_C12_who_needs_the_switch_for_forward_mode(name):
         assert tangent(call, a).shape
     with jaxpool.forward_mode():
         assert tangent(call, a).shape
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_examples_of_the_readme_run(number):
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(examples) == 2
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(examples[number], {})
 
 
 def test_C3_under_jit_jax_refuses_alone():
