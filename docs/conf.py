@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import jax
+from docutils import nodes
 from sphinx.util import logging
 
 import jaxpool
@@ -141,8 +142,15 @@ def _readable(app, what, name, obj, options, lines):
     lines[:] = found
 
 
+def _without_blank_ends(app, doctree):
+    """Drop the blank line that ends each example, which doctest needs."""
+    for block in doctree.findall(nodes.literal_block):
+        block[:] = [nodes.Text(block.astext().rstrip())]
+
+
 def setup(app):
     """Register the handlers; that of docstrings before napoleon's."""
+    app.connect("doctree-read", _without_blank_ends)
     app.connect("autodoc-process-docstring", _readable, priority=100)
     app.connect("autodoc-process-signature", _without_flax)
     app.connect("env-check-consistency", _every_name_has_a_page)
