@@ -28,9 +28,18 @@ COMPILERS = {
     "devices": "what the programs for TPUs and a GPU move, without having either",
     "scaling": "what devices exchange for pools of split arrays",
 }
-FOLDERS = {"lessons": LESSONS, "speed": SPEED, "compilers": COMPILERS}
-PARTS = LESSONS | SPEED | COMPILERS  # without a name, the lessons are run
-SECTIONS = ("right", "repeatable", "speed", "forms")  # of the part accelerator
+PAPERS = {"papers": "what was published about pooling, repeated in minutes"}
+FOLDERS = {
+    "lessons": LESSONS,
+    "speed": SPEED,
+    "compilers": COMPILERS,
+    "papers": PAPERS,
+}
+PARTS = LESSONS | SPEED | COMPILERS | PAPERS  # without a name, the lessons are run
+SECTIONS = {  # what `--only` can name
+    "accelerator": ("right", "repeatable", "speed", "forms"),
+    "papers": ("limits", "mnist1d", "bags", "speakers"),
+}
 DEFAULTS: dict[str, Any] = {
     "quick": False,
     "seeds": None,
@@ -55,6 +64,7 @@ TIMES = {
     "accelerator": ("7 min on an H100", "1 min"),
     "devices": ("21 min", "1 min"),
     "scaling": ("2.5 min", "20 s"),
+    "papers": ("10 min", "1 min"),
 }
 
 
@@ -155,12 +165,13 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             action="store_true",
             help="rehearse it on the CPU, short as with --quick",
         )
+    if name in SECTIONS:
         command.add_argument(
             "--only",
             nargs="+",
-            choices=SECTIONS,
+            choices=SECTIONS[name],
             metavar="SECTION",
-            help=f"some of the sections: {', '.join(SECTIONS)}",
+            help=f"some of the sections: {', '.join(SECTIONS[name])}",
         )
 
 

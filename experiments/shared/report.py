@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 LIBRARIES = ("jaxpool", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-LIBRARIES += ("sktime", "equinox", "keras", "torch")
+LIBRARIES += ("sktime", "mnist1d", "mlxtend", "equinox", "keras", "torch")
 
 
 @dataclass(frozen=True)

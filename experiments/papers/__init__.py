@@ -1,0 +1,1 @@
+"""Papers: what was published about pooling, repeated in minutes without downloads."""
