@@ -264,13 +264,13 @@ def conclude(
 
 def draw(job: report.Job, scores: dict[str, dict[str, list[float]]]) -> Path:
     """Draw the scores of every pool."""
-    figure, axes = figures.panels(len(TASKS), (12, 3.6), sharey=True)
+    figure, axes = figures.panels(len(TASKS), (12, 3.6))
     for ax, task in zip(axes, TASKS, strict=True):
         figures.grouped_bars(ax, {"": scores[task.question]})
         ax.set(
             title=f"{task.question}\nmean and range, seeds: {job.seeds}",
             xlabel=f"{task.unit} ({'low' if task.lowest else 'high'} is good)",
-            xlim=(0, None) if task.lowest else (0.5, 1),
+            xlim=(0, None) if task.lowest else (0, 1),
         )
     figure.suptitle("Bags of about 10 digits, labelled as a whole")
     return figures.save(figure, job, "papers_bags")

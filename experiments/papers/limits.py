@@ -181,26 +181,27 @@ def identity_table(found: Mapping[str, Mapping[str, float]]) -> Table:
 
 def draw(job: report.Job, cells: np.ndarray) -> Path:
     """Draw what one group of cells gives as a scale or an exponent grows."""
-    numbers = np.geomspace(0.1, 100, 60, dtype=np.float32)
+    numbers = np.geomspace(0.01, 100, 60, dtype=np.float32)
     numbers = np.concatenate([-numbers[::-1], numbers])
     group, each = cells[0], numbers[:, None]
     groups = np.broadcast_to(group, (len(numbers), SIZE))
     by = Softmax(scale=each), LogSumExp(each, mean=True), PowerMean(each)
-    softmax, logmeanexp, power = jaxpool.aggregate(groups, by, jaxpool.whole(1))
-    figure, (left, right) = figures.panels(2, (11, 4), sharey=True)
+    softmax, log_mean_exp, power = jaxpool.aggregate(groups, by, jaxpool.whole(1))
+    figure, (left, right) = figures.panels(2, (11, 4))
     left.plot(numbers, softmax, label="softmax-weighted mean")
-    left.plot(numbers, logmeanexp, "--", label="log-mean-exp")
+    left.plot(numbers, log_mean_exp, "--", label="log-mean-exp")
     right.plot(numbers, power, label="power mean")
-    left.set(title="by the scale", xlabel="scale", ylabel="result")
-    right.set(title="by the exponent", xlabel="p")
+    left.set(xlabel="scale", ylabel="result")
+    right.set(xlabel="exponent p", ylabel="result")
     for ax in (left, right):
-        ax.set_xscale("symlog", linthresh=0.1)
-        ax.set_xticks([-100, -1, 0, 1, 100])
-        for name in ("min", "mean", "max"):
-            value = getattr(group, name)()
-            ax.axhline(value, color="0.6", linestyle=":", zorder=0)
-            ax.text(-100, value, name, va="bottom", color="0.3")
-        ax.legend(loc="lower right", frameon=False)
+        ax.set_xscale("symlog", linthresh=1)
+        ticks = [-100, -10, -1, 0, 1, 10, 100]
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.set_yticks(
+            [group.min(), group.mean(), group.max()], ["minimum", "average", "maximum"]
+        )
+        ax.grid(axis="y", linestyle=":")
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.08), frameon=False)
     figure.suptitle(
         f"What a pool makes of {SIZE} cells, from the minimum to the maximum"
     )

@@ -275,7 +275,7 @@ def conclude(
 
 def draw(job: report.Job, scores: dict[int, Scores]) -> Path:
     """Draw our accuracies as bars and the published ones as marks."""
-    figure, axes = figures.panels(len(scores), (5.5 * len(scores), 4.4), sharey=True)
+    figure, axes = figures.panels(len(scores), (6 * len(scores), 4.4))
     for ax, (size, found) in zip(axes, scores.items(), strict=True):
         figures.grouped_bars(ax, {f"mean and range, seeds: {job.seeds}": found})
         marks = {
@@ -284,7 +284,7 @@ def draw(job: report.Job, scores: dict[int, Scores]) -> Path:
             if pool in PUBLISHED[size]
         }
         ax.plot(marks.values(), marks.keys(), "kD", label="the notebook, one seed")
-        ax.set(title=f"{size} training examples", xlabel="test accuracy", xlim=(0.5, 1))
+        ax.set(title=f"{size} training examples", xlabel="test accuracy", xlim=(0, 1))
         figures.legend_below(ax)
     figure.suptitle("MNIST-1D: which pool between two convolutions?")
     return figures.save(figure, job, "papers_mnist1d")

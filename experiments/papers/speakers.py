@@ -195,7 +195,7 @@ def draw(job: report.Job, masked: Scores, bare: Scores) -> Path:
     ax.set(
         title=f"JapaneseVowels: who speaks?\nmean and range, seeds: {job.seeds}",
         xlabel="test accuracy",
-        xlim=(0.5, 1),
+        xlim=(0, 1),
     )
     figures.legend_below(ax)
     return figures.save(figure, job, "papers_speakers")
