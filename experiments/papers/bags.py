@@ -180,9 +180,14 @@ def recipe(job: report.Job) -> training.Recipe:
     return training.Recipe(cross_entropy, job.full_or_quick(20, 2), 1, 2e-3)
 
 
+def pools(job: report.Job) -> list[str]:
+    """The pools to compare; a quick run takes two of them."""
+    return ["max", AUTOPOOL] if job.quick else list(POOLS)
+
+
 def ticks(job: report.Job) -> int:
     """One tick per epoch."""
-    return len(TASKS) * len(POOLS) * job.seeds * recipe(job).epochs
+    return len(TASKS) * len(pools(job)) * job.seeds * recipe(job).epochs
 
 
 def run(job: report.Job) -> report.Finding:
@@ -228,7 +233,7 @@ def fit(job: report.Job, task: Task, train: Data) -> dict[str, list[Network]]:
             on_epoch=job.tick,
         )
 
-    return training.for_each(POOLS, one)
+    return training.for_each(pools(job), one)
 
 
 def score_table(
@@ -237,7 +242,7 @@ def score_table(
     """Show the scores, and the scales that AutoPool learned."""
     rows = [
         [pool, *(report.spread(scores[task.question][pool]) for task in TASKS)]
-        for pool in POOLS
+        for pool in scores[TASKS[0].question]
     ]
     rows.append(["learned scale", *(report.spread(s) for s in scales.values())])
     columns = ["", *(f"{task.question}\n{task.unit}" for task in TASKS)]

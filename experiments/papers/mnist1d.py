@@ -74,7 +74,7 @@ POOLS: dict[str, Callable[[], Layer]] = {
 class Convolution(nnx.Module):
     """A convolution of width 3 as a product of matrices, initialised as by PyTorch.
 
-    XLA's own convolutions take 5 times as long inside a loop on a CPU.
+    XLA's own convolutions take 3 to 5 times as long inside a loop on a CPU.
     """
 
     def __init__(self, inputs: int, stride: int, *, rngs: nnx.Rngs):
