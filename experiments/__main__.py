@@ -120,7 +120,7 @@ def _shared_options() -> argparse.ArgumentParser:
         "--seeds",
         type=int,
         metavar="N",
-        help="lessons: train each model from N seeds (default: 5, or 1 with --quick)",
+        help="lessons, papers: train each model from N seeds (default: 5, quick: 1)",
     )
     options.add_argument(
         "--out",
@@ -146,7 +146,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             metavar="PATH",
             help="compare with the jaxpool of another checkout instead of the peers",
         )
-    if name in ("benchmark", "scaling"):
+    if name in ("benchmark", "papers", "scaling"):
         command.add_argument(
             "--redraw",
             action="store_true",

@@ -15,9 +15,9 @@ probabilities (their attention pools features); half of the bags without a 9. So
 published figure is set beside ours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +151,7 @@ def mean_error(answer: np.ndarray, target: np.ndarray) -> float:
 
 TASKS = [
     Task(
-        "does the bag contain a 9?",
+        "Does the bag contain a 9?",
         bag_data.any_nine,
         is_positive,
         area,
@@ -159,7 +159,7 @@ TASKS = [
         False,
     ),
     Task(
-        "which share of the bag are 9s?",
+        "Which share of the bag are 9s?",
         bag_data.any_share,
         np.asarray,
         mean_error,
@@ -206,11 +206,12 @@ def run(job: report.Job) -> report.Finding:
             for pool, trained in models.items()
         }
         scales[task.question] = [model.pool.scale.item() for model in models[AUTOPOOL]]
+    results = {"score": scores, "learned_scale": scales}
     return report.Finding(
-        results={"score": scores, "learned_scale": scales},
+        results=results,
         tables=[score_table(scores, scales)],
         conclusion=conclude(scores, scales),
-        files=[draw(job, scores)],
+        files=[draw(job, results)],
     )
 
 
@@ -256,26 +257,25 @@ def conclude(
     lines = []
     for task in TASKS:
         found, scale = scores[task.question], scales[task.question]
-        best = report.verdict(found, lowest=task.lowest)
         worst = report.leaders(found, lowest=not task.lowest)[0]
         lines += [
-            f"bags, {task.question} best is {best}",
-            f"bags, {task.question} worst is {worst} ({report.spread(found[worst])})",
-            f"bags, {task.question} AutoPool learns a scale of {min(scale):.1f} to "
-            f"{max(scale):.1f} (0 is the average)",
+            f"Bags: {task.question} {report.verdict(found, lowest=task.lowest)}",
+            f"Bags: {task.question} Last is {worst} ({report.spread(found[worst])}).",
+            f"Bags: {task.question} AutoPool learns a scale of {min(scale):.2f} to "
+            f"{max(scale):.2f}; 0 is the average.",
         ]
     return lines
 
 
-def draw(job: report.Job, scores: dict[str, dict[str, list[float]]]) -> Path:
+def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     """Draw the scores of every pool."""
-    figure, axes = figures.panels(len(TASKS), (12, 3.6))
+    figure, axes = figures.panels(len(TASKS), (12, 4.2))
     for ax, task in zip(axes, TASKS, strict=True):
-        figures.grouped_bars(ax, {"": scores[task.question]})
-        ax.set(
-            title=f"{task.question}\nmean and range, seeds: {job.seeds}",
-            xlabel=f"{task.unit} ({'low' if task.lowest else 'high'} is good)",
-            xlim=(0, None) if task.lowest else (0, 1),
-        )
-    figure.suptitle("Bags of about 10 digits, labelled as a whole")
+        found = {task.unit: results["score"][task.question]}
+        figures.grouped_bars(ax, found, (figures.SKY,), "{:.3f}".format)
+        good = "low" if task.lowest else "high"
+        ax.set(title=task.question, xlabel=f"{task.unit} ({good} is good)")
+        ax.margins(x=0.15)
+    title = "Bags of about 10 digits, labelled as a whole: which pool learns what?"
+    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
     return figures.save(figure, job, "papers_bags")

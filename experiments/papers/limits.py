@@ -8,7 +8,7 @@ tolerance is a failure. No model is trained.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -100,13 +100,14 @@ def ticks(job: report.Job) -> int:
 
 def run(job: report.Job) -> report.Finding:
     """Check every identity over every domain, and draw the ways between the ends."""
-    cells = draw_cells()
+    cells = make_cells()
     found = {}
     for name, (x, over) in domains(cells).items():
         job.say(f"limits: {name}")
         found[name] = differences(x, over, cells)
         job.tick()
-    path = draw(job, cells)
+    results = {"difference": found}
+    path = draw(job, results)
     job.tick()
     failures = broken(found)
     held = len(IDENTITIES) * len(found) - len(failures)
@@ -114,19 +115,19 @@ def run(job: report.Job) -> report.Finding:
         row.name for row in IDENTITIES if not any(d[row.name] for d in found.values())
     ]
     return report.Finding(
-        results={"difference": found},
+        results=results,
         tables=[identity_table(found)],
         conclusion=[
-            f"limits: {held} of {len(IDENTITIES) * len(found)} hold "
-            f"({len(IDENTITIES)} identities over {', '.join(found)}); "
-            f"{len(exact)} identities hold bit for bit"
+            f"Limits: {held} of {len(IDENTITIES) * len(found)} hold "
+            f"({len(IDENTITIES)} identities over {', '.join(found)}). "
+            f"{len(exact)} identities hold bit for bit."
         ],
         files=[path],
         failures=failures,
     )
 
 
-def draw_cells() -> np.ndarray:
+def make_cells() -> np.ndarray:
     """Return `[group, cell]`: different float32 numbers from 0.1 to 2.4, shuffled."""
     numbers = np.arange(1, GROUPS * SIZE + 1) / 10
     shuffled = np.random.default_rng(0).permutation(numbers)
@@ -179,30 +180,29 @@ def identity_table(found: Mapping[str, Mapping[str, float]]) -> Table:
     return report.table(title, ["aggregation", "equals", *found], rows)
 
 
-def draw(job: report.Job, cells: np.ndarray) -> Path:
+def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     """Draw what one group of cells gives as a scale or an exponent grows."""
+    cells = make_cells()
     numbers = np.geomspace(0.01, 100, 60, dtype=np.float32)
     numbers = np.concatenate([-numbers[::-1], numbers])
     group, each = cells[0], numbers[:, None]
     groups = np.broadcast_to(group, (len(numbers), SIZE))
     by = Softmax(scale=each), LogSumExp(each, mean=True), PowerMean(each)
     softmax, log_mean_exp, power = jaxpool.aggregate(groups, by, jaxpool.whole(1))
-    figure, (left, right) = figures.panels(2, (11, 4))
-    left.plot(numbers, softmax, label="softmax-weighted mean")
-    left.plot(numbers, log_mean_exp, "--", label="log-mean-exp")
-    right.plot(numbers, power, label="power mean")
-    left.set(xlabel="scale", ylabel="result")
-    right.set(xlabel="exponent p", ylabel="result")
+    figure, (left, right) = figures.panels(2, (11, 4.2))
+    left.plot(numbers, softmax, label="softmax-weighted mean, by its scale")
+    left.plot(numbers, log_mean_exp, "--", label="log-mean-exp, by its scale")
+    right.plot(
+        numbers, power, color=figures.GREEN, label="power mean, by its exponent p"
+    )
+    left.set_xlabel("scale")
+    right.set_xlabel("exponent p")
+    ends = [group.min(), group.mean(), group.max()]
     for ax in (left, right):
         ax.set_xscale("symlog", linthresh=1)
-        ticks = [-100, -10, -1, 0, 1, 10, 100]
-        ax.set_xticks(ticks, [str(tick) for tick in ticks])
-        ax.set_yticks(
-            [group.min(), group.mean(), group.max()], ["minimum", "average", "maximum"]
-        )
-        ax.grid(axis="y", linestyle=":")
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.08), frameon=False)
-    figure.suptitle(
-        f"What a pool makes of {SIZE} cells, from the minimum to the maximum"
-    )
+        figures.plain_ticks(ax.xaxis, [-100, -10, -1, 0, 1, 10, 100])
+        ax.set_yticks(ends, ["minimum", "average", "maximum"])
+        ax.grid(axis="y")
+    figures.headline(figure, f"What pools make of {SIZE} cells")
+    figures.legend_below(left, right, columns=3)
     return figures.save(figure, job, "papers_limits")

@@ -10,9 +10,10 @@ The same here: data (their generator, seed 42), network, initialisation, loss, A
 not one; JAX, not PyTorch, so other random weights; four more pools.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,16 +156,17 @@ def run(job: report.Job) -> report.Finding:
             for pool, trained in models.items()
         }
         exponents[size] = [learned_exponents(model) for model in models[LEARNED]]
+    results = {
+        "steps": steps(job),
+        "accuracy": scores,
+        "published": PUBLISHED,
+        "learned_exponents": exponents,
+    }
     return report.Finding(
-        results={
-            "steps": steps(job),
-            "accuracy": scores,
-            "published": PUBLISHED,
-            "learned_exponents": exponents,
-        },
+        results=results,
         tables=[accuracy_table(scores)],
         conclusion=conclude(scores, exponents),
-        files=[draw(job, scores)],
+        files=[draw(job, results)],
     )
 
 
@@ -230,7 +232,9 @@ def learned_exponents(model: Network) -> list[list[float]]:
 
 def published(size: int, pool: str) -> str:
     """Return the accuracy in the log of the notebook, as text."""
-    return f"{PUBLISHED[size][pool]:.3f}" if pool in PUBLISHED[size] else "-"
+    if pool not in PUBLISHED[size]:
+        return "-"
+    return report.percent([PUBLISHED[size][pool]])
 
 
 def accuracy_table(scores: dict[int, Scores]) -> Table:
@@ -242,7 +246,7 @@ def accuracy_table(scores: dict[int, Scores]) -> Table:
     for pool in scores[SIZES[0]]:
         row = [pool]
         for size, found in scores.items():
-            row += [report.spread(found[pool]), published(size, pool)]
+            row += [report.percent(found[pool]), published(size, pool)]
         rows.append(row)
     return report.table("MNIST-1D: which pool between convolutions?", columns, rows)
 
@@ -253,7 +257,7 @@ def conclude(
     """Say what the numbers say."""
     lines = []
     for size, found in scores.items():
-        name = f"MNIST-1D, {size} examples"
+        name = f"MNIST-1D, {size} examples:"
         mean = {pool: 100 * np.mean(values) for pool, values in found.items()}
         gap = {
             pool: mean[pool] - 100 * value
@@ -263,28 +267,36 @@ def conclude(
         furthest = max(gap, key=lambda pool: abs(gap[pool]))
         first, second = np.median(exponents[size], axis=(0, 2))
         lines += [
-            f"{name}: best is {report.verdict(found)}",
-            f"{name}: max pooling adds {mean[MAX] - mean[NONE]:.1f} points",
-            f"{name}: furthest from the notebook is {furthest}, {gap[furthest]:+.1f} "
-            "points",
-            f"{name}: the exponents, 3 at first, reach medians of {first:.1f} in the "
-            f"first layer and {second:.1f} in the second",
+            f"{name} {report.verdict(found)}",
+            f"{name} max pooling adds {mean[MAX] - mean[NONE]:.1f} points.",
+            f"{name} furthest from the notebook is {furthest}, by "
+            f"{gap[furthest]:+.1f} points.",
+            f"{name} the exponents, 3 at first, reach medians of {first:.1f} in the "
+            f"first layer and {second:.1f} in the second.",
         ]
     return lines
 
 
-def draw(job: report.Job, scores: dict[int, Scores]) -> Path:
+def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     """Draw our accuracies as bars and the published ones as marks."""
-    figure, axes = figures.panels(len(scores), (6 * len(scores), 4.4))
+    scores = {int(size): found for size, found in results["accuracy"].items()}
+    figure, axes = figures.panels(len(scores), (6 * len(scores), 4.8))
     for ax, (size, found) in zip(axes, scores.items(), strict=True):
-        figures.grouped_bars(ax, {f"mean and range, seeds: {job.seeds}": found})
+        shown = {pool: 100 * np.array(values) for pool, values in found.items()}
+        figures.grouped_bars(ax, {"jaxpool": shown}, (figures.SKY,), "  {:.1f}".format)
         marks = {
-            place: PUBLISHED[size][pool]
+            place: 100 * PUBLISHED[size][pool]
             for place, pool in enumerate(found)
             if pool in PUBLISHED[size]
         }
         ax.plot(marks.values(), marks.keys(), "kD", label="the notebook, one seed")
-        ax.set(title=f"{size} training examples", xlabel="test accuracy", xlim=(0, 1))
-        figures.legend_below(ax)
-    figure.suptitle("MNIST-1D: which pool between two convolutions?")
+        ax.set(
+            title=f"{size} training examples",
+            xlabel="test accuracy in %",
+            xlim=(0, 115),
+        )
+        ax.set_xticks(range(0, 101, 25))
+    title = "MNIST-1D: which pool between two convolutions?"
+    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
+    figures.legend_below(*axes)
     return figures.save(figure, job, "papers_mnist1d")

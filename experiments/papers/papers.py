@@ -12,12 +12,14 @@ docstring of each section says what differs.
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments.papers import bags, limits, mnist1d, speakers
 from experiments.shared import report
 
 SECTIONS = {"limits": limits, "mnist1d": mnist1d, "bags": bags, "speakers": speakers}
+UNIT = "rounds"  # epochs, or hundreds of steps
 
 
 def ticks(job: report.Job) -> int:
@@ -39,6 +41,11 @@ def run(job: report.Job) -> report.Finding:
         files=[path for finding in found.values() for path in finding.files],
         failures=[f"{n}: {line}" for n, f in found.items() for line in f.failures],
     )
+
+
+def draw(job: report.Job, results: Mapping[str, Any]) -> list[Path]:
+    """Draw the figures of the sections that were run."""
+    return [SECTIONS[name].draw(job, found) for name, found in results.items()]
 
 
 def _chosen(job: report.Job) -> Mapping[str, Any]:

@@ -12,7 +12,9 @@ Nothing is set as in the papers, which verify thousands of speakers and report e
 error rates. So no published figure is set beside ours.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,11 +124,12 @@ def run(job: report.Job) -> report.Finding:
     task = sequence_tasks.vowels(job)
     masked = fit(job, task, "masked")
     bare = fit(job, sequence_tasks.unmasked(task), "unmasked")
+    results = {"masked": masked, "unmasked": bare}
     return report.Finding(
-        results={"masked": masked, "unmasked": bare},
+        results=results,
         tables=[accuracy_table(masked, bare)],
         conclusion=conclude(masked, bare),
-        files=[draw(job, masked, bare)],
+        files=[draw(job, results)],
     )
 
 
@@ -159,7 +162,7 @@ def accuracy_table(masked: Scores, bare: Scores) -> Table:
     rows = [
         [
             name,
-            *(report.spread(s[name][test]) for s in (masked, bare) for test in tests),
+            *(report.percent(s[name][test]) for s in (masked, bare) for test in tests),
         ]
         for name in masked
     ]
@@ -170,37 +173,36 @@ def conclude(masked: Scores, bare: Scores) -> list[str]:
     """Say what the numbers say."""
     usual, more = next(iter(masked.values()))
     best = report.verdict({name: s[usual] for name, s in masked.items()})
-    lines = [f"speakers: best is {best}"]
-    for name in masked:
-        with_mask = np.mean(masked[name][usual])
-        without, longer = (np.mean(bare[name][test]) for test in (usual, more))
-        lines.append(
-            f"speakers, {name}: accuracy {with_mask:.3f} with a mask, {without:.3f} "
-            f"without, and then {longer:.3f} at twice the padding"
-        )
+    lines = [f"Who speaks? {best}"]
+    lines += [
+        f"Who speaks, by {name}: {report.percent(s[usual])} with a mask, "
+        f"{report.percent(bare[name][usual])} without, and then "
+        f"{report.percent(bare[name][more])} at twice the padding."
+        for name, s in masked.items()
+    ]
     moved = max(abs(np.subtract(s[usual], s[more])).max() for s in masked.values())
-    lines.append(
-        f"speakers: with a mask, more padding moves no accuracy by over {moved:g}"
-    )
-    return lines
+    same = "changes no accuracy" if moved == 0 else f"moves some by {100 * moved:.1f} %"
+    return [*lines, f"With a mask, twice the padding {same}."]
 
 
-def draw(job: report.Job, masked: Scores, bare: Scores) -> Path:
+def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     """Draw the accuracies with a mask and without."""
-    usual, more = next(iter(masked.values()))
-    figure, (ax,) = figures.panels(1, (8, 4.4))
-    figures.grouped_bars(
-        ax,
-        {
-            "masked": {name: s[usual] for name, s in masked.items()},
-            "unmasked": {name: s[usual] for name, s in bare.items()},
-            "unmasked, twice the padding": {name: s[more] for name, s in bare.items()},
-        },
-    )
-    ax.set(
-        title=f"JapaneseVowels: who speaks?\nmean and range, seeds: {job.seeds}",
-        xlabel="test accuracy",
-        xlim=(0, 1),
-    )
-    figures.legend_below(ax)
+    usual, more = next(iter(results["masked"].values()))
+    series = {
+        "with a mask": ("masked", usual),
+        "without": ("unmasked", usual),
+        "without, tested with twice the padding": ("unmasked", more),
+    }
+    figure, (ax,) = figures.panels(1, (9, 4.8))
+    bars = {
+        label: {name: 100 * np.array(s[test]) for name, s in results[way].items()}
+        for label, (way, test) in series.items()
+    }
+    colors = figures.BLUE, figures.GRAY, figures.ORANGE
+    figures.grouped_bars(ax, bars, colors, "{:.1f}".format)
+    ax.set(xlabel="test accuracy in %", xlim=(0, 110))
+    ax.set_xticks(range(0, 101, 25))
+    title = "Vowels of 7 to 29 steps: which statistics say which of nine men speaks?"
+    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
+    figures.legend_below(ax, columns=3)
     return figures.save(figure, job, "papers_speakers")
