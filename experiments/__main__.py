@@ -64,7 +64,7 @@ TIMES = {
     "accelerator": ("7 min on an H100", "1 min"),
     "devices": ("21 min", "1 min"),
     "scaling": ("2.5 min", "20 s"),
-    "papers": ("10 min", "1 min"),
+    "papers": ("7 min", "30 s"),
 }
 
 
