@@ -183,7 +183,7 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
     wide = dtypes.summed(dtype)
     x = kept(x, call.mask).astype(wide)
     sizes = sizes_of(x, wide) if eps is None else jnp.maximum(x, np.asarray(eps, wide))
-    if p is None or not p > 0:
+    if p is None or p < 1:  # of a small one, cells ** (1 / p) would overflow
         power = exponent.astype(wide) if p is None else np.asarray(p, wide)
         return _fill_empty(_log_mean(call, sizes, power).astype(dtype), call, valid)
     inner = call._replace(x=kept(sizes, call.mask), mask=None, empty=np.zeros((), wide))
@@ -254,7 +254,7 @@ def _check_form(call: Call) -> None:
 
 
 def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:
-    """The power mean of sizes for an exponent that is an array, or negative."""
+    """The power mean of sizes for an exponent that is an array, or below 1."""
     is_zero = sizes == 0
     logs = p * jnp.log(jnp.where(is_zero, np.ones((), sizes.dtype), sizes))
     logs = jnp.where(is_zero, -np.inf * jnp.sign(p), logs)
