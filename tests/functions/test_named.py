@@ -226,9 +226,9 @@ def test_a_bias_is_of_windows():
 @pytest.mark.parametrize("p", [0.5, 0.05, 0.01, -0.01])
 def test_power_mean_of_a_small_exponent(p):
     """It goes to the geometric mean; `cells ** (1 / p)` would overflow."""
-    x = jnp.linspace(0.1, 2.0, 56 * 56).reshape(56, 56, 1)
-    got = jaxpool.global_power_mean_pool(x, p=p)[0]
+    x = jnp.linspace(0.1, 2.0, 56 * 56).reshape(1, 56, 56, 1)
+    got = jaxpool.global_power_mean_pool(x, p=p)[0, 0]
     want = np.mean(np.float64(x) ** p) ** (1 / p)
     np.testing.assert_allclose(got, want, 2e-4)
-    dx = jax.grad(lambda x: jaxpool.global_power_mean_pool(x, p=p)[0])(x)
+    dx = jax.grad(lambda x: jaxpool.global_power_mean_pool(x, p=p)[0, 0])(x)
     np.testing.assert_allclose(dx, want ** (1 - p) * x ** (p - 1) / x.size, 1e-3)
