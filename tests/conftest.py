@@ -23,7 +23,7 @@ for name, examples in (("brief", 5), ("share", 20), ("thorough", 200)):
     )
 
 
-FEW = 2  # sets of a test that an ordinary run takes all of
+FEW = 2  # sets of a test up to which an ordinary run takes all of them
 
 
 def pytest_addoption(parser):
@@ -83,4 +83,4 @@ def _take_a_share(config, items):
 
 def _few(sets):
     """How many sets of a test an ordinary run takes."""
-    return sets if sets <= FEW else FEW + (sets - FEW) // 9
+    return sets if sets <= FEW else 1 + sets // 10

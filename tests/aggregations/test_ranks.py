@@ -108,6 +108,7 @@ def test_ties_and_nan_are_those_of_a_maximum(domain):
     assert np.isfinite(finite).all()
 
 
+@pytest.mark.slow
 @every_domain
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_forms_of_other_platforms(domain, platform):

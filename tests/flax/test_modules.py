@@ -126,6 +126,7 @@ def test_linen_pools_that_draw(name, function, options):
         module.apply({}, X)
 
 
+@pytest.mark.slow
 @pytest.mark.share(10)
 @each_drawn
 def test_nnx_pools_that_draw(name, function, options):

@@ -261,6 +261,7 @@ def test_vmap(kind, out, in_axis):
         np.testing.assert_allclose(jnp.moveaxis(got, in_axis, 0), want, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @SIZES
 def test_derivatives_of_maxima_are_those_of_a_gather(out):

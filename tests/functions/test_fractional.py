@@ -260,6 +260,7 @@ def test_check_grads(kind, kwargs):
     jax.test_util.check_grads(pool, (x,), 1, rtol=2e-2, atol=2e-2, eps=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @DRAWS
 def test_derivatives_of_maxima_are_those_of_a_gather(kwargs):
@@ -444,6 +445,7 @@ def test_wrong_input():
 # --- the live peer ---
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_torch(dims):

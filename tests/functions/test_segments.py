@@ -147,6 +147,7 @@ def test_ids_of_each_item_of_the_batch(by):
     np.testing.assert_allclose(weighted[2], alone, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_neighbors_that_are_windows():
     x = distinct((10, 3)) / 8
     links = np.arange(8)[:, None] + np.arange(3)
