@@ -26,6 +26,44 @@ from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.options import Indexed, Result
 from jaxpool.functions.unpooling import max_unpool
 
+__all__ = [
+    "AdaptiveAvgPool",
+    "AdaptiveLogSumExpPool",
+    "AdaptiveMaxPool",
+    "AdaptiveMaxPoolWithIndices",
+    "Aggregate",
+    "AvgPool",
+    "FractionalAvgPool",
+    "FractionalMaxPool",
+    "FractionalMaxPoolWithIndices",
+    "GlobalAvgPool",
+    "GlobalLogSumExpPool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
+    "GlobalMaxPoolWithIndices",
+    "GlobalMedianPool",
+    "GlobalMinPool",
+    "GlobalMinPoolWithIndices",
+    "GlobalPowerMeanPool",
+    "GlobalSoftmaxPool",
+    "GlobalStdPool",
+    "GlobalSumPool",
+    "GlobalVarPool",
+    "LogSumExpPool",
+    "LpPool",
+    "MaxPool",
+    "MaxPoolWithIndices",
+    "MaxUnpool",
+    "MedianPool",
+    "MinPool",
+    "MinPoolWithIndices",
+    "PowerMeanPool",
+    "SoftmaxPool",
+    "StdPool",
+    "SumPool",
+    "VarPool",
+]
+
 
 class _Pool(options.Options, nnx.Module, Generic[Result]):
     """A pool that takes a mask."""

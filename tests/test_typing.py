@@ -1,6 +1,7 @@
-"""What a user's checker sees of the modules: constructors, calls and results."""
+"""What a user's checkers see of functions and modules: arguments and results."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -31,8 +32,22 @@ def test_mypy_reports_the_marked_errors_only():
     assert sorted((int(line), code) for _, line, code in found) == sorted(marked)
 
 
+@pytest.mark.slow
+def test_pyright_reports_the_marked_errors_only():
+    pytest.importorskip("basedpyright")
+    path = Path(typed_user.__file__).relative_to(ROOT)
+    lines = enumerate((ROOT / path).read_text().splitlines(), 1)
+    marked = {number for number, line in lines if "# error: " in line}
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    reported = json.loads(done.stdout)["generalDiagnostics"]
+    errors = [each for each in reported if each["severity"] == "error"]
+    assert {each["range"]["start"]["line"] + 1 for each in errors} == marked, errors
+
+
 def test_what_mypy_accepts_runs():
     x = jax.numpy.ones((2, 6, 6, 3))
+    typed_user.right_functions(x, x > 0)
     modules = typed_user.right(x, x > 0)
     assert [type(module).__module__ for module in modules] == ["jaxpool.linen"] * 6
 

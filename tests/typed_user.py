@@ -1,13 +1,19 @@
-"""A user's file, for `test_typing`. Comments mark the errors that mypy must report."""
+"""A user's file, for `test_typing`. Comments mark the errors that checkers report.
+
+The codes are those of mypy.
+"""
 
 from typing import assert_type
 
 import jax
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+import jaxpool
 from jaxpool import linen as lp
 from jaxpool import nnx as xp
+from jaxpool.compat import flax, keras, torch
 
 Indexed = tuple[jax.Array, jax.Array]
 
@@ -35,6 +41,27 @@ def right(x: jax.Array, mask: jax.Array) -> list[nn.Module]:
         lp.FractionalAvgPool(None, 4, rule="random", rng_collection="mine", axes=1),
         lp.MaxUnpool(4, axes=1),
     ]
+
+
+def right_functions(x: jax.Array, mask: jax.Array) -> None:
+    """The same of functions: NumPy's integers and arrays, and what is returned."""
+    two, both = np.int64(2), np.asarray([2, 2])
+    assert_type(jaxpool.max_pool(x, (two, two), two, "SAME"), jax.Array)
+    assert_type(
+        jaxpool.avg_pool(x, both, both, np.asarray([[1, 1], [0, 1]])), jax.Array
+    )
+    assert_type(
+        jaxpool.sum_pool(np.ones((1, 4, 1)), [2], where=mask[0, 0, 0, 0]), jax.Array
+    )
+    assert_type(jaxpool.adaptive_avg_pool(x, (two, None)), jax.Array)
+    assert_type(jaxpool.max_pool_with_indices(x, (2, 2), 1, ((0, 1), (1, 0))), Indexed)
+    assert_type(jaxpool.aggregate(x, "max", jaxpool.whole()), jax.Array)
+    pair = jaxpool.aggregate(x, ("max", jaxpool.Softmax()), jaxpool.windows((2, 2)))
+    assert_type(pair, tuple[jax.Array, ...])
+    assert_type(torch.max_pool2d(x, 2), jax.Array)
+    assert_type(torch.max_pool2d(x, 2, return_indices=True), Indexed)
+    assert_type(flax.max_pool(x, (2, 2), (two, two), "SAME"), jax.Array)
+    assert_type(keras.max_pool(x, 2, padding="same"), jax.Array)
 
 
 def wrong(x: jax.Array) -> None:
@@ -74,3 +101,12 @@ def wrong(x: jax.Array) -> None:
     xp.MaxUnpool((4, 4))(x)  # error: call-arg
     xp.GlobalMaxPool()(x).no_such_method()  # error: attr-defined
     lp.NoSuchPool()  # error: attr-defined
+    jaxpool.max_pool(x, (2, 2), 1, "SMAE")  # error: arg-type
+    jaxpool.max_pool(x, (2.5, 2))  # error: arg-type
+    jaxpool.max_pool(x, "22")  # error: arg-type
+    jaxpool.max_pool(x, (2, 2), 1, "VALID", 1)  # error: call-arg
+    jaxpool.max_pool(x, (2, 2), implementation="fast")  # error: arg-type
+    jaxpool.aggregate(x, "most", jaxpool.whole())  # error: call-overload
+    jaxpool.aggregate(x, "max", "whole")  # error: call-overload
+    torch.max_pool2d(x, 2, return_indices="yes")  # error: call-overload
+    keras.max_pool(x, 2, padding="smae")  # error: arg-type

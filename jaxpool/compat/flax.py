@@ -19,11 +19,11 @@ import jaxpool
 from jaxpool.functions.arguments import as_array
 from jaxpool.geometry.axes import Ints, as_ints
 from jaxpool.geometry.spelling import renamed
-from jaxpool.geometry.window import Padding
+from jaxpool.geometry.window import PADDINGS, Padding
 
 __all__ = ["avg_pool", "max_pool", "min_pool", "pool"]
 
-_PADDINGS = ("VALID", "SAME", "SAME_LOWER")
+_PADDINGS = PADDINGS[:3]  # Flax has no "CAUSAL"
 _named = renamed(x="inputs", window="window_shape", op="reduce_fn")
 
 
@@ -105,10 +105,11 @@ def _geometry(
             )
         window = (window,) * (ndim - 2)
     if isinstance(padding, str):
-        padding = padding.upper()
-        if padding not in _PADDINGS:
+        names = [name for name in _PADDINGS if name == padding.upper()]
+        if not names:
             raise ValueError(
                 f"padding must be one of {', '.join(_PADDINGS)}, or a (low, high) pair "
-                f"for each spatial axis; got padding={padding!r}"
+                f"for each spatial axis; got padding={padding.upper()!r}"
             )
+        padding = names[0]
     return window, 1 if strides is None else strides, padding

@@ -22,9 +22,11 @@ import jaxpool
 from jaxpool.functions.arguments import as_array, as_given
 from jaxpool.geometry.axes import Ints, as_ints
 from jaxpool.geometry.spelling import renamed
+from jaxpool.geometry.window import PaddingName
 
 __all__ = [
     "DataFormat",
+    "Padding",
     "adaptive_average_pool",
     "adaptive_max_pool",
     "average_pool",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"]
+Padding: TypeAlias = Literal["valid", "same"]
 
 
 _named = renamed(x="inputs", window="pool_size", output_shape="output_size")
@@ -44,7 +47,7 @@ def max_pool(
     inputs: ArrayLike,
     pool_size: Ints,
     strides: Ints | None = None,
-    padding: str = "valid",
+    padding: Padding = "valid",
     data_format: DataFormat | None = None,
 ) -> jax.Array:
     """`keras.ops.max_pool`; see `jaxpool.max_pool`.
@@ -64,7 +67,7 @@ def average_pool(
     inputs: ArrayLike,
     pool_size: Ints,
     strides: Ints | None = None,
-    padding: str = "valid",
+    padding: Padding = "valid",
     data_format: DataFormat | None = None,
 ) -> jax.Array:
     """`keras.ops.average_pool`; see `jaxpool.avg_pool`."""
@@ -145,11 +148,12 @@ def _axes(inputs: Any, data_format: Any) -> tuple[int, ...]:
     return tuple(range(first, first + len(shape) - 2))
 
 
-def _padding(padding: Any) -> str:
-    name = padding.upper() if isinstance(padding, str) else padding
-    if name not in ("VALID", "SAME"):
-        raise ValueError(f'padding must be "valid" or "same"; got padding={padding!r}')
-    return str(name)
+def _padding(padding: Any) -> PaddingName:
+    names: tuple[PaddingName, ...] = "VALID", "SAME"
+    for name in names:
+        if isinstance(padding, str) and padding.upper() == name:
+            return name
+    raise ValueError(f'padding must be "valid" or "same"; got padding={padding!r}')
 
 
 def _masked(

@@ -210,7 +210,8 @@ class FractionalPool(Options):
         check_flag("deterministic", chosen)
         if not chosen:
             return self._call(x, key=key())
-        count = np.size(self.output_shape if self.axes is None else self.axes)
+        sizes: Any = self.output_shape if self.axes is None else self.axes
+        count = np.size(sizes)
         rule = "window" if self.rule == "window" else "pseudorandom"
         return self._call(x, samples=_halves(count), rule=rule)
 

@@ -6,11 +6,12 @@ Like all of `geometry`, this module imports no jax.
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
 from jaxpool.geometry.spelling import spelled
 
-Ints: TypeAlias = int | Sequence[int]
+# NumPy's integers and arrays have `__index__` too.
+Ints: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Entry = TypeVar("Entry", int, int | None)
 
 NOT_TRACED = (

@@ -7,7 +7,7 @@ are drawn at random, when the program runs; here are only the bounds for every d
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 from jaxpool.geometry.axes import (
     Ints,
@@ -27,7 +27,7 @@ from jaxpool.geometry.window import (
     check_filled,
 )
 
-OptionalInts: TypeAlias = int | Sequence[int | None] | None
+OptionalInts: TypeAlias = SupportsIndex | Sequence[SupportsIndex | None] | None
 Extent: TypeAlias = tuple[int, int]  # smallest and largest
 
 # Starts are computed from float32 samples (24 bits) and rounded twice. Their error is

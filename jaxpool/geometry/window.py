@@ -15,7 +15,7 @@ window that covers the axis.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias, get_args
 
 from jaxpool.geometry.axes import Ints as Ints
 from jaxpool.geometry.axes import (
@@ -34,12 +34,13 @@ from jaxpool.geometry.sizes import check_no_rest, is_below, is_symbolic, same_pa
 from jaxpool.geometry.spelling import spelled
 
 Numbers: TypeAlias = Any  # a NumPy or jax array of integers
-Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
+PaddingName: TypeAlias = Literal["VALID", "SAME", "SAME_LOWER", "CAUSAL"]
+Padding: TypeAlias = PaddingName | Ints | Sequence[tuple[SupportsIndex, SupportsIndex]]
 
 # An axis can be split over up to 8 devices (2, 4 or 8) without being gathered.
 SHARDS = 8
 MOST = 2**31 - 1  # the largest int32
-PADDINGS = ("VALID", "SAME", "SAME_LOWER", "CAUSAL")
+PADDINGS: tuple[PaddingName, ...] = get_args(PaddingName)
 
 
 @dataclass(frozen=True)
