@@ -209,6 +209,7 @@ def test_there_is_one_module_for_each_function(flavour):
         if getattr(kind, "__module__", None) == flavour.__name__ and name[0] != "_"
     }
     assert classes == set(MODULES)
+    assert flavour.__all__ == sorted(classes)
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
