@@ -133,7 +133,7 @@ def _readable(app, what, name, obj, options, lines):
         if line.startswith("Args:"):
             found += lines[number:]
             break
-        after = number and lines[number - 1]
+        after = lines[number - 1] if number else ""
         if line.startswith("    ") and not after.strip():
             found += [".. code-block:: text", ""]
         if line.startswith(">>>") and after and not after.startswith(("...", ">>>")):

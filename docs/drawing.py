@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 import jaxpool
 
-BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "0.6"
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "0.6"
 WINDOW, STEP = 8, 6  # of the photograph, in pixels; of the signal, in cells
 
 

@@ -99,6 +99,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     baseline = arguments.baseline
     if baseline and not (baseline / "jaxpool" / "__init__.py").is_file():
         parser.error(f"--baseline must hold jaxpool/__init__.py; got {baseline}")
+    if arguments.redraw and arguments.baseline:
+        parser.error("--redraw draws a comparison with the peers: without --baseline")
     if arguments.redraw:
         record = arguments.out / f"{arguments.part}.json"
         if not record.is_file():

@@ -23,9 +23,6 @@ for name, examples in (("brief", 5), ("share", 20), ("thorough", 200)):
     )
 
 
-FEW = 2  # sets of a test up to which an ordinary run takes all of them
-
-
 def pytest_addoption(parser):
     """Let more, or fewer, sets of arguments be asked for."""
     for name, what in (
@@ -83,4 +80,4 @@ def _take_a_share(config, items):
 
 def _few(sets):
     """How many sets of a test an ordinary run takes."""
-    return sets if sets <= FEW else 1 + sets // 10
+    return 1 + sets // 10

@@ -103,7 +103,7 @@ class Row(NamedTuple):
     @property
     def is_wrong(self) -> bool:
         """Whether the result differs from that of one device."""
-        return self.error > 1e-4
+        return not self.error <= 1e-4  # NaN is wrong
 
 
 def ticks(job: report.Job) -> int:

@@ -21,7 +21,6 @@ from jaxpool import LogSumExp, Lp, PowerMean, Quantile, Softmax, TopKMean
 GROUPS, SIZE = 4, 6
 FAR = 1e6  # stands for infinity
 EXACT, ROUNDED, NEAR = 0.0, 1e-6, 1e-5  # tolerances; the cells are 0.1 to 2.4
-WEIGHTS = np.arange(1, SIZE + 1, dtype=np.float32)
 
 
 class Identity(NamedTuple):

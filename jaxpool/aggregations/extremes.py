@@ -60,6 +60,7 @@ def extremum(
     tables: Any,
     empty: float,
     implementation: Implementation | None,
+    both_modes: bool,
 ) -> jax.Array:
     """Extreme value of each output, over the cells that `mask` keeps, if there is one.
 
@@ -68,11 +69,13 @@ def extremum(
     """
     over = over.clipped()
     if len(over.axes) > 1 and not over.is_countable:
-        return _axis_by_axis(kind, x, mask, over, tables, empty, implementation)
+        options = empty, implementation, both_modes
+        return _axis_by_axis(kind, x, mask, over, tables, *options)
     config = Config(kind, over, empty, implementation)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _values(config, x, mask, tables)
-    rule = _extremum_both_modes if is_forward_mode() else _extremum
+    both_modes = both_modes or is_forward_mode()
+    rule = _extremum_both_modes if both_modes else _extremum
     return rule(config, x, mask, tables)
 
 
@@ -84,6 +87,7 @@ def _axis_by_axis(
     tables: Any,
     empty: float,
     implementation: Implementation | None,
+    both_modes: bool,
 ) -> jax.Array:
     """The same where int32 cannot count the cells.
 
@@ -91,7 +95,7 @@ def _axis_by_axis(
     """
     domains: tuple[Domain, ...] = over.axis_by_axis()
     for number, each in reversed([*enumerate(domains)]):
-        rest = (each, tables[number : number + 1], empty, implementation)
+        rest = (each, tables[number : number + 1], empty, implementation, both_modes)
         if mask is None:
             x = extremum(kind, x, None, *rest)
             continue

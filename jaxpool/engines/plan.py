@@ -52,6 +52,10 @@ GPU_STEPS_UP_TO = 9
 # Cells of windows that overlap which a CPU divides in one step. Windows 3/2 in one step
 # take 5 times as long in both passes: `python -m experiments targets`.
 CPU_RATIOS = 4
+# Cells of windows that do not overlap, which a GPU divides in one step. An H100 takes
+# 0.4 to 0.6 times as long for softmax and log-sum-exp of 2x2 windows, forward, and 0.8
+# for both passes; norms take as long as before (docs/notes/h100.md).
+SOFT_CELLS = 4
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
 AT_ONCE = 49
@@ -216,14 +220,9 @@ def _back(
 
 
 def _is_soft(window: Window, needs: Needs) -> bool:
-    """Whether a GPU is to divide, or take exponentials, of few cells in one step.
-
-    Of windows that do not overlap. An H100 takes 0.4 to 0.6 times as long for softmax
-    and log-sum-exp of 2x2 windows, forward, and 0.8 for both passes; norms take as long
-    as before (docs/notes/h100.md). Larger windows were not measured.
-    """
+    """Whether a GPU divides the cells of each window in one step."""
     apart = all(dim.extent <= dim.stride for dim in window.dims)
-    return needs.divides and apart and window.cells <= MOST_RATIOS
+    return needs.divides and apart and window.cells <= SOFT_CELLS
 
 
 def _is_at_once(

@@ -32,6 +32,8 @@ Kinds: TypeAlias = Literal["real", "number", "any"]
 INT32 = np.iinfo(np.int32)
 # By jaxlib 0.10, which treats 1-bit integers as booleans.
 UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
+# The error of a power mean grows as 1 / p: 4e-4 for this one.
+LEAST_EXPONENT = 1e-3
 
 
 def as_call(
@@ -364,9 +366,11 @@ def as_exponent(p: Any, call: Call) -> float | jax.Array:
     """`p` as the exponent of a mean: a number other than 0, or an array."""
     if isinstance(p, (int, float)) and not isinstance(p, bool):
         number = as_number("p", p)
-        if math.isnan(number) or number in (0, -math.inf):
+        if math.isnan(number) or abs(number) < LEAST_EXPONENT or number == -math.inf:
             raise ValueError(
-                f"p must be a number other than 0, finite or inf; got p={p}"
+                f"p must be a number of at least {LEAST_EXPONENT} or at most "
+                f"-{LEAST_EXPONENT}, or inf (near 0, take the geometric mean, exp of "
+                f"the average of log(x)); got p={p}"
             )
         return float(number)
     return as_weights("p", p, call, per_output=True)

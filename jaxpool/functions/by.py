@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -10,7 +9,6 @@ from typing import Any, ClassVar
 import jax
 from jax.typing import ArrayLike
 
-from jaxpool.aggregations.forward_mode import forward_mode
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
@@ -51,8 +49,8 @@ class By(Written):
         options = where, empty_value, implementation
         kinds, averaged = self.kinds, self.averaged
         call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
-        with forward_mode() if over.both_modes else nullcontext():
-            pooled = over.pool(self.pool, self.with_arrays(call))
+        call = self.with_arrays(call)._replace(both_modes=over.both_modes)
+        pooled = over.pool(self.pool, call)
         return over.finish(pooled, call.over)
 
     def with_arrays(self, call: Call) -> Call:

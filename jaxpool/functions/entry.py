@@ -80,7 +80,8 @@ class Call(NamedTuple):
     """The checked arguments that all pools share.
 
     `tables` are the places of bins that are drawn, and `arrays` are what an aggregation
-    takes in addition to the cells.
+    takes in addition to the cells. With `both_modes`, maxima have forward mode without
+    `forward_mode()`.
     """
 
     x: jax.Array
@@ -90,6 +91,7 @@ class Call(NamedTuple):
     implementation: Implementation | None = None
     tables: Any = ()
     arrays: Any = None
+    both_modes: bool = False
 
 
 def compiled_once(pool: Callable[..., T]) -> Callable[..., T]:
@@ -97,12 +99,14 @@ def compiled_once(pool: Callable[..., T]) -> Callable[..., T]:
 
     @wraps(pool)
     def body(static: tuple[Any, ...], x: jax.Array, mask: Any, *others: Any) -> T:
-        over, empty, implementation, *options = static
-        return pool(Call(x, over, mask, empty, implementation, *others), *options)
+        over, empty, implementation, both_modes, *options = static
+        tables, arrays = others
+        checked = x, over, mask, empty, implementation, tables, arrays, both_modes
+        return pool(Call(*checked), *options)
 
     @wraps(pool)
     def outside(call: Call, *options: Any) -> T:
-        static = call.over, call.empty, call.implementation, *options
+        static = call.over, call.empty, call.implementation, call.both_modes, *options
         arrays = call.x, call.mask, call.tables, call.arrays
         return enter(body, static, call.over, *arrays)
 

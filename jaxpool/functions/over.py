@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool.engines.sharding import in_auto_mode
-from jaxpool.functions.arguments import as_links, check_flag
+from jaxpool.functions.arguments import about, as_given, as_links, check_flag
 from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry import window as geometry
@@ -127,11 +127,7 @@ class Linked(Over):
 
     both_modes = True
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
-
-    @property
-    def label(self) -> str:
-        """What the user calls the array."""
-        return self.arrays[0]
+    label: ClassVar[str]  # what the user calls the array
 
     def links(self, size: int) -> jax.Array:
         """The array, for an axis of this size."""
@@ -139,7 +135,9 @@ class Linked(Over):
 
     def pool(self, pool: Callable[[Call], jax.Array], call: Call) -> jax.Array:
         over: Any = call.over
-        x, links = call.x, self.links(over.dim.size)
+        x = call.x
+        with about(x.shape):
+            links = self.links(over.dim.size)
         lead = links.ndim - self.own_axes
         if lead not in (0, over.axis) or links.shape[:lead] != x.shape[:lead]:
             shape = jnp.shape(getattr(self, self.arrays[0]))
@@ -190,6 +188,7 @@ class segments(Linked):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("segment_ids",)
+    label = "segment_ids"
     segment_ids: ArrayLike
     num_segments: int
     _: KW_ONLY
@@ -212,7 +211,7 @@ class segments(Linked):
 
         Cells after the last segment take no part.
         """
-        return _Consecutive(_numbers(lengths), "lengths", axis)
+        return _Lengths(_numbers(lengths), axis)
 
     @staticmethod
     def from_offsets(cu_seqlens: ArrayLike | Sequence[int], *, axis: int) -> Over:
@@ -220,60 +219,86 @@ class segments(Linked):
 
         Cells before the first offset and after the last one take no part.
         """
-        return _Consecutive(_numbers(cu_seqlens), "cu_seqlens", axis)
+        return _Offsets(_numbers(cu_seqlens), axis)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class _Consecutive(Linked):
-    """Segments that follow one another along an axis, by lengths or by offsets."""
+    """Segments that follow one another along an axis."""
 
     arrays: ClassVar[tuple[str, ...]] = ("numbers",)
+    way: ClassVar[str]  # the function that makes them
+    more: ClassVar[int]  # how many more numbers there are than segments
     numbers: Any
-    name: str
     axis: int
 
     def __repr__(self) -> str:
-        way = "from_lengths" if self.name == "lengths" else "from_offsets"
-        return f"segments.{way}({self.numbers!r}, axis={self.axis})"
-
-    @property
-    def label(self) -> str:
-        return self.name
+        return f"segments.{self.way}({self.numbers!r}, axis={self.axis})"
 
     def resolve(self, shape: Sequence[int]) -> Domain:
-        (numbers,) = jnp.shape(self.numbers)[-1:] or (0,)
-        count = numbers - (self.name != "lengths")
-        axis, dim = linked_axis(shape, self.axis, count, f"the segments of {self.name}")
-        return Segments(axis, dim, are_sorted=True)
+        count = as_links(self.label, self.numbers, 1).shape[-1] - self.more
+        name = f"the segments of {self.label}"
+        return Segments(*linked_axis(shape, self.axis, count, name), are_sorted=True)
 
     def links(self, size: int) -> jax.Array:
-        numbers = as_links(self.name, self.numbers, 1, size, 0)
-        self._check_ends(size)
+        numbers = as_links(self.label, self.numbers, 1, size, 0)
+        given = as_given(self.label, self.numbers)
+        if not isinstance(given, jax.core.Tracer):
+            self.check(np.asarray(given, np.int64), size)
+        offsets = self.offsets(numbers)
         cells = jnp.arange(size, dtype=np.int32)
-        if self.name == "lengths":
-            ends = jnp.cumsum(numbers, -1, np.int32)
-            numbers = jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
 
         def ids(offsets: jax.Array) -> jax.Array:
             search = partial(jnp.searchsorted, side="right", method="scan_unrolled")
             return search(offsets, cells).astype(np.int32) - np.int32(1)
 
-        for _ in range(numbers.ndim - 1):
+        for _ in range(offsets.ndim - 1):
             ids = jax.vmap(ids)
-        return ids(numbers)
+        return ids(offsets)
 
-    def _check_ends(self, size: int) -> None:
-        """Refuse known segments that overlap, or end beyond the axis."""
-        if isinstance(self.numbers, jax.core.Tracer):
-            return
-        known = np.asarray(self.numbers)
-        if self.name == "lengths" and (known.sum(-1) > size).any():
+    def check(self, numbers: np.ndarray, size: int) -> None:
+        """Refuse segments that overlap, or end beyond the axis."""
+        raise NotImplementedError
+
+    def offsets(self, numbers: jax.Array) -> jax.Array:
+        """Where each segment begins, and where the last one ends."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _Lengths(_Consecutive):
+    """Segments by their lengths."""
+
+    label = "lengths"
+    way = "from_lengths"
+    more = 0
+
+    def check(self, numbers: np.ndarray, size: int) -> None:
+        if (numbers.sum(-1) > size).any():
             raise ValueError(
                 f"lengths must add up to at most {size}, the size of the axis; got "
-                f"{known.sum(-1)}"
+                f"{numbers.sum(-1)}"
             )
-        if self.name != "lengths" and (np.diff(known) < 0).any():
-            raise ValueError(f"cu_seqlens must not decrease; got cu_seqlens={known}")
+
+    def offsets(self, numbers: jax.Array) -> jax.Array:
+        ends = jnp.cumsum(numbers, -1, np.int32)
+        return jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _Offsets(_Consecutive):
+    """Segments by where they begin."""
+
+    label = "cu_seqlens"
+    way = "from_offsets"
+    more = 1
+
+    def check(self, numbers: np.ndarray, size: int) -> None:
+        if (np.diff(numbers) < 0).any():
+            raise ValueError(f"cu_seqlens must not decrease; got cu_seqlens={numbers}")
+
+    def offsets(self, numbers: jax.Array) -> jax.Array:
+        return numbers
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -295,6 +320,7 @@ class neighbors(Linked):
 
     own_axes = 2
     arrays: ClassVar[tuple[str, ...]] = ("indices",)
+    label = "indices"
     indices: ArrayLike
     _: KW_ONLY
     axis: int
@@ -314,4 +340,4 @@ def _numbers(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
-register(windows, whole, bins, segments, neighbors, _Consecutive)
+register(windows, whole, bins, segments, _Lengths, _Offsets, neighbors)

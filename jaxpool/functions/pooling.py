@@ -20,7 +20,7 @@ from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.biased import biased_average
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
-from jaxpool.aggregations.forward_mode import explaining, forward_mode
+from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.moments import moments
@@ -32,12 +32,16 @@ from jaxpool.functions.entry import Call, compiled_once
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.window import Window
 
+# Below, the number of cells to the power 1 / p may overflow: 2**31 cells have 2**124.
+LEAST_OF_NORMS = 0.25
+
 
 @explaining
 @compiled_once
 def extreme(call: Call, kind: Kind) -> jax.Array:
     """Maximum or minimum of each output, in the dtype of `x`."""
-    values = extremum(kind, *_cells(call), call.empty.item(), call.implementation)
+    options = call.empty.item(), call.implementation, call.both_modes
+    values = extremum(kind, *_cells(call), *options)
     return _fill_empty(values, call, None)
 
 
@@ -54,8 +58,7 @@ def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
 
 def maxima(call: Call) -> jax.Array:
     """The maximum of each bin, with derivatives in both modes."""
-    with forward_mode():
-        return extreme(call, "max")
+    return extreme(call._replace(both_modes=True), "max")
 
 
 def indexed_maxima(call: Call) -> tuple[jax.Array, jax.Array]:
@@ -112,7 +115,8 @@ def norm(call: Call, p: float) -> jax.Array:
     inner = call._replace(x=x, mask=None)
     if math.isinf(p):
         sizes = inner._replace(x=sizes_of(x, x.dtype))
-        norms = extremum("max", *_cells(sizes), 0, call.implementation)
+        options = 0, call.implementation, call.both_modes
+        norms = extremum("max", *_cells(sizes), *options)
     elif p == 1 or (not over.is_symbolic and over.cells == 1):
         norms = _summed(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
     else:
@@ -136,7 +140,7 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
         pooled = pooled - jnp.log(jnp.asarray(count, pooled.dtype))
     if scale is not None:
         scale = scale.astype(pooled.dtype)
-        is_finite = jnp.isfinite(pooled)  # infinity has no derivative by the scale
+        is_finite = ~jnp.isinf(pooled)  # infinity has no derivative by the scale
         inner = jnp.where(is_finite, pooled, np.zeros((), pooled.dtype)) / scale
         pooled = jnp.where(is_finite, inner, lax.stop_gradient(pooled / scale))
     return _fill_empty(pooled.astype(dtype), call, valid)
@@ -183,7 +187,7 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
     wide = dtypes.summed(dtype)
     x = kept(x, call.mask).astype(wide)
     sizes = sizes_of(x, wide) if eps is None else jnp.maximum(x, np.asarray(eps, wide))
-    if p is None or p < 1:  # of a small one, cells ** (1 / p) would overflow
+    if p is None or p < LEAST_OF_NORMS:
         power = exponent.astype(wide) if p is None else np.asarray(p, wide)
         return _fill_empty(_log_mean(call, sizes, power).astype(dtype), call, valid)
     inner = call._replace(x=kept(sizes, call.mask), mask=None, empty=np.zeros((), wide))
@@ -254,13 +258,13 @@ def _check_form(call: Call) -> None:
 
 
 def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:
-    """The power mean of sizes for an exponent that is an array, or below 1."""
+    """The power mean of sizes for an exponent that is an array, or small."""
     is_zero = sizes == 0
     logs = p * jnp.log(jnp.where(is_zero, np.ones((), sizes.dtype), sizes))
     logs = jnp.where(is_zero, -np.inf * jnp.sign(p), logs)
     total = _smooth(call, logs)
     count = jnp.asarray(_cell_count(_valid_count(call), call, False), total.dtype)
-    is_finite = jnp.isfinite(total)
+    is_finite = ~jnp.isinf(total)
     mean = jnp.where(is_finite, total, np.zeros((), total.dtype)) - jnp.log(count)
     edge = lax.stop_gradient(jnp.exp(total / p))  # 0, inf, or NaN
     return jnp.where(is_finite, jnp.exp(mean / p), edge)

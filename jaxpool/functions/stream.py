@@ -237,8 +237,9 @@ def _checked(
 
 
 def _wide(dtype: DTypeLike) -> np.dtype:
-    """The dtype of the numbers that go with cells."""
-    return dtypes.summed(dtypes.averaged(np.dtype(dtype)))
+    """The dtype of the numbers that go with cells: real, and as wide as sums."""
+    number = np.zeros((), jax.dtypes.canonicalize_dtype(dtype)).real
+    return dtypes.summed(dtypes.averaged(number.dtype))
 
 
 def _as_starts(starts: Any, x: jax.Array, axis: int) -> jax.Array:

@@ -1,5 +1,7 @@
 """Named functions and modules for what `aggregate` does over windows and whole axes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,15 @@ from flax import nnx
 import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
-from jaxpool import Median, PowerMean, Softmax, StandardDeviation, Variance
+from jaxpool import (
+    LogSumExp,
+    Median,
+    PowerMean,
+    Softmax,
+    StandardDeviation,
+    Variance,
+    whole,
+)
 from tests.cases import GEOMETRY, distinct, mask
 
 SHAPE = (2, 7, 5, 3)
@@ -157,7 +167,7 @@ def test_wrong_arguments(name):
     function = getattr(jaxpool, f"{name}_pool")
     wrong = {
         "softmax": ({"logits": LOGITS[:1, :2]}, "logits must"),
-        "power_mean": ({"p": 0}, "p must be a number other than 0"),
+        "power_mean": ({"p": 0}, "p must be a number of at least 0.001"),
         "var": ({"ddof": -1}, "ddof must be at least 0"),
         "std": ({"eps": -1.0}, "eps must be a number of at least 0"),
         "median": ({"strides": 0}, "strides must be at least 1"),
@@ -223,12 +233,25 @@ def test_a_bias_is_of_windows():
         jaxpool.aggregate(X, Softmax(bias=bias), over)
 
 
-@pytest.mark.parametrize("p", [0.5, 0.05, 0.01, -0.01])
+@pytest.mark.parametrize("p", [0.5, 0.25, 0.2, 0.05, 0.001, -0.001])
 def test_power_mean_of_a_small_exponent(p):
     """It goes to the geometric mean; `cells ** (1 / p)` would overflow."""
     x = jnp.linspace(0.1, 2.0, 56 * 56).reshape(1, 56, 56, 1)
     got = jaxpool.global_power_mean_pool(x, p=p)[0, 0]
     want = np.mean(np.float64(x) ** p) ** (1 / p)
-    np.testing.assert_allclose(got, want, 2e-4)
+    np.testing.assert_allclose(got, want, 2e-6 / min(1, abs(p)))
     dx = jax.grad(lambda x: jaxpool.global_power_mean_pool(x, p=p)[0, 0])(x)
-    np.testing.assert_allclose(dx, want ** (1 - p) * x ** (p - 1) / x.size, 1e-3)
+    np.testing.assert_allclose(
+        dx, want ** (1 - p) * x ** (p - 1) / x.size, 5e-6 / min(1, abs(p))
+    )
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, -2.0])
+def test_power_mean_of_nan_has_a_tangent_of_nan(p):
+    """As its gradient."""
+    x = jnp.asarray([np.nan, 1.0])
+    pool = functools.partial(jaxpool.global_power_mean_pool, axes=0, p=p)
+    assert np.isnan(jax.jvp(pool, (x,), (x,))[1])
+    assert np.isnan(jax.grad(pool)(x)).any()
+    scaled = lambda x: jaxpool.aggregate(x, LogSumExp(scale=2.0), whole(0))  # noqa: E731
+    assert np.isnan(jax.jvp(scaled, (x,), (x,))[1])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxpool
@@ -312,6 +313,23 @@ WRONG = {
         ValueError,
         "cu_seqlens must not decrease",
     ),
+    "unsigned offsets that decrease": (
+        lambda x: aggregate(
+            x, "max", segments.from_offsets(np.uint8([0, 5, 3]), axis=0)
+        ),
+        ValueError,
+        r"cu_seqlens must not decrease.*for x\.shape",
+    ),
+    "lengths are no array": (
+        lambda x: aggregate(x, "max", segments.from_lengths(None, axis=0)),
+        TypeError,
+        "lengths must be an array",
+    ),
+    "one length": (
+        lambda x: aggregate(x, "max", segments.from_lengths(np.int32(3), axis=0)),
+        ValueError,
+        "lengths must have at least 1 axes",
+    ),
     "lengths are floats": (
         lambda x: aggregate(x, "max", segments.from_lengths([3.0, 2.0], axis=0)),
         TypeError,
@@ -340,3 +358,14 @@ def test_wrong_calls(name):
     call, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         call(distinct(SHAPE))
+
+
+def test_lengths_may_be_variables_of_flax_under_jit():
+    lengths = nnx.Variable(jnp.asarray([3, 2]))
+
+    @nnx.jit
+    def pool(lengths):
+        over = segments.from_lengths(lengths, axis=0)
+        return aggregate(jnp.arange(11.0), "sum", over)
+
+    np.testing.assert_array_equal(pool(lengths), [3, 7])
