@@ -503,9 +503,7 @@ class _Join:
             if self.dtype.itemsize == 4:  # else no sum is beyond int32
                 # A run of padding alone has the worst value, and no position.
                 has = lax.bitwise_and(has, lax.lt(position, like(none, position)))
-            if place.start:
-                position = lax.add(position, like(place.start, position))
-            return select(has, position, none)
+            return select(has, lax.add(position, like(place.start, position)), none)
 
         position = joined(
             lax.min,
