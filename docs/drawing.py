@@ -34,7 +34,7 @@ def signal():
 
 
 def compare(image, line, title, *, limits=(0, 1)):
-    """Draw a pooled photograph and a pooled signal beside what was pooled.
+    """Draw a photograph and a signal, both also pooled.
 
     `limits` are the values of black and white; without them, white is the largest.
     """

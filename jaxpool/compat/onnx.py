@@ -3,8 +3,8 @@
 Arrays are `[N, C, *spatial]`. Attributes are spelt and have the defaults as in ONNX:
 one int per spatial axis, `pads` with all the beginnings before all the ends, flags 0 or
 1, strides 1. Values are those of the specification, and NaN wins its window. Indices
-count as ONNX does, over the whole tensor, in int32. A window of nothing but padding is
-refused: padding must be smaller than what a window spans.
+count as ONNX does, over the whole tensor, in int32. Padding as wide as a window is
+refused. An all-padding window, which needs dilation, gives 0.
 
 Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """

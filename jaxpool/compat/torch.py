@@ -9,8 +9,8 @@ no cell, but no gradient. Without `jax_enable_x64`, averages of int64 whose sums
 not fit in int32 are refused.
 
 Import it as `pools`, not over `F`: it has nothing but pools. `jax.jvp` of a maximum, or
-of a norm of order inf, needs `with jaxpool.forward_mode():`. Under `jax.jit`, where
-indices are not known, `max_unpool` drops those that are no cell.
+of a norm of order inf, needs `with jaxpool.forward_mode():`. Under `jax.jit` indices
+are traced: there, `max_unpool` drops those that are no cell.
 """
 
 from typing import cast

@@ -175,7 +175,7 @@ class segments(Linked):
     Args:
         segment_ids: The segment of each cell, integers in any order, shape `[size]`
             for all of `x`, or the shape of `x` up to `axis`. Cells with a negative id
-            take no part, nor do those whose traced id is `num_segments` or more.
+            are ignored, and so are those with a traced id of `num_segments` or more.
         num_segments: The number of segments, an int. A segment without a cell gets
             `empty_value`.
         axis: The axis of `x` that is pooled.
@@ -209,7 +209,7 @@ class segments(Linked):
     def from_lengths(lengths: ArrayLike | Sequence[int], *, axis: int) -> Over:
         """Segments that follow one another, of these lengths.
 
-        Cells after the last segment take no part.
+        Cells after the last segment are ignored.
         """
         return _Lengths(_numbers(lengths), axis)
 
@@ -217,7 +217,7 @@ class segments(Linked):
     def from_offsets(cu_seqlens: ArrayLike | Sequence[int], *, axis: int) -> Over:
         """Segments from each offset to the next: `[0, 3, 7]` are two, of 3 and 4 cells.
 
-        Cells before the first offset and after the last one take no part.
+        Cells before the first offset and after the last one are ignored.
         """
         return _Offsets(_numbers(cu_seqlens), axis)
 

@@ -42,7 +42,7 @@ def segment_max_pool(
     Args:
         x: Input of any shape; float or int dtype.
         segment_ids: Segment of each cell, an int array of shape `[size of axis]`, or
-            the shape of `x` up to `axis`. Negative ids take no part.
+            the shape of `x` up to `axis`. Negative ids are ignored.
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
@@ -53,7 +53,8 @@ def segment_max_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or a known id is too large.
+        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
+            too large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -95,7 +96,7 @@ def segment_min_pool(
     Args:
         x: Input of any shape; float or int dtype.
         segment_ids: Segment of each cell, an int array of shape `[size of axis]`, or
-            the shape of `x` up to `axis`. Negative ids take no part.
+            the shape of `x` up to `axis`. Negative ids are ignored.
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
@@ -106,7 +107,8 @@ def segment_min_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or a known id is too large.
+        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
+            too large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -148,7 +150,7 @@ def segment_sum_pool(
     Args:
         x: Input of any shape; float, int or complex dtype.
         segment_ids: Segment of each cell, an int array of shape `[size of axis]`, or
-            the shape of `x` up to `axis`. Negative ids take no part.
+            the shape of `x` up to `axis`. Negative ids are ignored.
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
@@ -159,7 +161,8 @@ def segment_sum_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or a known id is too large.
+        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
+            too large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -200,7 +203,7 @@ def segment_avg_pool(
     Args:
         x: Input of any shape; float, int or complex dtype.
         segment_ids: Segment of each cell, an int array of shape `[size of axis]`, or
-            the shape of `x` up to `axis`. Negative ids take no part.
+            the shape of `x` up to `axis`. Negative ids are ignored.
         num_segments: Number of segments, an int.
         axis: Pooled axis, an int.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
@@ -212,7 +215,8 @@ def segment_avg_pool(
         integers).
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or a known id is too large.
+        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
+            too large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -253,10 +257,10 @@ def pool_by_positions(
     Args:
         x: Tokens in any order, shape `[*batch, tokens, channels]`.
         positions: Position of each token, ints of shape `[*batch, tokens, axes]`, or
-            the same for all: `[tokens, axes]`. Negative ones take no part.
+            the same for all: `[tokens, axes]`. Negative ones are ignored.
         window: Size of a tile, an int or one per axis of `positions`.
         output_shape: Number of tiles, an int or one per axis. Tokens beyond the tiles
-            take no part.
+            are ignored.
         by: Aggregation: a name or an object, as `aggregate` takes it.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.

@@ -101,8 +101,9 @@ def implementation_for(
 
     Returns:
         The name, as `implementation` accepts it. It is the form of the values; their
-        gradient may use another one. `pool` uses the name for "cpu" on every platform;
-        norms use that name on TPU, and on GPU the name for float32.
+        gradient may use another one. `pool` uses the name for "cpu" on every platform.
+        Norms, log-sum-exp and softmax averages use that name on TPU too, and on GPU the
+        name for float32.
 
     Raises:
         ValueError: If `platform` is not one of these, or the pool raises it.

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 import jaxpool
 
 # %%
-# The numbers may come in any order. A cell with a negative number takes no part. For
+# The numbers may come in any order. A cell with a negative number is ignored. For
 # sequences that follow one another, their lengths are enough.
 
 ids = jnp.asarray([1, 0, 0, 2, 1, -1, 2, 2, 0, 1, 2, -1])
