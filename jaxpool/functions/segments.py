@@ -53,8 +53,8 @@ def segment_max_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
-            too large.
+        ValueError: If an argument does not fit `x.shape`, or a concrete id is too
+            large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -107,8 +107,8 @@ def segment_min_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
-            too large.
+        ValueError: If an argument does not fit `x.shape`, or a concrete id is too
+            large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -161,8 +161,8 @@ def segment_sum_pool(
         Shape of `x` with `num_segments` in place of the axis, dtype of `x`.
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
-            too large.
+        ValueError: If an argument does not fit `x.shape`, or a concrete id is too
+            large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
@@ -215,8 +215,8 @@ def segment_avg_pool(
         integers).
 
     Raises:
-        ValueError: If an argument does not fit `x.shape`, or an id that is not traced is
-            too large.
+        ValueError: If an argument does not fit `x.shape`, or a concrete id is too
+            large.
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
