@@ -20,7 +20,7 @@ photo, line = photograph(), signal()
 compare(
     jaxpool.avg_pool(photo, WINDOW, axes=(0, 1)),
     jaxpool.avg_pool(line, STEP, axes=0),
-    "Average: a smoother picture, and the peak is hardly seen",
+    "Average: a smoother picture, and the peak is low",
 )
 
 # %%
