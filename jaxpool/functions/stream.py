@@ -306,7 +306,7 @@ def _pooled(
     valid: jax.Array,
     documents: jax.Array,
 ) -> Any:
-    """The output of one window; cells of other documents than its last take no part."""
+    """The output of one window; cells of other documents than its last are ignored."""
     same = documents == documents[..., -1:]
     mask = valid & same.reshape(*same.shape, *(1,) * (x.ndim - same.ndim))
     one = windows(over.window, 1, dilation=over.dilation, axes=axis)
