@@ -572,8 +572,8 @@ class Aggregate(options.Aggregation, _Pool[Any]):
     _function = staticmethod(aggregate)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Say that `by` is data if it holds arrays."""
-        leaves = jax.tree.leaves(value) if name == "by" else []
+        """Say that `by` and `over` are data if they hold arrays."""
+        leaves = jax.tree.leaves(value) if name in ("by", "over") else []
         is_data = any(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves)
         super().__setattr__(name, nnx.data(value) if is_data else value)
 

@@ -10,6 +10,8 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
 from jaxpool import (
     Average,
     LogSumExp,
@@ -369,3 +371,20 @@ def test_lengths_may_be_variables_of_flax_under_jit():
         return aggregate(jnp.arange(11.0), "sum", over)
 
     np.testing.assert_array_equal(pool(lengths), [3, 7])
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        segments(jnp.asarray([0, 0, 1]), 2, axis=0),
+        segments.from_lengths([2, 1], axis=0),
+        neighbors(jnp.asarray([[0, 1], [2, -1]]), axis=0),
+    ],
+    ids=["segments", "lengths", "neighbors"],
+)
+def test_modules_over_links(over):
+    x = jnp.asarray([3.0, 1.0, 2.0])
+    module = jaxpool.nnx.Aggregate("max", over)
+    np.testing.assert_array_equal(nnx.jit(lambda m, x: m(x))(module, x), [3, 2])
+    got = jaxpool.linen.Aggregate("max", over).apply({}, x)
+    np.testing.assert_array_equal(got, [3, 2])
