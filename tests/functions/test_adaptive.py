@@ -455,3 +455,17 @@ def test_torch(dims):
     )([x for x, *_ in runs])
     for got, (*_, index) in zip(indices, runs, strict=True):
         np.testing.assert_array_equal(got, index)
+
+
+def test_long_bins_on_two_axes():
+    """They are read in pieces; each piece starts at a place of its own."""
+    x = distinct((1, 100, 101, 2))
+    pool = lambda x: jaxpool.adaptive_max_pool(x, (3, 2))  # noqa: E731
+    want = np.zeros((1, 3, 2, 2), np.float32)
+    for i, j in np.ndindex(3, 2):
+        rows = slice(i * 100 // 3, -(-(i + 1) * 100 // 3))
+        columns = slice(j * 101 // 2, -(-(j + 1) * 101 // 2))
+        want[:, i, j] = x[:, rows, columns].max((1, 2))
+    np.testing.assert_array_equal(pool(x), want)
+    gradient = jax.grad(lambda x: pool(x).sum())(x)
+    np.testing.assert_array_equal(gradient, np.isin(x, want))
