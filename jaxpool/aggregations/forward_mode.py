@@ -21,11 +21,11 @@ def forward_mode() -> AbstractContextManager[None]:
             y, dy = jax.jvp(model, (x,), (dx,))      dy = dx at the winner
 
     JAX refuses forward mode (`jax.jvp`, `jax.linearize`) for every `jax.custom_vjp`.
-    Max and min pools, windowed and global, and norms with `p=inf` are such functions.
-    Inside this context they support both modes. Values, reverse mode and the data kept
-    for backward (1 byte per output for windows up to 256 cells) stay the same. All
-    other pools, also over bins, segments and neighbors, and pools with indices, always
-    support both modes.
+    Maxima, minima and norms with `p=inf` over windows, whole axes and streams are such
+    functions. Inside this context they support both modes. Values, reverse mode and the
+    data kept for backward (1 byte per output for windows up to 256 cells) stay the
+    same. All other pools, also over bins, segments and neighbors, and pools with
+    indices, always support both modes.
 
     The context applies when a function is traced. A `jax.jit` function that is called
     inside is traced again. The context also works inside a jitted function. See

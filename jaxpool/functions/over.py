@@ -127,7 +127,11 @@ class Linked(Over):
 
     both_modes = True
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
-    label: ClassVar[str]  # what the user calls the array
+
+    @property
+    def label(self) -> str:
+        """What the user calls the array."""
+        return self.arrays[0]
 
     def links(self, size: int) -> jax.Array:
         """The array, for an axis of this size."""
@@ -188,7 +192,6 @@ class segments(Linked):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("segment_ids",)
-    label = "segment_ids"
     segment_ids: ArrayLike
     num_segments: int
     _: KW_ONLY
@@ -227,6 +230,7 @@ class _Consecutive(Linked):
     """Segments that follow one another along an axis."""
 
     arrays: ClassVar[tuple[str, ...]] = ("numbers",)
+    name: ClassVar[str]  # of the numbers
     way: ClassVar[str]  # the function that makes them
     more: ClassVar[int]  # how many more numbers there are than segments
     numbers: Any
@@ -234,6 +238,10 @@ class _Consecutive(Linked):
 
     def __repr__(self) -> str:
         return f"segments.{self.way}({self.numbers!r}, axis={self.axis})"
+
+    @property
+    def label(self) -> str:
+        return self.name
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         count = as_links(self.label, self.numbers, 1).shape[-1] - self.more
@@ -269,7 +277,7 @@ class _Consecutive(Linked):
 class _Lengths(_Consecutive):
     """Segments by their lengths."""
 
-    label = "lengths"
+    name = "lengths"
     way = "from_lengths"
     more = 0
 
@@ -289,7 +297,7 @@ class _Lengths(_Consecutive):
 class _Offsets(_Consecutive):
     """Segments by where they begin."""
 
-    label = "cu_seqlens"
+    name = "cu_seqlens"
     way = "from_offsets"
     more = 1
 
@@ -320,7 +328,6 @@ class neighbors(Linked):
 
     own_axes = 2
     arrays: ClassVar[tuple[str, ...]] = ("indices",)
-    label = "indices"
     indices: ArrayLike
     _: KW_ONLY
     axis: int

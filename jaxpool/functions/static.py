@@ -82,7 +82,7 @@ def implementation_for(
         CPU: "doubling" if max(window // strides) >= 9, else "slices"
 
     If the size of a pooled axis is symbolic, it is "reduce_window" on every platform.
-    On a GPU, norms, log-sum-exp and softmax of at most 16 cells take slices where
+    On a GPU, norms, log-sum-exp and softmax of at most 4 cells take slices where
     windows do not overlap. Variances, medians and the like have one form.
 
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.

@@ -315,6 +315,13 @@ WRONG = {
         ValueError,
         "cu_seqlens must not decrease",
     ),
+    "positions of another batch": (
+        lambda x: jaxpool.pool_by_positions(
+            x[None].repeat(2, 0), np.zeros((3, 11, 1), int), 2, 2
+        ),
+        ValueError,
+        "positions must have no further axes",
+    ),
     "unsigned offsets that decrease": (
         lambda x: aggregate(
             x, "max", segments.from_offsets(np.uint8([0, 5, 3]), axis=0)
