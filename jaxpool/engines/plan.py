@@ -220,7 +220,7 @@ def _back(
 
 
 def _is_soft(window: Window, needs: Needs) -> bool:
-    """Whether a GPU divides the cells of each window in one step."""
+    """Whether a GPU divides in one step: few cells, in windows that do not overlap."""
     apart = all(dim.extent <= dim.stride for dim in window.dims)
     return needs.divides and apart and window.cells <= SOFT_CELLS
 

@@ -363,7 +363,7 @@ def as_fraction(name: str, value: Any) -> float:
 
 
 def as_exponent(p: Any, call: Call) -> float | jax.Array:
-    """`p` as the exponent of a mean: a number other than 0, or an array."""
+    """`p` as the exponent of a mean: a number that is not near 0, or an array."""
     if isinstance(p, (int, float)) and not isinstance(p, bool):
         number = as_number("p", p)
         if math.isnan(number) or abs(number) < LEAST_EXPONENT or number == -math.inf:

@@ -162,8 +162,8 @@ class PowerMean(By):
     """The power mean, `(sum_j |x_j| ** p / n) ** (1 / p)`; with `eps`, GeM.
 
     Args:
-        p: Exponent, not 0: a number, or an array that broadcasts to `x`, with one
-            number for each channel, say. An array has a gradient.
+        p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
+            `x`, such as one number for each channel. An array has a gradient.
         eps: If given, `max(x, eps)` takes the place of `|x|`.
 
     References:

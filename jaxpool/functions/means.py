@@ -183,8 +183,9 @@ def power_mean_pool(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        p: Exponent, not 0: a number, or an array that broadcasts to `x`, such as one
-            number for each channel. 1 gives the average of sizes, `inf` the maximum.
+        p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
+            `x`, such as one number for each channel. 1 gives the average of sizes,
+            `inf` the maximum. The relative error grows as 1 / |p| near 0.
         eps: If given, `max(x, eps)` takes the place of `|x|`, as in GeM.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
@@ -248,8 +249,9 @@ def global_power_mean_pool(
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        p: Exponent, not 0: a number, or an array that broadcasts to `x`, such as one
-            number for each channel. 1 gives the average of sizes, `inf` the maximum.
+        p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
+            `x`, such as one number for each channel. 1 gives the average of sizes,
+            `inf` the maximum. The relative error grows as 1 / |p| near 0.
         eps: If given, `max(x, eps)` takes the place of `|x|`, as in GeM.
 
     Returns:
