@@ -184,7 +184,7 @@ def power_mean_pool(
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
         p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
-            `x`. The relative error grows as 1 / |p| near 0.
+            `x`. The relative error grows as `1 / |p|` near 0.
         eps: If given, `max(x, eps)` takes the place of `|x|`, as in GeM.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
@@ -249,7 +249,7 @@ def global_power_mean_pool(
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
         p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
-            `x`. The relative error grows as 1 / |p| near 0.
+            `x`. The relative error grows as `1 / |p|` near 0.
         eps: If given, `max(x, eps)` takes the place of `|x|`, as in GeM.
 
     Returns:
