@@ -25,7 +25,7 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
-from jaxpool.engines.elementwise import is_nan, like, select, widened
+from jaxpool.engines.elementwise import is_nan, like, plus, select, widened
 from jaxpool.engines.faults import with_nan
 from jaxpool.engines.fold import (
     Op,
@@ -472,6 +472,12 @@ def _winners_in_steps(
     return values, position, *valid
 
 
+def _with_int32(*run: Any) -> Arrays:
+    """A run with its position as int32."""
+    *others, position = run
+    return *others, lax.convert_element_type(position, np.int32)
+
+
 @dataclass(frozen=True)
 class _Join:
     """How a step joins runs: their values, whether any is valid, and positions.
@@ -499,17 +505,17 @@ class _Join:
                 has = lax.bitwise_and(has, cell[1])
             if first:
                 return select(has, place.start, none)
-            position = lax.convert_element_type(cell[-1], np.int32)
+            position = cell[-1]
             if self.dtype.itemsize == 4:  # else no sum is beyond int32
                 # A run of padding alone has the worst value, and no position.
                 has = lax.bitwise_and(has, lax.lt(position, like(none, position)))
-            return select(has, lax.add(position, like(place.start, position)), none)
+            return select(has, plus(position, place.start), none)
 
         position = joined(
             lax.min,
             earliest,
             none,
-            [runs],
+            [runs if first else runs.then(_with_int32)],
             Lifted(values),
             most_pads=PADS_A_LOOP,
             dtype=self.dtype,

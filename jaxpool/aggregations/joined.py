@@ -69,8 +69,8 @@ class Joined(Aggregation):
         raise NotImplementedError
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        """`t` times the derivative by a cell; 0 if the cell is not in the output."""
-        return place.only(self.part(cell, output, t))
+        """`t` times the derivative of an output by one of its cells."""
+        return self.part(cell, output, t)
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""
@@ -242,7 +242,7 @@ def _open_join_jvp(
     state = _open_join(by, step, lifts, *primals)
 
     def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
-        return place.only(by.part(cell[:-1], output, cell[-1]))
+        return by.part(cell[:-1], output, cell[-1])
 
     pairs = zip(primals, tangents, strict=True)
     sources = [Lifted((*cell, tangent[0])) for cell, tangent in pairs]

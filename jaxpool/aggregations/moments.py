@@ -214,9 +214,7 @@ class _Deviation(Aggregation):
         return Needs(at_once=True)
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        return place.only(
-            np.asarray(2, self.wide) * cell[1] * _deviation(cell, output) * t
-        )
+        return np.asarray(2, self.wide) * cell[1] * _deviation(cell, output) * t
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         *cells, center = residual

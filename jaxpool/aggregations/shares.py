@@ -50,7 +50,7 @@ class Aggregation:
         raise NotImplementedError
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
-        """`t` times the share of a cell in an output; 0 if it is not in the output."""
+        """`t` times the share of a cell of an output."""
         raise NotImplementedError
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:

@@ -15,20 +15,18 @@ from jaxpool.geometry.sizes import is_symbolic
 
 def like(value: Any, array: Any) -> jax.Array:
     """A number, or an array that broadcasts, in the shape and dtype of an array."""
-    if not isinstance(value, jax.Array):
-        value = np.asarray(value, array.dtype)
-    elif value.dtype != array.dtype:
-        value = lax.convert_element_type(value, array.dtype)
-    if isinstance(value, jax.Array) and value.shape == array.shape:
+    _, value = pair(array, value)
+    if value.shape == array.shape and isinstance(value, jax.Array):
         return value
     return lax.broadcast_in_dim(value, array.shape, tuple(range(value.ndim)))
 
 
-def pair(array: jax.Array, value: Any) -> tuple[jax.Array, jax.Array]:
-    """An array and a value, both in their common shape and the dtype of the array."""
-    shape = _common(array, value)
-    whole = jax.ShapeDtypeStruct(shape, array.dtype)
-    return like(array, whole), like(value, whole)
+def pair(array: jax.Array, value: Any) -> tuple[jax.Array, Any]:
+    """An array and a value of its dtype; operations of two broadcast by themselves."""
+    if isinstance(value, jax.Array):
+        return array, lax.convert_element_type(value, array.dtype)
+    value = np.asarray(value, array.dtype)
+    return array, value if value.size > 1 else value.reshape(())
 
 
 def select(mask: jax.Array, one: Any, other: Any) -> jax.Array:
@@ -38,6 +36,16 @@ def select(mask: jax.Array, one: Any, other: Any) -> jax.Array:
     whole = jax.ShapeDtypeStruct(shape, dtype)
     mask = like(mask, jax.ShapeDtypeStruct(shape, np.dtype(bool)))
     return lax.select(mask, like(one, whole), like(other, whole))
+
+
+def plus(array: jax.Array, value: Any) -> jax.Array:
+    """The sum of an array and a value, in the dtype of the array."""
+    return array if _is_zero(value) else lax.add(*pair(array, value))
+
+
+def minus(array: jax.Array, value: Any) -> jax.Array:
+    """The difference of an array and a value, in the dtype of the array."""
+    return array if _is_zero(value) else lax.sub(*pair(array, value))
 
 
 def equals(array: jax.Array, value: Any) -> jax.Array:
@@ -61,6 +69,13 @@ def widened(array: jax.Array, dtype: np.dtype, on_cpu: bool) -> jax.Array:
         bits = lax.bitcast_convert_type(wide, np.int32) & np.int32(-(1 << 13))
         wide = lax.bitcast_convert_type(bits, np.float32)
     return wide
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a value is one number, known while tracing, and 0."""
+    return (
+        not isinstance(value, jax.Array) and np.size(value) == 1 and not np.any(value)
+    )
 
 
 def _common(*values: Any) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines import faults
-from jaxpool.engines.elementwise import equals, pair, select
+from jaxpool.engines.elementwise import equals, minus, pair, select
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import LONG, module_of, numbers
 from jaxpool.geometry.steps import Step, is_sparse
@@ -30,6 +30,7 @@ Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
 # A term is an array, or a pytree of arrays.
 Term: TypeAlias = Callable[[Arrays, Arrays, "Place"], Any]
 Fill: TypeAlias = Scalar | tuple[Scalar, ...]
+Spans: TypeAlias = dict[int, range]  # by axis
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
 
@@ -40,42 +41,23 @@ class Place(NamedTuple):
     """Where a cell, or a run of cells, lies in an output.
 
     Its positions, in the row-major order of the whole window, are `length` from `start`
-    on. On the way back these are arrays over a block of cells: some cells of it may not
-    be in the window, and `spans` are the ranges of those that are, for each axis
-    along a block.
+    on. On the way back these may be arrays, over the cells of a block.
     """
 
     start: Any
     length: Any
-    is_in: Any = True
-    spans: Mapping[int, range] | None = None
-    is_full: bool = True
-
-    def only(self, term: jax.Array) -> jax.Array:
-        """The terms of cells in the window, 0 for others."""
-        return term if self.is_full else select(self.is_in, term, 0)
 
     def has(self, position: jax.Array) -> jax.Array:
         """Whether a position of the window lies in the run."""
-        if not isinstance(self.length, int) or self.length != 1:
-            return self.inside(position)[0]
-        has = equals(position, self.start)
-        return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in))
+        if isinstance(self.length, int) and self.length == 1:
+            return equals(position, self.start)
+        return self.inside(position)[0]
 
     def inside(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Whether a position of the window lies in the run, and where in it."""
         # What is before the run wraps to large numbers.
-        inner = lax.sub(*pair(position, self.start))
-        has = lax.le(*pair(inner, self.length - 1))
-        return has if self.is_full else lax.bitwise_and(*pair(has, self.is_in)), inner
-
-    def copies(self, array: jax.Array) -> jax.Array:
-        """What an output has, for all cells of a block that are in its window."""
-        shape, around = list(array.shape), {}
-        for axis, inside in (self.spans or {}).items():
-            shape[axis] = len(inside)
-            around[axis] = inside.start, self.is_in.shape[axis] - inside.stop
-        return pad(jnp.broadcast_to(array, shape), _ZERO, around)
+        inner = minus(position, self.start)
+        return lax.le(*pair(inner, self.length - 1)), inner
 
 
 def fold(
@@ -144,7 +126,8 @@ def fold_back(
 
     The adjoint of `fold`, if `op` adds; of a step without a rest. `term` is called for
     blocks of `stride` cells, which the same windows cover: an axis along the blocks
-    comes after each axis with a stride.
+    comes after each axis with a stride. Where a window has some cells of a block only,
+    the terms of the others are 0.
 
     On a CPU the terms are padded, elsewhere the outputs are, so that all cells look at
     as many windows, in one loop.
@@ -169,7 +152,15 @@ def fold_back(
         split_up = _in_blocks(blocks, *cells)
 
         def term_at(number: Cell, output: Arrays, cell: Arrays) -> Any:
-            return term(cell, output, _place(step, blocks, number, own[0].ndim))
+            spans, rank = _spans(blocks, number), own[0].ndim
+            if len(blocks) > 1:
+                found = term(cell, output, _place(step, blocks, number, rank, {}))
+                return select(_is_in(blocks, spans, rank), found, 0) if spans else found
+            # XLA:CPU vectorises more loops if only the cells in the window are read.
+            place = _place(step, blocks, number, rank, spans)
+            read = {axis: (span.start, len(span), 1) for axis, span in spans.items()}
+            found = term(tuple(cut(array, read) for array in cell), output, place)
+            return _padded_to_blocks(blocks, spans, found)
 
         pieces = []
         for _, js, windows in regions:
@@ -199,7 +190,7 @@ def fold_back(
         return cut(array, cells)
 
     each = [*covers.values()]
-    regions = [_Region(0, js, windows) for js, windows in _regions(each)]
+    regions = [_Region(0, js, windows) for js, windows in _regions(each, True)]
     most = most_pads if len(each) == 1 else None  # several are few enough
     loops = _loops(regions, each, most)
     return _run(loops, op, combined, (outputs, cells), finish, boundary)
@@ -249,8 +240,18 @@ class _Region(NamedTuple):
     windows: tuple[range, ...]
 
 
-def _regions(dims: Sequence[AxisWindow]) -> Iterator[tuple[Ranges, Ranges]]:
-    for region in itertools.product(*(dim.regions() for dim in dims)):
+def _regions(
+    dims: Sequence[AxisWindow], widest_first: bool = False
+) -> Iterator[tuple[Ranges, Ranges]]:
+    """The cells that the same windows have, with these windows.
+
+    On an axis, those that most windows have may come first: XLA:CPU vectorises more
+    loops if the first term is not padded.
+    """
+    each = [dim.regions() for dim in dims]
+    if widest_first:
+        each = [tuple(sorted(one, key=lambda r: -len(r[1]))) for one in each]
+    for region in itertools.product(*each):
         js, windows = zip(*region, strict=True)
         yield js, windows
 
@@ -393,28 +394,72 @@ def split(array: jax.Array, axis: int, length: int) -> jax.Array:
     return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))
 
 
-def _place(step: Step, blocks: Sequence[_Block], number: Cell, rank: int) -> Place:
-    """The `number`-th of the windows that cover the blocks, seen from their cells."""
-    is_in, start = np.ones((1,) * rank, bool), np.zeros((1,) * rank, np.int32)
-    length: Any = min(step.last, MOST)
-    inside, is_full = dict[int, range](), True
-    many = math.prod(dim.stride for *_, dim in blocks) > LONG
-    for (_, _, along, dim), weight, i in zip(blocks, step.weights, number, strict=True):
+def _spans(blocks: Sequence[_Block], number: Cell) -> Spans:
+    """Which cells of each block the `number`-th of its windows has, if not all."""
+    spans = {}
+    for (_, _, along, dim), i in zip(blocks, number, strict=True):
         first = dim.covering()[1] - i * dim.stride
-        if along is not None:
-            ends = (min(max(-first + j, 0), dim.stride) for j in (0, dim.window))
-            inside[along] = range(*ends)
-            is_full = is_full and len(inside[along]) == dim.stride
-        js = numbers(dim.stride).astype(np.int32) + first
-        js = jnp.asarray(js) if many else js  # no constant as long as a window
-        js = js.reshape([-1 if other == along else 1 for other in range(rank)])
-        is_in = is_in & (js >= 0) & (js < dim.window)
-        start = start + js.clip(0, dim.window - 1) * min(weight, MOST)
+        ends = (min(max(j - first, 0), dim.stride) for j in (0, dim.window))
+        span = range(*ends)
+        if along is not None and len(span) < dim.stride:
+            spans[along] = span
+    return spans
+
+
+def _place(
+    step: Step, blocks: Sequence[_Block], number: Cell, rank: int, spans: Spans
+) -> Place:
+    """The `number`-th of the windows that cover the blocks, seen from their cells.
+
+    Or from some of these cells; those that are not in the window are anywhere in it.
+    """
+    start: Any = np.zeros((1,) * rank, np.int32)
+    length: Any = min(step.last, MOST)
+    for block, weight, i in zip(blocks, step.weights, number, strict=True):
+        dim, cells = block.dim, range(block.dim.stride)
+        if block.along is not None:
+            cells = spans.get(block.along, cells)
+        first = dim.covering()[1] - i * dim.stride + cells.start
+        js = _along(blocks, block, len(cells), rank) + np.int32(first)
+        js = js.clip(0, dim.window - 1)
+        start = start + js * min(weight, MOST)
         if weight != step.last and len(blocks) == 1:  # runs of several cells
             length = module_of(js).where(
                 js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
             )
-    return Place(start, length, is_in, inside, is_full)
+    return Place(start, length)
+
+
+def _along(blocks: Sequence[_Block], block: _Block, count: int, rank: int) -> Any:
+    """0, 1 and so on along the cells of a block."""
+    each = numbers(count).astype(np.int32)
+    if math.prod(other.dim.stride for other in blocks) > LONG:
+        each = jnp.asarray(each)  # no constant as long as a window
+    return each.reshape([-1 if axis == block.along else 1 for axis in range(rank)])
+
+
+def _is_in(blocks: Sequence[_Block], spans: Spans, rank: int) -> Any:
+    """Which cells of the blocks are in the spans."""
+    is_in: Any = np.True_
+    for block in blocks:
+        if block.along is not None and block.along in spans:
+            span = spans[block.along]
+            each = _along(blocks, block, block.dim.stride, rank)
+            is_in = is_in & (each >= span.start) & (each < span.stop)
+    return is_in
+
+
+def _padded_to_blocks(
+    blocks: Sequence[_Block], spans: Spans, term: jax.Array
+) -> jax.Array:
+    """A term of the cells in the spans, 0 for the other cells of each block."""
+    shape, around = list(term.shape), {}
+    for block in blocks:
+        if block.along is not None and block.along in spans:
+            span = spans[block.along]
+            shape[block.along] = len(span)
+            around[block.along] = span.start, block.dim.stride - span.stop
+    return pad(jnp.broadcast_to(term, shape), _ZERO, around) if around else term
 
 
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:

@@ -27,7 +27,7 @@ def folded(*arrays, finish=None):
 
 
 def folded_back(*arrays):
-    term = lambda cell, output, place: place.copies(output[0])  # noqa: E731
+    term = lambda cell, output, place: output[0]  # noqa: E731
     return fold_back(STEP, lax.add, term, Lifted(arrays), boundary="none")
 
 
