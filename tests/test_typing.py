@@ -38,7 +38,8 @@ def test_pyright_reports_the_marked_errors_only():
     path = Path(typed_user.__file__).relative_to(ROOT)
     lines = enumerate((ROOT / path).read_text().splitlines(), 1)
     marked = {number for number, line in lines if "# error: " in line}
-    command = [sys.executable, "-m", "basedpyright", "--outputjson", str(path)]
+    options = ["--outputjson", "--pythonpath", sys.executable]
+    command = [sys.executable, "-m", "basedpyright", *options, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     reported = json.loads(done.stdout)["generalDiagnostics"]
     errors = [each for each in reported if each["severity"] == "error"]

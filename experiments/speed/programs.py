@@ -4,8 +4,10 @@ Nothing is run: each function yields the name of a case and a ratio, of the seco
 tracing, lowering and compiling, or of the bytes of temporaries.
 """
 
+import gc
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,7 +46,7 @@ def tracing(job: report.Job) -> Measured:
         for case in TRACED:
             pools = ours(kind, MAPS, *case), flax(kind, MAPS, *case)
             work = [partial(_trace_and_lower, pool, x) for pool in pools]
-            one, other = (_least_seconds(w, job.full_or_quick(7, 3)) for w in work)
+            one, other = _least_seconds(work, job.full_or_quick(9, 3))
             yield f"{kind} {'/'.join(map(str, case[:2]))} {case[2]}", one / other
 
 
@@ -59,22 +61,23 @@ def compiling(job: report.Job) -> Measured:
             x = jax.ShapeDtypeStruct(case[0], np.float32)
             y = jax.eval_shape(ours(kind, *case), x)
             for passes in PASSES:
-                one, other = (
-                    _least_seconds(partial(compiled, pool, passes, x, y), 3)
-                    for pool in (ours(kind, *case), flax(kind, *case))
-                )
+                pools = ours(kind, *case), flax(kind, *case)
+                work = [partial(compiled, pool, passes, x, y) for pool in pools]
+                one, other = _least_seconds(work, 3)
                 yield f"{kind} {case[1]}/{case[2]} {passes} ({one:.2f} s)", one / other
 
 
-def _least_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The least seconds of some work that meets empty caches each time."""
-    seconds = []
+def _least_seconds(works: Sequence[Callable[[], Any]], repeats: int) -> Sequence[float]:
+    """The least seconds of some works, in turn; each meets empty caches each time."""
+    least = [math.inf] * len(works)
     for _ in range(repeats):
-        clear_caches()
-        begin = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds)
+        for number, work in enumerate(works):
+            clear_caches()
+            gc.collect()
+            begin = time.perf_counter()
+            work()
+            least[number] = min(least[number], time.perf_counter() - begin)
+    return least
 
 
 def temporaries(job: report.Job) -> Measured:

@@ -177,6 +177,17 @@ def short_floats(job: report.Job) -> Measured:
                     yield name, over(seconds, dtype, "float32")
 
 
+def same_paddings(job: report.Job) -> Measured:
+    """Windows of 3 at strides of 2, one padded cell on each side."""
+    for kind in KINDS:
+        for dtype in ("float32", "bfloat16"):
+            for passes in PASSES:
+                x = random(IMAGE, dtype)
+                pools = {p: (ours(kind, IMAGE, 3, 2, p), x) for p in ("SAME", 1)}
+                seconds = times(job, passes, pools)
+                yield f"{kind} {passes} {dtype}", over(seconds, "SAME", 1)
+
+
 def channels_first(job: report.Job) -> Measured:
     """Transposing, pooling and transposing back."""
     cases = (*COMMON[:3], ((16, 28, 28, 192), 3, 2, 0), ((32, 28, 28, 64), 7, 7, 0))

@@ -107,6 +107,7 @@ TARGETS = (
     Target("Flax, window 15, forward", "jaxpool", 100, ANY, ratios.window_15),
     Target("tiling windows, forward", "a copy", 0, 3, ratios.copies),
     Target("short floats", "float32", 0, 1.5, ratios.short_floats),
+    Target("windows 3/2, SAME", "padding 1", 0, 1.3, ratios.same_paddings),
     Target("channels first", "moving the channels", 0, 1, ratios.channels_first),
     Target("with a mask", "without", 0, 3, ratios.masks),
     Target("global pools", "jnp.max and jnp.mean", 0, 1.2, ratios.whole_axes),
