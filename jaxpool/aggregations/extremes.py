@@ -265,7 +265,7 @@ class Winner(Aggregation):
                 most_pads=PADS_A_LOOP,
             )
             found.insert(0, Lifted(position))
-        return [NOTHING, *found]
+        return Levels([NOTHING] * (len(found) + 1), [NOTHING, *found])
 
     def anywhere(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool

@@ -75,9 +75,10 @@ class Joined(Aggregation):
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """The cells, what each step joins of them, and the outputs."""
         x, *state = residual
-        return [*self.chain(chosen, chosen.back[:-1], x), Lifted(tuple(state))]
+        each = [*self.chain(chosen, chosen.back[:-1], x), Lifted(tuple(state))]
+        return Levels(each, each)
 
-    def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> Levels:
+    def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> list[Lifted]:
         """The cells, and what each step joins of them."""
         cells = Lifted((x,), self.lift)
         is_open = chosen.platform in (ANY, OPEN)

@@ -218,4 +218,5 @@ class _Deviation(Aggregation):
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         *cells, center = residual
-        return [Lifted(tuple(cells)), Lifted((center,))]
+        each = [Lifted(tuple(cells)), Lifted((center,))]
+        return Levels(each, each)

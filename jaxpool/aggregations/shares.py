@@ -12,7 +12,7 @@ knows of the cells, of each kind of runs and of the outputs are its levels.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -29,7 +29,16 @@ from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.steps import Step as WindowStep
 from jaxpool.geometry.window import Window
 
-Levels: TypeAlias = list[Lifted]
+
+class Levels(NamedTuple):
+    """What an aggregation knows of the cells, of what each step makes, of the outputs.
+
+    A step combines some of `cells` to some of `outputs`.
+    """
+
+    cells: list[Lifted]
+    outputs: list[Lifted]
+
 
 _ZERO = np.zeros(())
 
@@ -55,7 +64,8 @@ class Aggregation:
 
     def levels(self, chosen: Plan, residual: Arrays) -> Levels:
         """What it knows of the cells, of what each step makes, and of the outputs."""
-        return [NOTHING] * (max(len(chosen.back), len(chosen.up)) + 1)
+        nothing = [NOTHING] * (max(len(chosen.back), len(chosen.up)) + 1)
+        return Levels(nothing, nothing)
 
     def at_cells(self, residual: Arrays) -> Lifted:
         """Arrays, and a function of a tangent of cells and them: the first factor."""
@@ -177,8 +187,8 @@ class Shares:
                 lax.add,
                 term,
                 _ZERO,
-                [levels[source].along_with(moved[source]) for source in sources],
-                levels[number],
+                [levels.cells[source].along_with(moved[source]) for source in sources],
+                levels.outputs[number],
                 boundary=boundary,
                 finish=end if is_last else NOTHING,
                 most_pads=by.needs.most_pads,
@@ -207,7 +217,7 @@ class Shares:
         arrived: dict[int, Lifted] = {len(steps): g}
         for number in reversed(range(len(steps))):
             step, sources = steps[number]
-            outputs = levels[number + 1].along_with(arrived[number + 1])
+            outputs = levels.outputs[number + 1].along_with(arrived[number + 1])
             pieces: tuple[Step, ...] = step.pieces
             for piece, source in zip(pieces, sources, strict=True):
                 is_last = source == 0 and at_cells == 1
@@ -216,7 +226,7 @@ class Shares:
                     lax.add,
                     term,
                     outputs,
-                    levels[source],
+                    levels.cells[source],
                     boundary=boundary,
                     finish=end if is_last else NOTHING,
                     most_pads=by.needs.most_pads,
@@ -232,7 +242,8 @@ class Shares:
         self, levels: Levels, t: Lifted, end: Lifted, boundary: Boundary
     ) -> Arrays:
         """The same for windows of one cell, all at their own places."""
-        cells, outputs, count = levels[0], levels[-1], len(levels[0].arrays)
+        cells, outputs = levels.cells[0], levels.outputs[-1]
+        count = len(cells.arrays)
 
         def shared(t: jax.Array, *arrays: Any) -> Arrays:
             cell, output = cells.lift(*arrays[:count]), outputs.lift(*arrays[count:])
