@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.slices import cut, pad
+from jaxpool.engines.cells import cut, pad
 from jaxpool.geometry.window import Window
 
 

@@ -19,12 +19,12 @@ import jax
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.cells import cut, pad
 from jaxpool.engines.elementwise import equals, is_nan, select, widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
-from jaxpool.engines.slices import cut, pad
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.steps import Step as WindowStep
 from jaxpool.geometry.window import Window

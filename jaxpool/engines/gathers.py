@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.blocks import Place
+from jaxpool.engines.cells import Scalar
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
-from jaxpool.engines.slices import Fill, Op, Place, Scalar, Term, of_leaves
+from jaxpool.engines.slices import Fill, Op, Term, of_leaves
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
 
 Table: TypeAlias = tuple[Numbers, Numbers]  # the first cell of each bin, and its end

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.engines.blocks import Place
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.gathers import along, take
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.slices import Fill, Op, Place, Term, of_leaves
+from jaxpool.engines.slices import Fill, Op, Term, of_leaves
 from jaxpool.geometry.links import Links, Neighbors
 
 _SCATTERS: dict[Any, Any] = {

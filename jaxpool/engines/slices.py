@@ -17,47 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines import faults
-from jaxpool.engines.elementwise import equals, minus, pair, select
+from jaxpool.engines.blocks import Cell, Place, blocks_of, in_blocks, terms_of
+from jaxpool.engines.cells import ZERO, Scalar, cut, pad, with_next
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.numbers import LONG, module_of, numbers
 from jaxpool.geometry.steps import Step, is_sparse
-from jaxpool.geometry.window import MOST, AxisWindow
+from jaxpool.geometry.window import AxisWindow
 
 Op: TypeAlias = Callable[[Any, Any], Any]
-Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
 # A term is an array, or a pytree of arrays.
-Term: TypeAlias = Callable[[Arrays, Arrays, "Place"], Any]
+Term: TypeAlias = Callable[[Arrays, Arrays, Place], Any]
 Fill: TypeAlias = Scalar | tuple[Scalar, ...]
-Spans: TypeAlias = dict[int, range]  # by axis
-Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
-
-_ZERO = np.zeros(())
-
-
-class Place(NamedTuple):
-    """Where a cell, or a run of cells, lies in an output.
-
-    Its positions, in the row-major order of the whole window, are `length` from `start`
-    on. On the way back these may be arrays, over the cells of a block.
-    """
-
-    start: Any
-    length: Any
-
-    def has(self, position: jax.Array) -> jax.Array:
-        """Whether a position of the window lies in the run."""
-        if isinstance(self.length, int) and self.length == 1:
-            return equals(position, self.start)
-        return self.inside(position)[0]
-
-    def inside(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether a position of the window lies in the run, and where in it."""
-        # What is before the run wraps to large numbers.
-        inner = minus(position, self.start)
-        return lax.le(*pair(inner, self.length - 1)), inner
 
 
 def fold(
@@ -135,7 +106,7 @@ def fold_back(
     if is_sparse(step.dims):
         step, move = _at_stride_one(step)
         outputs = Lifted(stage(boundary, outputs.then(move).lift, *outputs.arrays))
-    blocks = _blocks(step)
+    blocks = blocks_of(step)
     covers = {block.at: block.dim.covering()[0] for block in blocks}
     along = [block.along for block in blocks if block.along is not None]
     around = {
@@ -147,25 +118,19 @@ def fold_back(
 
     def combined(regions: Sequence[_Region], own: Arrays, cells: Arrays) -> Any:
         if boundary != "call":
-            own = tuple(pad(array, _ZERO, around) for array in own)
+            own = tuple(pad(array, ZERO, around) for array in own)
         own = tuple(lax.expand_dims(array, along) for array in own)
-        split_up = _in_blocks(blocks, *cells)
+        split_up = in_blocks(blocks, *cells)
+
+        terms = terms_of(step, own[0].ndim)
 
         def term_at(number: Cell, output: Arrays, cell: Arrays) -> Any:
-            spans, rank = _spans(blocks, number), own[0].ndim
-            if len(blocks) > 1:
-                found = term(cell, output, _place(step, blocks, number, rank, {}))
-                return select(_is_in(blocks, spans, rank), found, 0) if spans else found
-            # XLA:CPU vectorises more loops if only the cells in the window are read.
-            place = _place(step, blocks, number, rank, spans)
-            read = {axis: (span.start, len(span), 1) for axis, span in spans.items()}
-            found = term(tuple(cut(array, read) for array in cell), output, place)
-            return _padded_to_blocks(blocks, spans, found)
+            return terms.of(term, number, output, cell)
 
         pieces = []
         for _, js, windows in regions:
             piece = _combined(op, term_at, covers, (js, windows), own, split_up)
-            pieces.append(_padded(piece, _ZERO, covers, windows))
+            pieces.append(_padded(piece, ZERO, covers, windows))
         result = merged(reduce(op, pieces))
         # Also the cells behind the last window, where it is known how many there are.
         behind = {
@@ -173,7 +138,7 @@ def fold_back(
             for axis in step.axes
             if cells
         }
-        return pad(result, _ZERO, behind)
+        return pad(result, ZERO, behind)
 
     def merged(array: jax.Array) -> jax.Array:
         full = list(array.shape)
@@ -196,37 +161,14 @@ def fold_back(
     return _run(loops, op, combined, (outputs, cells), finish, boundary)
 
 
-class _Block(NamedTuple):
-    """An axis of the input in blocks of `stride` cells.
-
-    The axis `at` has the blocks, the axis `along` the cells of each; blocks of one cell
-    need none.
-    """
-
-    axis: int
-    at: int
-    along: int | None
-    dim: AxisWindow
-
-
-def _blocks(step: Step) -> list[_Block]:
-    """The axes of a step in blocks."""
-    blocks, more = list[_Block](), 0
-    for axis, dim in dims_of(step).items():
-        at = axis + more
-        more += dim.stride > 1
-        blocks.append(_Block(axis, at, at + 1 if dim.stride > 1 else None, dim))
-    return blocks
+def dims_of(step: Step) -> Dims:
+    """The geometry of each axis of a step."""
+    return dict(zip(step.axes, step.dims, strict=True))
 
 
 def _filled(dim: AxisWindow) -> AxisWindow:
     """The same windows over cells that hold the padding."""
     return replace(dim, size=dim.low + dim.size + dim.behind, low=0)
-
-
-def dims_of(step: Step) -> Dims:
-    """The geometry of each axis of a step."""
-    return dict(zip(step.axes, step.dims, strict=True))
 
 
 class _Region(NamedTuple):
@@ -354,114 +296,6 @@ def of_windows(array: jax.Array, dims: Dims, windows: Ranges) -> jax.Array:
     return cut(array, places)
 
 
-def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
-    """The cells `(start, length, stride)` of each of some axes."""
-    starts, stops = [0] * array.ndim, list(array.shape)
-    strides = [1] * array.ndim
-    for axis, (start, length, stride) in places.items():
-        starts[axis] = start if length else 0
-        strides[axis] = faults.stride_of(stride, length)
-        stops[axis] = start + (length - 1) * stride + 1 if length else 0
-    if not any(starts) and tuple(stops) == array.shape and set(strides) == {1}:
-        return array
-    return lax.slice(array, starts, stops, strides)
-
-
-def pad(
-    array: jax.Array,
-    fill: Scalar,
-    around: Mapping[int, tuple[int, int]],
-    between: int = 0,
-) -> jax.Array:
-    """Pad some axes with `fill`; a negative amount crops."""
-    config = [(0, 0, 0)] * array.ndim
-    for axis, (low, high) in around.items():
-        config[axis] = low, high, between
-    return faults.pad(array, fill, config)
-
-
-def with_next(array: jax.Array, axis: int) -> jax.Array:
-    """Merge an axis with the one after it."""
-    shape = array.shape
-    both = shape[axis] * shape[axis + 1]
-    return lax.reshape(array, (*shape[:axis], both, *shape[axis + 2 :]))
-
-
-def split(array: jax.Array, axis: int, length: int) -> jax.Array:
-    """Make two axes of one: its parts of some length, and what is in each."""
-    shape = array.shape
-    parts = shape[axis] // length
-    return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))
-
-
-def _spans(blocks: Sequence[_Block], number: Cell) -> Spans:
-    """Which cells of each block the `number`-th of its windows has, if not all."""
-    spans = {}
-    for (_, _, along, dim), i in zip(blocks, number, strict=True):
-        first = dim.covering()[1] - i * dim.stride
-        ends = (min(max(j - first, 0), dim.stride) for j in (0, dim.window))
-        span = range(*ends)
-        if along is not None and len(span) < dim.stride:
-            spans[along] = span
-    return spans
-
-
-def _place(
-    step: Step, blocks: Sequence[_Block], number: Cell, rank: int, spans: Spans
-) -> Place:
-    """The `number`-th of the windows that cover the blocks, seen from their cells.
-
-    Or from some of these cells; those that are not in the window are anywhere in it.
-    """
-    start: Any = np.zeros((1,) * rank, np.int32)
-    length: Any = min(step.last, MOST)
-    for block, weight, i in zip(blocks, step.weights, number, strict=True):
-        dim, cells = block.dim, range(block.dim.stride)
-        if block.along is not None:
-            cells = spans.get(block.along, cells)
-        first = dim.covering()[1] - i * dim.stride + cells.start
-        js = _along(blocks, block, len(cells), rank) + np.int32(first)
-        js = js.clip(0, dim.window - 1)
-        start = start + js * min(weight, MOST)
-        if weight != step.last and len(blocks) == 1:  # runs of several cells
-            length = module_of(js).where(
-                js == dim.window - 1, min(step.last, MOST), min(weight, MOST)
-            )
-    return Place(start, length)
-
-
-def _along(blocks: Sequence[_Block], block: _Block, count: int, rank: int) -> Any:
-    """0, 1 and so on along the cells of a block."""
-    each = numbers(count).astype(np.int32)
-    if math.prod(other.dim.stride for other in blocks) > LONG:
-        each = jnp.asarray(each)  # no constant as long as a window
-    return each.reshape([-1 if axis == block.along else 1 for axis in range(rank)])
-
-
-def _is_in(blocks: Sequence[_Block], spans: Spans, rank: int) -> Any:
-    """Which cells of the blocks are in the spans."""
-    is_in: Any = np.True_
-    for block in blocks:
-        if block.along is not None and block.along in spans:
-            span = spans[block.along]
-            each = _along(blocks, block, block.dim.stride, rank)
-            is_in = is_in & (each >= span.start) & (each < span.stop)
-    return is_in
-
-
-def _padded_to_blocks(
-    blocks: Sequence[_Block], spans: Spans, term: jax.Array
-) -> jax.Array:
-    """A term of the cells in the spans, 0 for the other cells of each block."""
-    shape, around = list(term.shape), {}
-    for block in blocks:
-        if block.along is not None and block.along in spans:
-            span = spans[block.along]
-            shape[block.along] = len(span)
-            around[block.along] = span.start, block.dim.stride - span.stop
-    return pad(jnp.broadcast_to(term, shape), _ZERO, around) if around else term
-
-
 def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     """The step over windows that are moved apart, and what moves them."""
     dims = tuple(replace(d, stride=1, out=d.out * d.stride) for d in step.dims)
@@ -469,20 +303,10 @@ def _at_stride_one(step: Step) -> tuple[Step, Callable[..., Arrays]]:
     def moved(array: jax.Array) -> jax.Array:
         for axis, dim in dims_of(step).items():
             more = dim.stride - 1
-            array = pad(array, _ZERO, {axis: (0, more)}, more) if more else array
+            array = pad(array, ZERO, {axis: (0, more)}, more) if more else array
         return array
 
     def move(*arrays: jax.Array) -> Arrays:
         return tuple(map(moved, arrays))
 
     return replace(step, dims=dims), move
-
-
-def _in_blocks(blocks: Sequence[_Block], *arrays: jax.Array) -> Arrays:
-    """The cells of a step in the blocks that the same windows cover."""
-    for _, at, along, dim in blocks:
-        covering, _, before = dim.covering()
-        around = {at: (before, covering.out * dim.stride - before - dim.size)}
-        cells = (pad(cut(a, {at: (0, dim.size, 1)}), _ZERO, around) for a in arrays)
-        arrays = tuple(split(a, at, dim.stride) if along else a for a in cells)
-    return arrays

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpool.engines.slices import pad
+from jaxpool.engines.cells import pad
 from jaxpool.functions.arguments import about, as_array
 from jaxpool.geometry.axes import Ints, as_ints, pooled_axes
 from jaxpool.geometry.window import AxisWindow, Padding, resolve

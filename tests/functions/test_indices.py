@@ -10,7 +10,7 @@ import pytest
 
 import jaxpool
 from jaxpool.aggregations import places
-from jaxpool.engines.slices import cut, pad
+from jaxpool.engines.cells import cut, pad
 from tests import oracle
 from tests.cases import (
     NAMED_CASES,

@@ -1,0 +1,54 @@
+"""Cells of arrays: to cut some out, to pad, to split an axis and to merge two."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxpool.engines import faults
+
+Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
+
+ZERO = np.zeros(())
+
+
+def cut(array: jax.Array, places: Mapping[int, tuple[int, int, int]]) -> jax.Array:
+    """The cells `(start, length, stride)` of each of some axes."""
+    starts, stops = [0] * array.ndim, list(array.shape)
+    strides = [1] * array.ndim
+    for axis, (start, length, stride) in places.items():
+        starts[axis] = start if length else 0
+        strides[axis] = faults.stride_of(stride, length)
+        stops[axis] = start + (length - 1) * stride + 1 if length else 0
+    if not any(starts) and tuple(stops) == array.shape and set(strides) == {1}:
+        return array
+    return lax.slice(array, starts, stops, strides)
+
+
+def pad(
+    array: jax.Array,
+    fill: Scalar,
+    around: Mapping[int, tuple[int, int]],
+    between: int = 0,
+) -> jax.Array:
+    """Pad some axes with `fill`; a negative amount crops."""
+    config = [(0, 0, 0)] * array.ndim
+    for axis, (low, high) in around.items():
+        config[axis] = low, high, between
+    return faults.pad(array, fill, config)
+
+
+def with_next(array: jax.Array, axis: int) -> jax.Array:
+    """Merge an axis with the one after it."""
+    shape = array.shape
+    both = shape[axis] * shape[axis + 1]
+    return lax.reshape(array, (*shape[:axis], both, *shape[axis + 2 :]))
+
+
+def split(array: jax.Array, axis: int, length: int) -> jax.Array:
+    """Make two axes of one: its parts of some length, and what is in each."""
+    shape = array.shape
+    parts = shape[axis] // length
+    return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))
