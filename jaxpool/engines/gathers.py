@@ -172,15 +172,16 @@ def _reads(table: Table, extent: Extent) -> list[_Read]:
     while most > MOST_GATHERS:
         pieces, items = -(-most // MOST_GATHERS), len(start)
         each = -(-most // pieces)
+        offset, item = _cells(pieces, each), _cells(items, 1)
         if items * pieces > FEW:
-            start, stop = jnp.asarray(start), jnp.asarray(stop)
-        offset = _cells(pieces, each)
+            arrays = start, stop, offset, item
+            start, stop, offset, item = (jnp.asarray(array) for array in arrays)
         starts = (start[:, None] + offset[None]).reshape(-1)
         ends = starts + np.int32(each)
         stops = module_of(starts).minimum(ends, stop.repeat(pieces))
-        item = _cells(items, 1).repeat(pieces)
         offsets = module_of(offset).tile(offset, items)
-        reads.append(_Read(starts, stops, 0, each, item, offsets, False))
+        items_of = item.repeat(pieces)
+        reads.append(_Read(starts, stops, 0, each, items_of, offsets, False))
         start = _cells(items, pieces)
         stop, least, most = start + np.int32(pieces), pieces, pieces
     items = _cells(len(start), 1)

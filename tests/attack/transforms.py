@@ -327,7 +327,7 @@ def tabulated(row):
     is_drawn = row.others in (_samples, _keys)
     others = [] if is_drawn or row.others is _mask else others
     streams = {"rngs": flax_nnx.Rngs(pooling=0)} if is_drawn else {}
-    built = "".join(map(str.title, row.base.split("_")))
+    built = _class_name(row)
     wide = {"console_kwargs": {"width": 300}}
     module = getattr(nnx, built)(**_unpooling(row), **streams)
     assert built in flax_nnx.tabulate(module, x, *others, **wide)
@@ -338,6 +338,12 @@ def tabulated(row):
     assert built in nn.tabulate(module, rngs, **wide)(x, *others)
 
 
+def _class_name(row):
+    """The name of the Flax module: `logsumexp_pool` is `LogSumExpPool`."""
+    words = {"logsumexp": "LogSumExp"}
+    return "".join(words.get(word, word.title()) for word in row.base.split("_"))
+
+
 def _unpooling(row):
     return {"output_shape": SIZES} if row.base == "max_unpool" else row.options
 
@@ -345,7 +351,7 @@ def _unpooling(row):
 def pickled(row):
     """A module that was pickled pools as before."""
     x, *others = row.arrays()
-    built = "".join(map(str.title, row.base.split("_")))
+    built = _class_name(row)
     options = _unpooling(row)
     if row.others in (_samples, _keys):
         options, others = options | {"deterministic": True}, []
@@ -362,10 +368,11 @@ def pickled(row):
 def _structures(row, sizes):
     """The arrays of a call of these sizes, without their values."""
 
+    grown = {_mask: (1, *sizes, 1), _positions: (1, *sizes, 1), _ids: (1, sizes[0])}
+
     def resized(array):
-        if row.others is not _mask:
-            return jax.ShapeDtypeStruct(array.shape, array.dtype)
-        return jax.ShapeDtypeStruct((1, *sizes, 1), array.dtype)
+        shape = grown.get(row.others, array.shape)
+        return jax.ShapeDtypeStruct(shape, array.dtype)
 
     _, *others = row.arrays()
     x = jax.ShapeDtypeStruct(row.x(sizes), jnp.float32)

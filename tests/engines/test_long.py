@@ -61,6 +61,7 @@ POOLS = {
     "D6-global-max": named("global_max_pool", axes=0),
     "D6-global-avg": named("global_avg_pool", axes=0),
     "D6-adaptive-max": named("adaptive_max_pool", output_shape=101, axes=0),
+    "D6-adaptive-max-few": named("adaptive_max_pool", output_shape=4, axes=0),
     "D6-adaptive-avg": named("adaptive_avg_pool", output_shape=100, axes=0),
     "D6-adaptive-avg-many": named("adaptive_avg_pool", output_shape=300_007, axes=0),
     "D6-fractional": named(
@@ -94,6 +95,14 @@ def test_programs_do_not_grow_with_an_axis(name):
     short, long = text(1_000_000), text(16_000_000)
     assert time.process_time() - start < 15  # it was a minute or more
     assert len(long) < min(1.5 * len(short) + 20_000, 400_000)
+
+
+def test_no_number_of_a_cell_of_a_bin_is_a_constant():
+    """Back from a few bins: the text had four million of them for 16 million cells."""
+    loss = lambda x: POOLS["D6-adaptive-max-few"](x).sum()  # noqa: E731
+    x = jax.ShapeDtypeStruct((1_000_000,), jnp.float32)
+    lines = jax.jit(jax.grad(loss)).lower(x).as_text().splitlines()
+    assert max(map(len, lines)) < 10_000
 
 
 @given(
