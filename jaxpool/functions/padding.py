@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxpool.functions.arguments import about
 from jaxpool.functions.entry import Call, enter
-from jaxpool.geometry.sizes import is_below
+from jaxpool.geometry.sizes import is_below, is_symbolic
 from jaxpool.geometry.window import AxisWindow, Window
 
 PaddingMode: TypeAlias = Literal["reflect", "edge", "wrap"]
@@ -76,6 +76,12 @@ def check_mode(mode: str, window: Window) -> None:
         )
     edge = {"reflect": 1}.get(mode, 0)
     for axis, dim in zip(window.axes, window.dims, strict=True):
+        if is_symbolic(dim.low) or is_symbolic(dim.high):
+            raise ValueError(
+                f"padding must be numbers, as the symbolic size of axis {axis} decides "
+                f"what is padded with padding_mode={mode!r}; got padding="
+                f"{(dim.low, dim.high)}"
+            )
         least = max(dim.low, dim.high) + edge
         if mode != "edge" and is_below(dim.size, least, axis):
             raise ValueError(

@@ -373,7 +373,6 @@ def test_sizes_that_are_multiples_of_the_stride():
         assert str(out[1]) == "h"
 
 
-@pytest.mark.share(24)
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
