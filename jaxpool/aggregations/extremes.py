@@ -26,7 +26,7 @@ from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import symbolic
 from jaxpool.engines.elementwise import is_nan, like, plus, select, widened
-from jaxpool.engines.faults import with_nan
+from jaxpool.engines.faults import compared_in, with_nan
 from jaxpool.engines.fold import (
     Op,
     Place,
@@ -349,7 +349,7 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
 def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
     """The same by XLA's own windows."""
     x, portable = arrays[0], platform == ANY
-    dtype = dtypes.infinite(x.dtype)
+    dtype = compared_in(dtypes.infinite(x.dtype), portable)
     cells, *valid = _cells(kind, dtype, False, *arrays)
     fill = worst(kind, dtype)
     values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)

@@ -225,6 +225,21 @@ def zero_where_empty(sums: jax.Array, counts: Any) -> jax.Array:
     return jnp.where(counts > 0, sums, np.zeros((), sums.dtype))
 
 
+def compared_in(dtype: np.dtype, portable: bool) -> np.dtype:
+    """The dtype in which XLA's own windows compare: float32 for short floats.
+
+    In a `portable` program, which a CPU may run.
+
+    Fault: XLA:CPU hands maxima and minima of windows that tile large arrays to a
+        library, with the conversion of bfloat16 before them: half of the results are
+        those of other windows.
+    Seen: jax 0.10.2, not 0.8.2 nor 0.12.0.
+    Test: engines/test_faults.py::test_short_floats_in_windows_that_tile_a_large_array
+    """
+    is_short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return np.dtype(np.float32) if portable and is_short else dtype
+
+
 def with_nan(
     values: jax.Array, is_nan: jax.Array, maxima: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:

@@ -80,6 +80,17 @@ def test_windows_that_tile_a_large_array_keep_nan(kind, window):
     assert np.isnan(y).sum() == 1
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_short_floats_in_windows_that_tile_a_large_array(kind, dtype):
+    """By name; each value is that of its own window."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 32, 128)), dtype)
+    pool = getattr(jaxpool, f"{kind}_pool")
+    y = pool(x, (2, 2), implementation="reduce_window")
+    cells = np.asarray(x, np.float32).reshape(1, 32, 2, 16, 2, 128)
+    np.testing.assert_array_equal(y, getattr(cells, kind)((2, 4)))
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_window_of_padding_only_has_no_cotangent(size):
     """The cells of the first window lie around the only one of the last axis."""
