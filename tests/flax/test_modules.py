@@ -245,6 +245,8 @@ def required(name):
     """Options that a class of this name must be given."""
     if "Fractional" in name:
         return {"window": 2, "output_shape": (2, 2)}
+    if name == "Aggregate":
+        return {"by": "max", "over": jaxpool.windows((2, 2))}
     if "Global" in name:
         return {}
     binned = "Adaptive" in name or name == "MaxUnpool"
