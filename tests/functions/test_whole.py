@@ -150,7 +150,8 @@ def test_jit_and_vmap(kind):
 @pytest.mark.share(10)
 @every_smooth
 def test_forward_mode(kind):
-    x = distinct((2, 4, 3)) + 0.5
+    # float32 has no small differences of the logarithm of large sums.
+    x = distinct((2, 4, 3)) / (8 if kind == "logsumexp" else 1) + 0.5
     jax.test_util.check_grads(jax.jit(op_of(kind)), (x,), order=2, rtol=2e-2)
 
 
