@@ -17,7 +17,6 @@ from tests.cases import (
     KINDS,
     distinct,
     every_extreme,
-    every_kind,
     mask,
     pooling,
     quick_jit,
