@@ -301,15 +301,27 @@ def _covering(dim: AxisBins, table: Table) -> Table:
 
 
 def take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
-    """The cells at some places of an axis."""
-    sizes = [*array.shape[:axis], 1, *array.shape[axis + 1 :]]
+    """The cells at some places of an axis.
+
+    The axes before it are a batch, each with the same places: otherwise XLA:CPU moves
+    the axis to the front, and copies the result to move it back.
+    """
+    shape, batch = array.shape, tuple(range(axis))
+    each = jnp.asarray(places)[(None,) * axis + (slice(None), None)]
     dimensions = lax.GatherDimensionNumbers(
-        offset_dims=tuple(other for other in range(array.ndim) if other != axis),
+        offset_dims=tuple(range(axis + 1, array.ndim)),
         collapsed_slice_dims=(axis,),
         start_index_map=(axis,),
+        operand_batching_dims=batch,
+        start_indices_batching_dims=batch,
     )
-    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.gather(array, jnp.asarray(places)[:, None], dimensions, sizes, mode=mode)
+    return lax.gather(
+        array,
+        jnp.broadcast_to(each, (*shape[:axis], *each.shape[axis:])),
+        dimensions,
+        [*(1 for _ in range(axis + 1)), *shape[axis + 1 :]],
+        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
 
 
 def _cells(number: int, apart: int) -> Numbers:
