@@ -119,6 +119,11 @@ class Terms:
         cell = tuple(cut(array, read) for array in cell)
         return self._padded(spans, term(cell, output, self._place(number, spans)))
 
+    @property
+    def _sizes(self) -> dict[int | None, int]:
+        """The cells of a block along each axis of such cells."""
+        return {block.along: block.dim.stride for block in self.blocks}
+
     def _place(self, number: Cell, spans: Spans) -> Place:
         """The window as all cells of a block see it, or those in the spans.
 
@@ -144,24 +149,20 @@ class Terms:
     def _only(self, spans: Spans, term: jax.Array) -> jax.Array:
         """A term, 0 for the cells of each block that are not in the spans."""
         edges = list[jax.Array]()
-        for block in self.blocks:
-            if block.along is not None and block.along in spans:
-                span, cells = spans[block.along], block.dim.stride
-                each = self.count(block.along, cells)
-                if span.start > 0:
-                    edges.append(lax.ge(*pair(each, span.start)))
-                if span.stop < cells:
-                    edges.append(lax.lt(*pair(each, span.stop)))
+        for axis, span in spans.items():
+            each = self.count(axis, self._sizes[axis])
+            if span.start > 0:
+                edges.append(lax.ge(*pair(each, span.start)))
+            if span.stop < self._sizes[axis]:
+                edges.append(lax.lt(*pair(each, span.stop)))
         return select(reduce(lax.bitwise_and, edges), term, 0) if edges else term
 
     def _padded(self, spans: Spans, term: jax.Array) -> jax.Array:
         """A term of the cells in the spans, 0 for the other cells of each block."""
         shape, around = list(term.shape), {}
-        for block in self.blocks:
-            if block.along is not None and block.along in spans:
-                span = spans[block.along]
-                shape[block.along] = len(span)
-                around[block.along] = span.start, block.dim.stride - span.stop
+        for axis, span in spans.items():
+            shape[axis] = len(span)
+            around[axis] = span.start, self._sizes[axis] - span.stop
         return pad(jnp.broadcast_to(term, shape), ZERO, around) if around else term
 
 

@@ -121,7 +121,6 @@ def fold_back(
             own = tuple(pad(array, ZERO, around) for array in own)
         own = tuple(lax.expand_dims(array, along) for array in own)
         split_up = in_blocks(blocks, *cells)
-
         terms = terms_of(step, own[0].ndim)
 
         def term_at(number: Cell, output: Arrays, cell: Arrays) -> Any:
