@@ -1,5 +1,7 @@
 """max_pool and min_pool: every geometry against the oracle, value and gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,3 +176,20 @@ def test_pool_takes_the_cells_in_row_major_order(window, implementation):
         x, 0.0, lambda a, b: b, window, 1, implementation=implementation
     )
     np.testing.assert_array_equal(last, x[:, rows - 1 :, columns - 1 :])
+
+
+def test_runs_that_overlap_send_a_cotangent_to_one_cell():
+    """Back from 9 and more cells in runs; the last run is longer than the others."""
+    rng = np.random.default_rng(0)
+    for window, stride, dilation in ((9, 1, 1), (11, 1, 1), (15, 2, 1), (12, 1, 2)):
+        x = rng.permutation(64).astype(np.float32)
+        pool = functools.partial(
+            jaxpool.max_pool, window=window, strides=stride, dilation=dilation, axes=0
+        )
+        y, back = jax.vjp(pool, jnp.asarray(x))
+        g = rng.integers(1, 9, y.shape).astype(np.float32)
+        want = np.zeros_like(x)
+        for o, cotangent in enumerate(g):
+            cells = o * stride + dilation * np.arange(window)
+            want[cells[x[cells].argmax()]] += cotangent
+        np.testing.assert_array_equal(back(jnp.asarray(g))[0], want)
