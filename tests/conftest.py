@@ -32,6 +32,7 @@ def pytest_addoption(parser):
         ("brief", "one of each test"),
     ):
         parser.addoption(f"--{name}", action="store_true", help=what)
+    parser.addoption("--draw", default="", help="another text draws other sets")
 
 
 def pytest_configure(config):
@@ -51,21 +52,21 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _take_a_share(config, items):
-    """Drop sets of arguments, the same ones each time.
+    """Drop sets of arguments, the same ones each time for the same `--draw`.
 
     `--ci` takes one in n of the sets of a test with `share(n)`, and all of others. An
     ordinary run takes the first few of these, and none of a `slow` test. `--brief`
     takes the first one, and with `--rest` the first that no ordinary run takes. They
     are drawn: every n-th set would leave out one value of an argument that has two.
     """
-    tests = collections.defaultdict(list)
+    draw, tests = config.getoption("--draw"), collections.defaultdict(list)
     for item in items:
         tests[item.path, getattr(item, "originalname", item.name)].append(item)
     kept = set()
     for (_, name), sets in tests.items():
         marker = sets[0].get_closest_marker("share")
         share = marker.args[0] if marker else 1
-        drawn = random.Random(name).sample(sets, math.ceil(len(sets) / share))
+        drawn = random.Random(draw + name).sample(sets, math.ceil(len(sets) / share))
         few = 0 if sets[0].get_closest_marker("slow") else _few(len(drawn))
         if config.getoption("--brief"):
             other = config.getoption("--rest") and few < len(drawn)
