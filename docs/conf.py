@@ -122,7 +122,7 @@ def _every_name_has_a_page(app, env):
 def _without_flax(app, what, name, obj, options, signature, returns):
     """Leave out what every Linen module has, and no user passes."""
     if signature:
-        signature = re.sub(r", parent=<.*?>, name=None", "", signature)
+        signature = re.sub(r"(, )?parent=<.*?>, name=None", "", signature)
     return signature, returns
 
 

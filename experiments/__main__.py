@@ -148,7 +148,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             metavar="PATH",
             help="compare with the jaxpool of another checkout instead of the peers",
         )
-    if name in ("benchmark", "papers", "scaling"):
+    if name in ("accelerator", "benchmark", "papers", "scaling"):
         command.add_argument(
             "--redraw",
             action="store_true",

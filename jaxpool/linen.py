@@ -1,8 +1,8 @@
 """The pools as Flax Linen modules, for `nn.Sequential` and model definitions.
 
-The fields of a class are options of its function; those after `*` are keyword-only. As
-every Linen module, it also has the fields `parent` and `name`. A call takes `x` and,
-for windows and whole axes, the mask `where`.
+The fields of a class are options of its function; those after `*` are keyword-only.
+Like every Linen module, it also has the fields `parent` and `name`. A call takes `x`
+and, for windows and whole axes, the mask `where`. The examples need `import jax`.
 """
 
 from dataclasses import KW_ONLY
@@ -492,8 +492,8 @@ class FractionalMaxPool(_DrawnPool[jax.Array]):
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
     deterministic=False, rng_collection="pooling"`.
-    The stream `rng_collection` of `rngs` replaces `key` and `samples`. If it is
-    `deterministic`, samples are 1/2, and "random" means "pseudorandom".
+    Bins are drawn from the stream `rng_collection`. With `deterministic=True`, all
+    samples are 1/2 and the rule "random" is replaced by "pseudorandom".
     >>> pool = FractionalMaxPool(2, 2, axes=0, deterministic=True)
     >>> pool.apply({}, jax.numpy.arange(4))
     Array([1, 3], dtype=int32)
@@ -506,7 +506,7 @@ class FractionalMaxPoolWithIndices(_DrawnPool[Indexed]):
     """Maximum of drawn bins, and its index: `jaxpool.fractional_max_pool_with_indices`.
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
-    deterministic=False, rng_collection="pooling"`.
+    deterministic=False, rng_collection="pooling"`; see `FractionalMaxPool`.
     >>> pool = FractionalMaxPoolWithIndices(2, 2, axes=0, deterministic=True)
     >>> pool.apply({}, jax.numpy.arange(4))
     (Array([1, 3], dtype=int32), Array([1, 3], dtype=int32))
@@ -519,7 +519,7 @@ class FractionalAvgPool(_DrawnPool[jax.Array]):
     """Average over bins that are drawn at random: `jaxpool.fractional_avg_pool`.
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
-    deterministic=False, rng_collection="pooling"`.
+    deterministic=False, rng_collection="pooling"`; see `FractionalMaxPool`.
     >>> pool = FractionalAvgPool(2, 2, axes=0, deterministic=True)
     >>> pool.apply({}, jax.numpy.arange(4))
     Array([0.5, 2.5], dtype=float32)

@@ -1,7 +1,8 @@
 """The pools as Flax NNX modules, for `nnx.Sequential` and model definitions.
 
 The fields of a class are options of its function; those after `*` are keyword-only. A
-call takes `x` and, for windows and whole axes, the mask `where`.
+call takes `x` and, for windows and whole axes, the mask `where`. The examples need
+`import jax`.
 """
 
 from dataclasses import dataclass
@@ -526,8 +527,9 @@ class FractionalMaxPool(_DrawnPool[jax.Array]):
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
     deterministic=False, rng_collection="pooling", rngs=None`.
-    The stream `rng_collection` of `rngs` replaces `key` and `samples`. `model.eval()`
-    makes it `deterministic`: samples are 1/2, and "random" means "pseudorandom".
+    Bins are drawn from the stream `rng_collection`. With `deterministic=True`, which
+    `model.eval()` sets, all samples are 1/2 and the rule "random" is replaced by
+    "pseudorandom". A call takes `deterministic` and `rngs` too.
     >>> FractionalMaxPool(2, 2, axes=0, deterministic=True)(jax.numpy.arange(4))
     Array([1, 3], dtype=int32)
     """
@@ -539,7 +541,7 @@ class FractionalMaxPoolWithIndices(_DrawnPool[Indexed]):
     """Maximum of drawn bins, and its index: `jaxpool.fractional_max_pool_with_indices`.
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
-    deterministic=False, rng_collection="pooling", rngs=None`.
+    deterministic=False, rng_collection="pooling", rngs=None`; see `FractionalMaxPool`.
     >>> pool = FractionalMaxPoolWithIndices(2, 2, axes=0, deterministic=True)
     >>> pool(jax.numpy.arange(4))
     (Array([1, 3], dtype=int32), Array([1, 3], dtype=int32))
@@ -552,7 +554,7 @@ class FractionalAvgPool(_DrawnPool[jax.Array]):
     """Average over bins that are drawn at random: `jaxpool.fractional_avg_pool`.
 
     Fields: `window, output_shape, *, axes=None, rule="window", overlapping=False,
-    deterministic=False, rng_collection="pooling", rngs=None`.
+    deterministic=False, rng_collection="pooling", rngs=None`; see `FractionalMaxPool`.
     >>> FractionalAvgPool(2, 2, axes=0, deterministic=True)(jax.numpy.arange(4))
     Array([0.5, 2.5], dtype=float32)
     """

@@ -265,7 +265,8 @@ def draw_change(job: report.Job, images: np.ndarray, change: Maps) -> Path:
         xticks=SHIFTS,
         ylim=(-8, 158),
     )
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.06), ncols=2, fontsize="small")
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 0.06)}
+    ax.legend(**place, ncols=2, fontsize="small", handlelength=4)
     return figures.save(figure, job, "tour_invariance")
 
 

@@ -194,14 +194,16 @@ def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     right.plot(
         numbers, power, color=figures.GREEN, label="power mean, by its exponent p"
     )
-    left.set_xlabel("scale")
-    right.set_xlabel("exponent p")
+    left.set_xlabel("scale; linear from -1 to 1, logarithmic beyond")
+    right.set_xlabel("exponent p; the same axis")
     ends = [group.min(), group.mean(), group.max()]
     for ax in (left, right):
         ax.set_xscale("symlog", linthresh=1)
         figures.plain_ticks(ax.xaxis, [-100, -10, -1, 0, 1, 10, 100])
         ax.set_yticks(ends, ["minimum", "average", "maximum"])
         ax.grid(axis="y")
-    figures.headline(figure, f"What pools make of {SIZE} cells")
+    figures.headline(
+        figure, "Scales and exponents lead from the minimum to the maximum"
+    )
     figures.legend_below(left, right, columns=3)
     return figures.save(figure, job, "papers_limits")

@@ -28,6 +28,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+import jaxpool
+
 LIBRARIES = ("jaxpool", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 LIBRARIES += ("sktime", "mnist1d", "mlxtend", "equinox", "keras", "torch")
 
@@ -133,7 +135,9 @@ def environment() -> dict[str, Any]:
 
 
 def _version(name: str) -> str:
-    """Return the installed version; a source folder on the path has none."""
+    """Return the version that runs: that of a checkout may not be installed."""
+    if name == "jaxpool":
+        return jaxpool.__version__
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

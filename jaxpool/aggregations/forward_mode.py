@@ -18,7 +18,7 @@ def forward_mode() -> AbstractContextManager[None]:
     """Let max-like pools support forward mode too, if they are traced inside.
 
         with jaxpool.forward_mode():
-            y, dy = jax.jvp(model, (x,), (dx,))      dy = dx at the winner
+            y, dy = jax.jvp(model, (x,), (dx,))  # dy: the tangents of the winners
 
     JAX refuses forward mode (`jax.jvp`, `jax.linearize`) for every `jax.custom_vjp`.
     Maxima, minima and norms with `p=inf` over windows, whole axes and streams are such

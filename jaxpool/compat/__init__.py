@@ -1,9 +1,9 @@
 """Other libraries' pools, with their names, arguments, defaults and layouts.
 
-`from jaxpool.compat import torch as pools` (or `flax`, `keras`, `onnx`) is one line to
-port. They hold pools alone, so not `as nn`, `F` or `ops`: `nn.Conv` would be gone.
-docs/coming_from/ says what each call is natively, and what differs. None of them
-imports the library that it is named after.
+Port with one line: `from jaxpool.compat import torch as pools` (or `flax`, `keras`,
+`onnx`). Do not import them as `nn`, `F` or `ops`: they hold only pools. The native call
+for each of them, and what differs, is in docs/coming_from/. No module imports the
+library that it is named after.
 """
 
 import importlib

@@ -1,10 +1,9 @@
 """The pools of `flax.linen` and `flax.nnx`: same arguments, default stride 1.
 
-Values and gradients are Flax's where it is right. These are, where it is not: averages
-of bfloat16, float16 and integers and their dtypes; several batch axes with explicit
-padding; NaN, which wins its window and takes the gradient. An int serves as any of the
-arguments. What has no result but -inf, NaN or an empty array is refused: a window
-larger than the padded input, or padding as wide as a window.
+Values and gradients equal Flax's, with these exceptions, where Flax is wrong: averages
+of half floats and integers; several batch axes with explicit padding; NaN, which wins
+its window and gets the gradient. Every size may be one int. A window larger than the
+padded input, and padding as wide as the window, raise an error.
 
 Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """

@@ -1,12 +1,12 @@
 """The pools of `keras.ops`, and of the global pooling layers of Keras as functions.
 
 Same arguments, `[batch, *spatial, channels]` or, with `data_format="channels_first"`,
-`[batch, channels, *spatial]`. There is no Keras configuration to look into: `None`
-means "channels_last".
+`[batch, channels, *spatial]`. `data_format=None` means "channels_last"; the Keras
+configuration is not read.
 
-Values are Keras's where it is right. These are, where its JAX backend is not: default
-strides, adaptive pools of sizes that do not divide the input, averages of half floats
-and of integers, and averages of nothing, which are 0.
+Values equal those of Keras, with these exceptions, where its JAX backend is wrong:
+default strides, some sizes of adaptive pools, averages of half floats and integers,
+and averages without a valid cell, which are 0.
 
 Maxima and minima have forward mode (`jax.jvp`) inside `with jaxpool.forward_mode():`.
 """
@@ -102,8 +102,8 @@ def global_max_pooling(
 ) -> jax.Array:
     """`keras.layers.GlobalMaxPooling1D` to `3D`; see `jaxpool.global_max_pool`.
 
-    They take no `mask`. Here it is one as of `global_average_pooling`. Of ties, the
-    first has the gradient; in Keras on JAX, they share it.
+    Keras takes no `mask` here. This function does, as `global_average_pooling`. The
+    first of equal maxima gets the gradient; Keras on JAX divides it.
     """
     axes, where = _masked(inputs, mask, data_format)
     return jaxpool.global_max_pool(inputs, axes=axes, keepdims=keepdims, where=where)

@@ -62,7 +62,7 @@ def MaxPool(
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """`MaxPool`; see `jaxpool.max_pool` and `jaxpool.max_pool_with_indices`.
 
-    With `outputs=2` the result is `(Y, Indices)`, which otherwise nobody computes.
+    With `outputs=2` the result is `(Y, Indices)`; indices are computed only then.
 
     Example:
         >>> import jax.numpy as jnp
@@ -117,7 +117,7 @@ def LpPool(
     ceil_mode: Flag = 0,
     p: float = 2,
 ) -> jax.Array:
-    """`LpPool`, the norm of the cells that there are; see `jaxpool.lp_pool`."""
+    """`LpPool`, the norm of the cells without padding; see `jaxpool.lp_pool`."""
     given = _Windows(kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     return jaxpool.lp_pool(X, **given.over(X), p=p)
 

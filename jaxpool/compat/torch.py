@@ -1,12 +1,12 @@
 """The pools of `torch.nn.functional`: same arguments, `[N, C, *spatial]` or unbatched.
 
-Values, gradients and indices are PyTorch's (2.13, CPU), and what it refuses is refused.
-Few things differ. Indices are int32. Of several NaN in one window, the first has the
-index and the gradient, in PyTorch the last. Dtypes that only its CPU kernels lack, such
-as bfloat16 in `avg_pool3d`, work; booleans and complex numbers do not. Flags are True
-or False. A window of padding only has PyTorch's value, -inf, and index, which may name
-no cell, but no gradient. Without `jax_enable_x64`, averages of int64 whose sums might
-not fit in int32 are refused.
+Values, gradients, indices and errors are those of PyTorch 2.13 on a CPU. These things
+differ. Indices are int32. The first of several NaN gets the index and the gradient, not
+the last. Dtypes that PyTorch does not support on a CPU, such as bfloat16 in
+`avg_pool3d`, work; booleans and complex numbers raise an error. Flags must be True or
+False. A window of padding only returns -inf and PyTorch's index, which may be no cell,
+and has no gradient. Without `jax_enable_x64`, an average of int64 raises an error if
+its sum might not fit in int32.
 
 Import it as `pools`, not over `F`: it has nothing but pools. `jax.jvp` of a maximum, or
 of a norm of order inf, needs `with jaxpool.forward_mode():`. Under `jax.jit` indices

@@ -46,7 +46,7 @@ def adaptive_max_pool(
     References:
         `torch.nn.functional.adaptive_max_pool2d`, whose gradient goes to the last of
         several NaN. `keras.ops.adaptive_max_pool` has the same bins, but on JAX it
-        returns NaN where they do not divide the input.
+        returns NaN for some sizes, such as 14 to 7.
 
     Example:
         >>> import jax.numpy as jnp

@@ -76,14 +76,16 @@ def aggregate(
         ValueError: If an argument does not fit `x.shape`.
         TypeError: If a dtype is not supported, a static argument is traced, or `by` or
             `over` is no aggregation or domain.
-        NotImplementedError: If an implementation is named for unequal bins.
+        NotImplementedError: If the pair is not in the table, or an implementation is
+            named where there is only one form (unequal bins, segments, neighbors,
+            medians, variances).
 
     Gradient:
         That of the aggregation, with respect to `x` and to the arrays that `by` holds.
 
     References:
-        `lax.reduce_window`, `jax.numpy` reductions and `jax.nn.logsumexp` each have a
-        part of the table.
+        `lax.reduce_window`, `jax.numpy` reductions and `jax.nn.logsumexp` each
+        compute some of these aggregations over some domains.
 
     Example:
         >>> import jax.numpy as jnp

@@ -32,7 +32,7 @@ from jaxpool.geometry.axes import check_at_least, per_axis
 
 @dataclass(frozen=True, repr=False, eq=False)
 class By(Written):
-    """An aggregation: it pools a call whose arguments are checked."""
+    """Base class of all aggregations; use it in type annotations."""
 
     kinds: ClassVar[Kinds] = "real"
     averaged: ClassVar[bool] = True  # whether the result of integers is float32
@@ -66,8 +66,8 @@ class By(Written):
 class Max(By):
     """The maximum, `max_j x_j`: `jaxpool.max_pool`.
 
-    Float or int dtypes. The gradient goes to the first NaN, else to the first maximum;
-    over windows and whole axes, forward mode alone needs `forward_mode()`.
+    Float or int dtypes. The gradient goes to the first NaN, else to the first maximum.
+    Over windows, whole axes and streams, forward mode needs `forward_mode()`.
     """
 
     averaged = False
@@ -80,8 +80,8 @@ class Max(By):
 class Min(By):
     """The minimum, `min_j x_j`: `jaxpool.min_pool`.
 
-    Float or int dtypes. The gradient goes to the first NaN, else to the first minimum;
-    over windows and whole axes, forward mode alone needs `forward_mode()`.
+    Float or int dtypes. The gradient goes to the first NaN, else to the first minimum.
+    Over windows, whole axes and streams, forward mode needs `forward_mode()`.
     """
 
     averaged = False
@@ -235,8 +235,9 @@ class Softmax(By):
         logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
         scale: A number, or an array that broadcasts to `x`, with one number for each
             channel, say (AutoPool). 0 gives the average, large numbers the maximum.
-        bias: What is added to the scaled logits at each place of a window, over windows
-            only: an array of the shape of the window, or one axis more for channels.
+        bias: Array added to the scaled logits at each place of a window, for windows,
+            whole axes and streams. It has the shape of the window, with one more axis
+            for channels if wanted.
 
     References:
         A. Stergiou, R. Poppe, G. Kalliatakis, "Refining activation downsampling with
@@ -277,10 +278,10 @@ class Variance(By):
     It is `empty_value` where no more than `ddof` cells count.
 
     Args:
-        ddof: What is subtracted from the number of cells, a non-negative int.
+        ddof: Subtracted from the number of cells in the divisor, a non-negative int.
 
     References:
-        `numpy.var`. Two passes: numbers near 1e8 keep the variance of their last bits.
+        `numpy.var`. Computed in two passes, so it is accurate for numbers near 1e8.
 
     Example:
         >>> import jax.numpy as jnp
@@ -300,9 +301,9 @@ class StandardDeviation(By):
     """The root of the variance, `sqrt(variance + eps)`.
 
     Args:
-        ddof: What is subtracted from the number of cells, a non-negative int.
-        eps: A number that is added below the root. Without it, the gradient of cells
-            that are all equal is 0.
+        ddof: Subtracted from the number of cells in the divisor, a non-negative int.
+        eps: A number that is added to the variance before the root. Without it, the
+            gradient of cells that are all equal is 0.
 
     References:
         `numpy.std`. Statistics pooling: D. Snyder and others, "X-vectors", ICASSP 2018.
@@ -387,9 +388,9 @@ class TopKMean(By):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Monoid(By):
-    """Any associative operation: `jaxpool.pool`, over windows and whole axes.
+    """Any associative operation: `jaxpool.pool`; for windows, whole axes and streams.
 
-    `x` may be a pytree of arrays of one shape: a value and what goes with it, say.
+    `x` may be a pytree of arrays of one shape, for example a value and its time.
     Padded cells, masked cells, and windows without a cell hold `init`; `empty_value`
     is not used.
 

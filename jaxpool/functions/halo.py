@@ -38,7 +38,8 @@ def halo_exchange(
     Call it inside `jax.shard_map`. Then pool `padded` with padding "VALID"; the result
     is the shard of the pooled global array:
 
-    - `max_pool`, `min_pool`, `avg_pool`: pass `where=inside`;
+    - `max_pool`, `min_pool`, `avg_pool`, and all that are not below: pass
+      `where=inside`;
     - `sum_pool`, `lp_pool`, `avg_pool(..., count_include_pad=True)`: pass no mask;
     - `pool`: pool `jnp.where(inside, padded, init)`;
     - with a mask of your own: exchange it too, with the rank of `x`. Pass it as

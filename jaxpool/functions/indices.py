@@ -130,7 +130,7 @@ def min_pool_with_indices(
         gradient. Reverse and forward mode work to any order.
 
     References:
-        No other library has it. It equals `jaxpool.max_pool_with_indices` of `-x`, with
+        It equals `jaxpool.max_pool_with_indices` of `-x`, with
         the values negated.
 
     Example:

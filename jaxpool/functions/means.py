@@ -196,7 +196,8 @@ def power_mean_pool(
         ValueError: If an argument does not fit `x.shape`, a window is larger than the
             padded input, or padding is at least as large as a window.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        ValueError: If `p` is 0, or does not broadcast to `x`.
+        ValueError: If `p` is -inf or a number with `|p| < 0.001`, or does not broadcast
+            to `x`.
 
     Gradient:
         The share of a cell is `sign(x) * (|x| / y) ** (p - 1) / n`, 0 for a cell of
@@ -258,7 +259,8 @@ def global_power_mean_pool(
     Raises:
         ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        ValueError: If `p` is 0, or does not broadcast to `x`.
+        ValueError: If `p` is -inf or a number with `|p| < 0.001`, or does not broadcast
+            to `x`.
 
     Gradient:
         The share of a cell is `sign(x) * (|x| / y) ** (p - 1) / n`, 0 for a cell of

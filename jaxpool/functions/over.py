@@ -315,8 +315,8 @@ class neighbors(Linked):
 
     Args:
         indices: The cells of each output, integers, shape `[outputs, k]` for all of
-            `x`, or that after the axes of `x` before `axis`. Negative numbers name no
-            cell, nor do traced ones beyond the axis.
+            `x`, or that after the axes of `x` before `axis`. Negative numbers are
+            ignored, and so are traced numbers beyond the axis.
         axis: The axis of `x` that is pooled.
 
     Example:

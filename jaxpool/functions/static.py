@@ -78,7 +78,7 @@ def implementation_for(
 
         TPU: "reduce_window"
         GPU: "reduce_window" if n = prod(ceil(window / strides)) < 16, else as on CPU;
-             dtypes of two bytes: as on CPU also for at most 9 cells, 1-D or n <= 4
+             dtypes of two bytes and at most 9 cells: as on CPU if 1-D or n <= 4
         CPU: "doubling" if max(window // strides) >= 9, else "slices"
 
     If the size of a pooled axis is symbolic, it is "reduce_window" on every platform.

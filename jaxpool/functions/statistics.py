@@ -31,7 +31,7 @@ def var_pool(
 
         y[n, o, c] = sum_j (x_j - mean_o) ** 2 / (n_o - ddof),  j: its n_o cells
 
-    Padded cells are not counted. Two passes: it is exact for numbers near 1e8, too.
+    Padded cells are not counted. Two passes keep it accurate for numbers near 1e8.
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:
@@ -45,9 +45,9 @@ def var_pool(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        ddof: What is subtracted from the number of cells, an int of at least 0. Where
+        ddof: Subtracted from the number of cells, an int of at least 0. Where
             no more than `ddof` cells count, the result is `empty_value`.
-        implementation: `None`: there is one form.
+        implementation: Must be `None`: there is only one form.
 
     Returns:
         Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
@@ -106,7 +106,7 @@ def global_var_pool(
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        ddof: What is subtracted from the number of cells, an int of at least 0. Where
+        ddof: Subtracted from the number of cells, an int of at least 0. Where
             no more than `ddof` cells count, the result is `empty_value`.
 
     Returns:
@@ -167,10 +167,10 @@ def std_pool(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        ddof: What is subtracted from the number of cells, an int of at least 0. Where
+        ddof: Subtracted from the number of cells, an int of at least 0. Where
             no more than `ddof` cells count, the result is `empty_value`.
-        eps: A number of at least 0 that is added below the root.
-        implementation: `None`: there is one form.
+        eps: A number of at least 0 that is added to the variance before the root.
+        implementation: Must be `None`: there is only one form.
 
     Returns:
         Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
@@ -232,9 +232,9 @@ def global_std_pool(
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        ddof: What is subtracted from the number of cells, an int of at least 0. Where
+        ddof: Subtracted from the number of cells, an int of at least 0. Where
             no more than `ddof` cells count, the result is `empty_value`.
-        eps: A number of at least 0 that is added below the root.
+        eps: A number of at least 0 that is added to the variance before the root.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
@@ -294,7 +294,7 @@ def median_pool(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        implementation: `None`: there is one form.
+        implementation: Must be `None`: there is only one form.
 
     Returns:
         Shape `[*batch, *out, channels]`, dtype of `x` (float32 for integers), with
@@ -308,7 +308,7 @@ def median_pool(
 
     Gradient:
         The cotangent of a window goes to its middle cell, or half of it to each of
-        two. Of equal cells, the first in row-major order is the smallest. If a cell
+        two. Equal cells are sorted in row-major order. If a cell
         is NaN, so is the result, and the first NaN gets the gradient. Integers have
         no gradient. Reverse and forward mode work to any order.
 
@@ -364,7 +364,7 @@ def global_median_pool(
 
     Gradient:
         The cotangent of a window goes to its middle cell, or half of it to each of
-        two. Of equal cells, the first in row-major order is the smallest. If a cell
+        two. Equal cells are sorted in row-major order. If a cell
         is NaN, so is the result, and the first NaN gets the gradient. Integers have
         no gradient. Reverse and forward mode work to any order.
 

@@ -89,15 +89,16 @@ def stream(
 
     Returns:
         `init(shape, dtype)`, which returns a state for chunks of that shape and dtype;
-        the size of the chunk along the axis does not matter. And
-        `step(state, chunk, *, where=None, starts=None)`, which returns the next state
-        and the outputs of the windows that end in the chunk. `starts` marks the first
-        cells of documents, a boolean array of the shape of the chunk up to the axis.
+        the size of the chunk along the axis does not matter. And `step(state, chunk, *,
+        where=None, starts=None, **arrays)`, which returns the next state and the
+        outputs of the windows that end in the chunk. `starts` marks the first cells of
+        documents, a boolean array of the shape of the chunk up to the axis.
 
     Raises:
-        ValueError: If `over` is not causal windows along one axis, or the length of a
-            chunk is not a multiple of the stride.
-        TypeError: If `by` or `over` is no aggregation or domain, or a dtype is wrong.
+        ValueError: If `over` is not causal windows along one axis, the length of a
+            chunk is not a multiple of the stride, or a state does not fit the chunk.
+        TypeError: If `by` or `over` is no aggregation or domain, a dtype is wrong, or
+            `step` does not get exactly the names in `arrays`.
 
     Gradient:
         That of the aggregation, through the state too.

@@ -59,8 +59,8 @@ def max_unpool(
 
     Returns:
         Shape `[*batch, *output_shape, channels]`, dtype of `values`. If several indices
-        name one cell, it holds the last of their values in row-major order. Indices are
-        not checked under `jax.jit`: a value whose index is not a cell is dropped.
+        name one cell, it holds the last of their values in row-major order. Traced
+        indices are not checked: a value whose index is not a cell is dropped.
 
     Raises:
         ValueError: If an argument does not fit `values.shape`, or an index is neither
@@ -70,8 +70,8 @@ def max_unpool(
     Gradient:
         Linear in `values`: a value gets the cotangent of the cell that holds it, or 0
         if it was dropped or overwritten. Reverse and forward mode work to any order.
-        The index checks of `checkify` do not support it with several batches or
-        channels.
+        `checkify` with index checks does not support this gradient for several batches
+        or channels.
 
     References:
         `torch.nn.functional.max_unpool2d`, which is not deterministic on a GPU if

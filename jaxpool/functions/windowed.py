@@ -347,16 +347,17 @@ def lp_pool(
         ValueError: If `p` is not positive.
 
     Gradient:
-        The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`. It is 0, to any order,
-        if the cell or the norm is 0: there the second derivative of a 2-norm is 0, not
-        `1 / y`. If the window has a NaN, the share is NaN for every cell that is not 0.
-        `p=1` and `p=inf` follow `sum_pool` and `max_pool` of `|x|`. Integers have no
-        gradient. Reverse and forward mode work to any order. With `p=inf`, trace
-        forward mode inside `with jaxpool.forward_mode():`.
+        The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`. Where a cell or the
+        norm is 0, derivatives of every order are 0. For example, the second derivative
+        of a 2-norm at a cell of 0 is 0, where the exact one is `1 / y`. If the window
+        has a NaN, the share is NaN for every cell that is not 0. `p=1` and `p=inf`
+        follow `sum_pool` and `max_pool` of `|x|`. Integers have no gradient. Reverse
+        and forward mode work to any order. With `p=inf`, trace forward mode inside
+        `with jaxpool.forward_mode():`.
 
     References:
         `torch.nn.functional.lp_pool2d`, which does not take the absolute value, and
-        scales a window that `ceil_mode` clips up to full size. C. Gulcehre et al.,
+        scales up a window that `ceil_mode` cuts off. C. Gulcehre et al.,
         "Learned-Norm Pooling for Deep Feedforward and Recurrent Neural Networks", ECML
         2014, https://arxiv.org/abs/1311.1780
 
@@ -487,8 +488,7 @@ def pool(
 
         y[n, o, c] = op(... op(op(x_0, x_1), x_2) ..., x_k),  x_j: cells of the window
 
-    Padded cells hold `init`. A cell may be a pytree, such as a value and what goes with
-    it.
+    Padded cells hold `init`. A cell may be a pytree, for example a value and its time.
     Shared rules (padding, axes, masks, dtypes, ties): docs/conventions.md.
 
     Args:

@@ -17,6 +17,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -57,6 +58,11 @@ def run(job: report.Job) -> report.Finding:
         files=[path for finding in found.values() for path in finding.files],
         failures=[f"{n}: {line}" for n, f in found.items() for line in f.failures],
     )
+
+
+def draw(job: report.Job, results: Mapping[str, Any]) -> list[Path]:
+    """Draw the figure of the section `speed` again."""
+    return [speed.draw(job, results["speed"])]
 
 
 def _chosen(job: report.Job) -> Mapping[str, Any]:
