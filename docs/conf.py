@@ -5,6 +5,7 @@ downloaded: `inventories/` lists the pages of other projects that are linked to.
 """
 
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -120,7 +121,11 @@ def _every_name_has_a_page(app, env):
 
 
 def _without_flax(app, what, name, obj, options, signature, returns):
-    """Leave out what every Linen module has, and no user passes."""
+    """Leave out what every Linen module has; show what an NNX module takes."""
+    if what == "class" and name.startswith("jaxpool.nnx."):
+        given = [*inspect.signature(obj.__init__).parameters.values()][1:]
+        plain = [one.replace(annotation=inspect.Parameter.empty) for one in given]
+        signature = str(inspect.Signature(plain))
     if signature:
         signature = re.sub(r"(, )?parent=<.*?>, name=None", "", signature)
     return signature, returns

@@ -124,3 +124,12 @@ def test_the_reference_has_every_public_module():
     libraries = [f"compat.{name}" for name in jaxpool.compat.__all__]
     listed = re.findall(r"automodule:: jaxpool\.(\S+)", pages)
     assert sorted(listed) == sorted(["linen", "nnx", *libraries])
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"), [("CHANGELOG.md", "## "), ("CITATION.cff", "version: ")]
+)
+def test_the_version_is_the_same_everywhere(name, begin):
+    lines = (README.parent / name).read_text().splitlines()
+    first = next(line for line in lines if line.startswith(begin))
+    assert first == begin + jaxpool.__version__
