@@ -102,7 +102,7 @@ def test_C12_pool_takes_the_name_for_a_cpu(window, strides, platform):
 
 def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     doc = " ".join(inspect.getdoc(jaxpool.max_unpool).split())
-    assert "Indices are not checked under `jax.jit`: a value whose index" in doc
+    assert "Traced indices are not checked: a value whose index" in doc
     got = jax.jit(lambda i: jaxpool.max_unpool(np.ones(2), i, 4, axes=0))(
         np.array([9, 1])
     )

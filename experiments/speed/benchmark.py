@@ -310,8 +310,8 @@ def _draw_windows(job: report.Job, rows: Sequence[Row]) -> Path:
             if line:
                 look = {"color": color, "marker": marker, "label": name}
                 ax.plot(*zip(*line, strict=True), **look)
-            if library == "jaxpool":
-                growth.append(line[-1][1] / line[0][1])
+                if library == "jaxpool":
+                    growth.append(line[-1][1] / line[0][1])
         ax.grid()
         title = f"{NAMES[kind].capitalize()}, {PASS_NAMES[passes]}"
         ax.set(xscale="log", yscale="log", title=title)
