@@ -69,8 +69,7 @@ class _Pool(options.Options, nn.Module, Generic[Result]):
     """A pool that takes a mask."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Result:
-        pooled: Result = self._call(x, where=where)
-        return pooled
+        return self._call(x, where=where)
 
 
 class _LogitsPool(options.Options, nn.Module):
@@ -83,24 +82,21 @@ class _LogitsPool(options.Options, nn.Module):
         where: ArrayLike | None = None,
         logits: ArrayLike | None = None,
     ) -> jax.Array:
-        pooled: jax.Array = self._call(x, where=where, logits=logits)
-        return pooled
+        return self._call(x, where=where, logits=logits)
 
 
 class _BinPool(options.Options, nn.Module, Generic[Result]):
     """A pool that takes no mask."""
 
     def __call__(self, x: ArrayLike) -> Result:
-        pooled: Result = self._call(x)
-        return pooled
+        return self._call(x)
 
 
 class _DrawnPool(options.FractionalPool, nn.Module, Generic[Result]):
     """A pool that draws its bins."""
 
     def __call__(self, x: ArrayLike, *, deterministic: bool | None = None) -> Result:
-        pooled: Result = self._draw(x, deterministic, self._key)
-        return pooled
+        return self._draw(x, deterministic, self._key)
 
     def _key(self) -> jax.Array:
         name = self.rng_collection
@@ -553,5 +549,4 @@ class MaxUnpool(options.Unpool, nn.Module):
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Put `values` where `indices` say."""
-        unpooled: jax.Array = self._call(values, indices)
-        return unpooled
+        return self._call(values, indices)

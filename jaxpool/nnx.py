@@ -70,8 +70,7 @@ class _Pool(options.Options, nnx.Module, Generic[Result]):
     """A pool that takes a mask."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> Result:
-        pooled: Result = self._call(x, where=where)
-        return pooled
+        return self._call(x, where=where)
 
 
 class _LogitsPool(options.Options, nnx.Module):
@@ -84,16 +83,14 @@ class _LogitsPool(options.Options, nnx.Module):
         where: ArrayLike | None = None,
         logits: ArrayLike | None = None,
     ) -> jax.Array:
-        pooled: jax.Array = self._call(x, where=where, logits=logits)
-        return pooled
+        return self._call(x, where=where, logits=logits)
 
 
 class _BinPool(options.Options, nnx.Module, Generic[Result]):
     """A pool that takes no mask."""
 
     def __call__(self, x: ArrayLike) -> Result:
-        pooled: Result = self._call(x)
-        return pooled
+        return self._call(x)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -118,8 +115,7 @@ class _DrawnPool(options.FractionalPool, nnx.Module, Generic[Result]):
         given = self.rngs if rngs is None else rngs
         is_key = isinstance(given, (jax.Array, np.ndarray))
         source = fractional.as_key(given, "rngs") if is_key else self._stream(given)
-        pooled: Result = self._draw(x, deterministic, lambda: self._key(source))
-        return pooled
+        return self._draw(x, deterministic, lambda: self._key(source))
 
     def _key(self, source: nnx.RngStream | jax.Array | None) -> jax.Array:
         if source is None:
@@ -593,5 +589,4 @@ class MaxUnpool(options.Unpool, nnx.Module):
 
     def __call__(self, values: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Put `values` where `indices` say."""
-        unpooled: jax.Array = self._call(values, indices)
-        return unpooled
+        return self._call(values, indices)

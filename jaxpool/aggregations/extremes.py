@@ -221,7 +221,7 @@ def _values(
     config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
     (values,) = call(_Values(config), x, mask, tables)
-    return values  # type: ignore[no-any-return]
+    return values
 
 
 def _shares(config: Config, x: Any) -> Shares:

@@ -51,8 +51,7 @@ def forward_mode() -> AbstractContextManager[None]:
         >>> print(y, dy)
         [3. 4.] [0. 3.]
     """
-    context: AbstractContextManager[None] = _forward_mode(True)
-    return context
+    return _forward_mode(True)
 
 
 def is_forward_mode() -> bool:

@@ -37,7 +37,7 @@ class Joined(Aggregation):
     @property
     def needs(self) -> Needs:
         """Each cell costs a division or an exponential, and so does its share."""
-        return Needs(divides=True, has_cost=False)
+        return Needs(divides=True)
 
     @property
     def none(self) -> Arrays:
@@ -123,8 +123,7 @@ def joined(
         state = kept(by.open_lift(x), init=by.none)
     else:
         state = _joined(_Joins(by, over.clipped(), implementation), x, tables)
-    pooled: jax.Array = by.result(state).astype(x.dtype)
-    return pooled
+    return by.result(state).astype(x.dtype)
 
 
 def weighted(
@@ -141,8 +140,7 @@ def weighted(
     """
     if isinstance(over, Window) and over.is_symbolic:
         pooled = partial(joined, by, over=over, implementation=implementation)
-        result: jax.Array = jax.jvp(pooled, (logits,), (x,))[1]
-        return result
+        return jax.jvp(pooled, (logits,), (x,))[1]
     kernel = _Joins(by, over.clipped(), implementation)
     state = _joined(kernel, logits, tables)
     shares = Shares(by, kernel.over, implementation, x.dtype, x.dtype)
@@ -187,8 +185,7 @@ class _Joins:
         by, name = self.by, self.implementation
         chosen = plan_for(self.over, platform, by.wide, name, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
-            states: Arrays = reduce_windows(by.lift(x), by.none, by.combine, self.over)
-            return states
+            return reduce_windows(by.lift(x), by.none, by.combine, self.over)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
         return outputs.now(chosen.boundary)
 

@@ -40,7 +40,7 @@ class Operation:
 
     def of(self, arrays: tuple[jax.Array, ...]) -> Callable[..., Any]:
         """The function, with the arrays that it closes over."""
-        return self._function(*arrays)  # type: ignore[no-any-return]
+        return self._function(*arrays)
 
 
 class Traced(NamedTuple):

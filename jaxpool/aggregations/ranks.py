@@ -8,6 +8,7 @@ Short lists are sorted by a network of comparisons, which XLA fuses to one loop;
 ones and segments by XLA's sort. Whole axes and bins are first written as links.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -322,13 +323,13 @@ def _linked(
         kept = moved.shape[:first], moved.shape[first + len(over.axes) :]
         return moved.reshape(*kept[0], -1, *kept[1])
 
-    size = int(np.prod(over.sizes))
-    dim = AxisLinks(size, int(np.prod(over.outs)))
+    size = math.prod(over.sizes)
+    linked = (first,), (AxisLinks(size, math.prod(over.outs), over.cells),)
     x, mask = flat(x), None if mask is None else flat(mask)
     if isinstance(over, Window):
         table = jnp.zeros(size, np.int32)
-        return x, mask, Segments(first, dim, are_sorted=True), table
-    return x, mask, Neighbors(first, dim, over.cells), cells_of(over, tables)
+        return x, mask, Segments(*linked, are_sorted=True), table
+    return x, mask, Neighbors(*linked), cells_of(over, tables)
 
 
 def _unlinked(array: Any, over: Domain) -> Any:

@@ -50,7 +50,7 @@ def window_sum(
     if jnp.issubdtype(x.dtype, jnp.inexact):
         return call_linear(kernel, (mask, divisors), tables, x)
     (sums,) = call(kernel, (mask, divisors), tables, x)
-    return sums  # type: ignore[no-any-return]
+    return sums
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ class Sum(Aggregation):
     ) -> jax.Array:
         if back:
             return symbolic.spread(window, t)
-        summed: jax.Array = reduce_windows(t, np.zeros((), t.dtype), lax.add, window)
-        return summed
+        return reduce_windows(t, np.zeros((), t.dtype), lax.add, window)
 
 
 def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -82,7 +82,7 @@ def _common(*values: Any) -> tuple[int, ...]:
     """The shape to which all broadcast."""
     shapes = {value.shape for value in values if getattr(value, "shape", ())}
     if len(shapes) == 1:
-        return shapes.pop()  # type: ignore[no-any-return]
+        return shapes.pop()
     return tuple(map(_longest, zip(*shapes, strict=True)))
 
 

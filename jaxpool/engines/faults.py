@@ -84,8 +84,7 @@ def loose(array: jax.Array) -> jax.Array:
     Test: attack/test_sharding.py::test_cases_that_failed[E3]
     """
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        barred: jax.Array = lax.optimization_barrier(array)
-        return barred
+        return lax.optimization_barrier(array)
     info = jnp.finfo(array.dtype)
     return lax.reduce_precision(array, info.nexp, info.nmant + 1)
 
@@ -99,8 +98,7 @@ def loose_back(array: jax.Array) -> jax.Array:
     """
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return array
-    result: jax.Array = _loose_back(array)
-    return result
+    return _loose_back(array)
 
 
 @jax.custom_jvp

@@ -75,7 +75,7 @@ class BinStep:
 
 def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
     """One step for each axis that is not an identity, the first axis first."""
-    steps, weight = list[BinStep](), bins.most_cells
+    steps, weight = list[BinStep](), bins.cells
     for axis, dim, table in zip(
         bins.axes, bins.dims, _tables(bins, tables), strict=True
     ):
@@ -241,8 +241,7 @@ def _reduced(
         number = len(arrays) - len(finish.arrays)
         return finish.lift(*stages[-1](*arrays[:number]), *arrays[number:])
 
-    results: Arrays = stage(boundary, last, *moved, *finish.arrays)
-    return results
+    return stage(boundary, last, *moved, *finish.arrays)
 
 
 def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:

@@ -72,10 +72,10 @@ def call(kernel: Kernel, *operands: Any) -> Arrays:
 def call_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
     """The result of a kernel that is linear in its last operand, an array."""
     if kernel.portable:
-        return inline(kernel, *operands)[0]  # type: ignore[no-any-return]
+        return inline(kernel, *operands)[0]
     leaves, tree = jax.tree.flatten(operands)
     (result,) = _linear_p.bind(*leaves, kernel=_Flat(kernel, tree))
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def inline(kernel: Kernel, *operands: Any, platform: str = ANY) -> Arrays:
@@ -91,13 +91,11 @@ class _Flat:
     tree: Any
 
     def types(self, *leaves: Any) -> Types:
-        types: Types = self.kernel.types(*jax.tree.unflatten(self.tree, leaves))
-        return types
+        return self.kernel.types(*jax.tree.unflatten(self.tree, leaves))
 
     def run(self, platform: str, *leaves: Any) -> Arrays:
         operands = jax.tree.unflatten(self.tree, leaves)
-        results: Arrays = self.kernel.run(platform, *operands)
-        return results
+        return self.kernel.run(platform, *operands)
 
     @property
     def transpose(self) -> "_Flat":

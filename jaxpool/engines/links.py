@@ -163,8 +163,7 @@ def _staged(
     def run(*arrays: Any) -> Arrays:
         return finish.lift(way(arrays[:one], arrays[one:two]), *arrays[two:])
 
-    results: Arrays = stage(boundary, run, *read_from, *own, *finish.arrays)
-    return results
+    return stage(boundary, run, *read_from, *own, *finish.arrays)
 
 
 def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
@@ -176,8 +175,7 @@ def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
 def _are_links(step: LinkStep, keys: jax.Array, rank: int) -> jax.Array:
     """Which keys are links, along the axis."""
     are = (keys >= 0) & (keys < np.int32(step.over.most_numbers))
-    links: jax.Array = along(step.over.axis, are, rank)
-    return links
+    return along(step.over.axis, are, rank)
 
 
 def _reduced(step: LinkStep, op: Op, values: Any, fill: Fill) -> Any:
@@ -203,14 +201,13 @@ def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> ja
         inserted_window_dims=(axis,),
         scatter_dims_to_operand_dims=(axis,),
     )
-    result: jax.Array = scatter(
+    return scatter(
         jnp.full(shape, fill, values.dtype),
         step.keys[:, None],
         jnp.moveaxis(values, axis, 0),
         numbers,
         mode=lax.GatherScatterMode.FILL_OR_DROP,
     )
-    return result
 
 
 def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -> Any:

@@ -55,8 +55,7 @@ class Lifted(NamedTuple):
 
     def now(self, boundary: Boundary) -> Arrays:
         """That, in memory."""
-        arrays: Arrays = stage(boundary, self.lift, *self.arrays)
-        return arrays
+        return stage(boundary, self.lift, *self.arrays)
 
 
 NOTHING = Lifted()

@@ -68,9 +68,8 @@ class Needs:
     It may meet cells twice (`overlap`), or needs them in row-major order (`ordered`);
     the axis `alone` gets steps of its own. Each cell may cost a division (`divides`).
     The way `back` goes by the place of a winner, by copies, or by the steps that lead
-    forward. XLA's compilers may not know the `cost` of what combines two cells. More
-    pads on the way back than `most_pads` go to further loops. All cells of a window may
-    be needed in one step (`at_once`).
+    forward. More pads on the way back than `most_pads` go to further loops. All cells
+    of a window may be needed in one step (`at_once`).
     """
 
     overlap: bool = False
@@ -78,7 +77,6 @@ class Needs:
     alone: int | None = None
     divides: bool = False
     back: Literal["places", "copies", "steps"] = "steps"
-    has_cost: bool = True
     most_pads: int | None = None
     at_once: bool = False
 
@@ -170,16 +168,24 @@ def _plan_windows(
         steps = _merged(window)
         return Plan("slices", steps, steps, "slices", platform, needs)
     form = implementation or form_for(platform, window, dtype)
-    if implementation is None and platform in TPUS and not needs.has_cost:
-        form = _steps_for(window)
+    if implementation is None and platform in TPUS and needs.divides:
+        form = _steps_for(window)  # whose cost XLA's compilers may not know
     in_steps = _steps_for(window) if form == "reduce_window" else form
-    steps = _steps(window, in_steps == "doubling", platform, needs)
+    doubling = in_steps == "doubling"
+    steps = _steps(window, doubling, platform, needs)
     there = implementation == "reduce_window" or (
         not implementation and platform in TPUS
     )
     by_windows = there and needs.back == "copies"
     back_form: Implementation = "reduce_window" if by_windows else in_steps
-    back = _back(window, platform, implementation, needs)
+    if needs.back == "copies":
+        back = tuple(spread_steps(window, doubling))[::-1]
+    elif _is_at_once(window, platform, implementation):
+        back = _merged(window)
+    elif needs.back == "places":
+        back = tuple(backward_steps(window, doubling, alone=needs.alone))[::-1]
+    else:
+        back = steps
     return Plan(form, steps, back, back_form, platform, needs)
 
 
@@ -187,8 +193,7 @@ def _steps(
     window: Window, doubling: bool, platform: str, needs: Needs
 ) -> tuple[Step, ...]:
     if needs.divides:
-        overlaps = any(dim.extent > dim.stride for dim in window.dims)
-        few = platform == "cpu" and overlaps
+        few = platform == "cpu" and not window.are_apart
         most = CPU_RATIOS if few else MOST_RATIOS
         return tuple(norm_steps(window, doubling, most))
     steps = forward_steps(
@@ -201,28 +206,9 @@ def _steps(
     return tuple(steps)
 
 
-def _back(
-    window: Window,
-    platform: str,
-    implementation: Implementation | None,
-    needs: Needs,
-) -> tuple[Step, ...]:
-    """The steps that lead back, in the order that leads forward."""
-    is_named = implementation in ("slices", "doubling")
-    doubling = (implementation if is_named else _steps_for(window)) == "doubling"
-    if _is_at_once(window, platform, implementation) and needs.back != "copies":
-        return _merged(window)
-    if needs.back == "places":
-        return tuple(backward_steps(window, doubling, alone=needs.alone))[::-1]
-    if needs.back == "copies":
-        return tuple(spread_steps(window, doubling))[::-1]
-    return _steps(window, doubling, platform, needs)
-
-
 def _is_soft(window: Window, needs: Needs) -> bool:
     """Whether a GPU divides in one step: few cells, in windows that do not overlap."""
-    apart = all(dim.extent <= dim.stride for dim in window.dims)
-    return needs.divides and apart and window.cells <= SOFT_CELLS
+    return needs.divides and window.are_apart and window.cells <= SOFT_CELLS
 
 
 def _is_at_once(
@@ -233,11 +219,10 @@ def _is_at_once(
     On an H100 that takes 0.8 times as long as steps where windows do not overlap, but
     4 times for windows of 3 at strides of 2.
     """
-    if is_sparse(window.dims) or window.is_symbolic:
+    if is_sparse(window.dims):
         return False
     selects = math.prod(-(-dim.extent // dim.stride) for _, dim in window.pairs())
-    apart = all(dim.extent <= dim.stride for dim in window.dims)
-    there = platform in TPUS or (platform in GPUS and apart)
+    there = platform in TPUS or (platform in GPUS and window.are_apart)
     by_name = implementation == "reduce_window"
     return (by_name or (not implementation and there)) and selects <= AT_ONCE
 

@@ -12,32 +12,21 @@ Anywhere else nothing is done.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
 
 from jaxpool.engines.faults import split_as
+from jaxpool.geometry.pooled import PooledAxes
 from jaxpool.geometry.window import Window
 
 T = TypeVar("T", bound=jax.Array | tuple[jax.Array, ...])
 
 
-class Geometry(Protocol):
-    """What is asked of a `Window`, or of `Bins`: sizes of the result on pooled axes."""
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The pooled axes."""
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """The size of the result on each of them."""
-
-
 class Sizes(NamedTuple):
-    """The same as numbers."""
+    """Sizes of the result on some axes, as numbers."""
 
     axes: tuple[int, ...]
     outs: tuple[int, ...]
@@ -49,6 +38,10 @@ class Sizes(NamedTuple):
         """The size of each axis of the result, pooled or not."""
         sizes = dict(enumerate(shape)) | dict(zip(axes, outs, strict=True))
         return cls(tuple(sizes), tuple(sizes.values()))
+
+
+# What says the sizes of the result on pooled axes.
+Geometry: TypeAlias = PooledAxes | Sizes
 
 
 def in_auto_mode(
@@ -70,8 +63,7 @@ def in_auto_mode(
         function = split_as(function, _spec(x), splits)
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     automatic = auto_axes(function, axes=tuple(sorted(names)), out_sharding=sharding)
-    pooled: T = automatic(x, *others)
-    return pooled
+    return automatic(x, *others)
 
 
 def _alike_varying(*arrays: Any) -> Any:
@@ -91,10 +83,9 @@ def _alike_varying(*arrays: Any) -> Any:
 def _varying(array: jax.Array) -> frozenset[str]:
     """The manual mesh axes that an array varies over."""
     kind: Any = jax.typeof(array)
-    names: frozenset[str] = (
+    return (
         kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
     )
-    return names
 
 
 def _splitting(array: jax.Array) -> set[str]:
@@ -104,8 +95,7 @@ def _splitting(array: jax.Array) -> set[str]:
 
 def _spec(array: jax.Array) -> PartitionSpec:
     """What splits each axis, as far as the type says."""
-    spec: PartitionSpec = jax.typeof(array).sharding.spec
-    return spec
+    return jax.typeof(array).sharding.spec
 
 
 def _names(entry: Any) -> tuple[str, ...]:

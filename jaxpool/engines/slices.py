@@ -238,8 +238,7 @@ def _run(
     before: Arrays = ()
     for regions in loops[:-1]:
         before = (stage(boundary, partial(loop, regions), *arrays, *before),)
-    results: Arrays = stage(boundary, last, *arrays, *before, *finish.arrays)
-    return results
+    return stage(boundary, last, *arrays, *before, *finish.arrays)
 
 
 def _combined(

@@ -41,15 +41,8 @@ def reduce_cells(op: Callable[..., Any], x: Any, init: Any, window: Window) -> A
     `x` is one array or several, and `init` as many numbers.
     """
     for axis, dim in reversed(window.pairs()):
-
-        def padded(
-            x: jax.Array, init: Any, axis: int = axis, dim: AxisWindow = dim
-        ) -> jax.Array:
-            around = [(0, 0, 0)] * x.ndim
-            around[axis] = dim.low, dim.behind, 0
-            return lax.pad(x, init, around)
-
-        cells = jax.tree.map(padded, x, init)
+        around = dim.low, dim.behind, 0
+        cells = jax.tree.map(partial(_padded, axis=axis, around=around), x, init)
         each = (partial(_cell, axis=axis, dim=dim, j=j) for j in range(dim.window))
         x = reduce(op, (jax.tree.map(cell, cells) for cell in each))
     return x
@@ -102,10 +95,10 @@ def route(window: Window, g: jax.Array, position: jax.Array) -> jax.Array:
 
 def read(window: Window, t: jax.Array, position: jax.Array) -> jax.Array:
     """Read the cell at `position` inside each window: the transpose of `route`."""
-    places = _places(window, position)
-    for (axis, dim), place in reversed(tuple(zip(window.pairs(), places, strict=True))):
-        t = _to_windows(t, axis, dim, place)
-    return t
+    outputs = jax.ShapeDtypeStruct(position.shape, t.dtype)
+    routed = partial(route, window, position=position)
+    found: jax.Array = jax.linear_transpose(routed, outputs)(t)[0]
+    return found
 
 
 def spread(window: Window, g: jax.Array) -> jax.Array:
@@ -141,52 +134,32 @@ def _to_cells(
         return array if place is None else _where(place == j, array)
 
     if dim.is_whole:
-        shape = _with(array.shape, axis, dim.size)
+        shape = *array.shape[:axis], dim.size, *array.shape[axis + 1 :]
         return picked(_numbers(shape, axis), jnp.broadcast_to(array, shape))
     last = (dim.out - 1) * dim.stride  # where the last window begins
-    padded = dim.low + dim.size + dim.behind
-    around = [(0, 0, 0)] * array.ndim
+    padded, zero = dim.low + dim.size + dim.behind, np.zeros((), array.dtype)
     parts = []
     for j in range(dim.window):
         start = j * dim.dilation
-        around[axis] = start, padded - start - last - 1, dim.stride - 1
-        parts.append(lax.pad(picked(j, array), np.zeros((), array.dtype), around))
-    around[axis] = -dim.low, -dim.behind, 0
-    return lax.pad(reduce(op, parts), np.zeros((), array.dtype), around)
+        around = start, padded - start - last - 1, dim.stride - 1
+        parts.append(_padded(picked(j, array), zero, axis, around))
+    return _padded(reduce(op, parts), zero, axis, (-dim.low, -dim.behind, 0))
 
 
-def _to_windows(
-    array: jax.Array, axis: int, dim: AxisWindow, place: jax.Array
+def _padded(
+    array: jax.Array, fill: Any, axis: int, around: tuple[int, int, int]
 ) -> jax.Array:
-    """For each window the cell at `place`; 0 if it is beyond the window."""
-    if dim.is_whole:
-        hits = place == _numbers(array.shape, axis)
-        return _where(hits, array).sum(axis, keepdims=True, dtype=array.dtype)
-    zero = np.zeros((), array.dtype)
-    around = [(0, 0, 0)] * array.ndim
-    around[axis] = dim.low, dim.behind, 0
-    padded = lax.pad(array, zero, around)
-    cells = (_where(place == j, _cell(padded, axis, dim, j)) for j in range(dim.window))
-    return reduce(lax.add, cells)
+    """The array with `around` as the padding of one axis."""
+    config = [(0, 0, 0)] * array.ndim
+    config[axis] = around
+    return lax.pad(array, fill, config)
 
 
 def _cell(padded: jax.Array, axis: int, dim: AxisWindow, j: int) -> jax.Array:
     """One cell of each window."""
     start = j * dim.dilation
-    return _cut(padded, axis, start, start + (dim.out - 1) * dim.stride + 1, dim.stride)
-
-
-def _cut(
-    array: jax.Array, axis: int, start: int, stop: int, stride: int = 1
-) -> jax.Array:
-    starts, strides = [0] * array.ndim, [1] * array.ndim
-    starts[axis], strides[axis] = start, stride
-    return lax.slice(array, starts, _with(array.shape, axis, stop), strides)
-
-
-def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    """The shape with another size of one axis."""
-    return *shape[:axis], size, *shape[axis + 1 :]
+    stop = start + (dim.out - 1) * dim.stride + 1
+    return lax.slice_in_dim(padded, start, stop, dim.stride, axis)
 
 
 def _numbers(shape: tuple[int, ...], axis: int) -> jax.Array:

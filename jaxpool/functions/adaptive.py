@@ -1,17 +1,16 @@
 """Adaptive pools: the output size is given, and one bin of cells makes each output.
 
-Each function checks its arguments, resolves its bins, and calls an aggregation.
+Named functions for what `aggregate` does over bins.
 """
-
-from typing import Any
 
 import jax
 from jax.typing import ArrayLike
 
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import Kinds, about, as_array
-from jaxpool.functions.entry import Call
-from jaxpool.geometry.bins import OptionalInts, adaptive_bins
+from jaxpool.functions.arguments import about, as_call
+from jaxpool.functions.by import Average, LogSumExp, Max
+from jaxpool.functions.over import bins
+from jaxpool.geometry.bins import OptionalInts
 from jaxpool.geometry.window import Ints, check_countable
 
 
@@ -53,7 +52,7 @@ def adaptive_max_pool(
         >>> print(adaptive_max_pool(jnp.arange(10.0), 4, axes=0))
         [2. 4. 7. 9.]
     """
-    return pooling.maxima(_check(x, output_shape, axes))
+    return Max().aggregate(x, bins(output_shape, axes=axes), None, 0, None)
 
 
 def adaptive_max_pool_with_indices(
@@ -97,10 +96,10 @@ def adaptive_max_pool_with_indices(
         >>> print(y, index)
         [3. 4.] [0 3]
     """
-    call = _check(x, output_shape, axes)
+    call = as_call(x, bins(output_shape, axes=axes).resolve, (), None, 0)
     with about(call.x.shape):
         check_countable("x", (dim.size for dim in call.over.dims))
-    return pooling.indexed_maxima(call)
+    return pooling.extreme_with_indices(call, "max")
 
 
 def adaptive_avg_pool(
@@ -141,7 +140,7 @@ def adaptive_avg_pool(
         >>> print(adaptive_avg_pool(jnp.arange(10.0), 4, axes=0))
         [1. 3. 6. 8.]
     """
-    return pooling.mean(_check(x, output_shape, axes, "number"))
+    return Average().aggregate(x, bins(output_shape, axes=axes), None, 0, None)
 
 
 def adaptive_logsumexp_pool(
@@ -182,14 +181,4 @@ def adaptive_logsumexp_pool(
         >>> print(adaptive_logsumexp_pool(x, 2, axes=0))
         [1.3863 1.3863]
     """
-    return pooling.logsumexp(_check(x, output_shape, axes))
-
-
-def _check(
-    x: Any, output_shape: OptionalInts, axes: Ints | None, kinds: Kinds = "real"
-) -> Call:
-    """Check the arguments that adaptive pools share."""
-    x = as_array(x, kinds)
-    with about(x.shape):
-        bins = adaptive_bins(x.shape, output_shape, axes)
-    return Call(x, bins.window or bins)
+    return LogSumExp().aggregate(x, bins(output_shape, axes=axes), None, 0, None)

@@ -13,6 +13,7 @@ from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
+    about,
     as_bias,
     as_call,
     as_exponent,
@@ -44,7 +45,7 @@ class By(Written):
         where: Any,
         empty_value: float,
         implementation: Implementation | None,
-    ) -> Any:
+    ) -> jax.Array:
         """The result, after all checks."""
         options = where, empty_value, implementation
         kinds, averaged = self.kinds, self.averaged
@@ -154,7 +155,9 @@ class Lp(By):
     p: float
 
     def pool(self, call: Call) -> jax.Array:
-        return pooling.norm(call, as_order(self.p))
+        with about(call.x.shape):
+            order = as_order(self.p)
+        return pooling.norm(call, order)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -69,7 +69,7 @@ def _compiled(function: Callable[..., T]) -> Callable[..., T]:
 def _hashable(static: Any) -> Hashable:
     """`static` with each array replaced by a value that hashes."""
     if type(static) is not tuple:
-        return static  # type: ignore[no-any-return]
+        return static
     return tuple(
         _Number(s.dtype, s.tobytes()) if isinstance(s, np.ndarray) else s
         for s in static

@@ -92,7 +92,7 @@ def fractional_max_pool(
         [1. 3. 5. 6.]
     """
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
-    return _drawn(pooling.maxima, call)
+    return _drawn(pooling.extreme, call, "max")
 
 
 def fractional_max_pool_with_indices(
@@ -155,7 +155,7 @@ def fractional_max_pool_with_indices(
     call = _check(x, window, output_shape, key, samples, axes, rule, overlapping)
     with about(call.x.shape):
         check_countable("x", (dim.size for dim in call.bins.dims))
-    return _drawn(pooling.indexed_maxima, call)
+    return _drawn(pooling.extreme_with_indices, call, "max")
 
 
 def fractional_avg_pool(
@@ -337,8 +337,7 @@ def _typed(key: jax.Array) -> jax.Array:
     """The key as a typed key."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
-    typed: jax.Array = jax.random.wrap_key_data(key)
-    return typed
+    return jax.random.wrap_key_data(key)
 
 
 def _windows(dim: AxisBins, u: jax.Array) -> Table:
@@ -385,18 +384,17 @@ def _reaching(
     return starts, jnp.minimum(ends + np.int32(overlapping), np.int32(dim.size))
 
 
-def _drawn(function: Callable[[Call], Result], call: _Call) -> Result:
+def _drawn(function: Callable[..., Result], call: _Call, *options: Any) -> Result:
     """Call a function of `pooling` with drawn bins."""
     x, bins, given, place, is_drawn, source = call
     geometry = Sizes.of_all(x.shape, bins.axes, bins.outs)
-    static = function, bins, given, place, is_drawn
-    result: Result = enter(_pooled, static, geometry, x, source)
-    return result
+    static = function, options, bins, given, place, is_drawn
+    return enter(_pooled, static, geometry, x, source)
 
 
 def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
     """Call the function once for all axes that have the same draws."""
-    function, bins, given, (place, *options), is_drawn = static
+    function, options, bins, given, (place, *own), is_drawn = static
     others = [axis for axis in range(x.ndim) if axis not in given]
     draws = source
     if is_drawn and place is _random:
@@ -411,10 +409,10 @@ def _pooled(static: tuple[Any, ...], x: jax.Array, source: jax.Array) -> Any:
 
     def pooled(x: jax.Array, draws: jax.Array) -> Any:
         tables = tuple(
-            place(*options, dim, draws[given.index(axis)])
+            place(*own, dim, draws[given.index(axis)])
             for axis, dim in zip(bins.axes, bins.dims, strict=True)
         )
-        return function(Call(x, inner, tables=tables))
+        return function(Call(x, inner, tables=tables, both_modes=True), *options)
 
     front = range(len(mapped))
     for _ in mapped:

@@ -7,7 +7,6 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation
-from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.by import PowerMean, Softmax
 from jaxpool.functions.over import whole, windows
 from jaxpool.geometry.window import Ints, Padding
@@ -83,14 +82,7 @@ def softmax_pool(
     over = windows(
         window, strides, padding, dilation=dilation, axes=axes, ceil_mode=ceil_mode
     )
-    return aggregate(
-        x,
-        Softmax(logits, scale),
-        over,
-        where=where,
-        empty_value=empty_value,
-        implementation=implementation,
-    )
+    return Softmax(logits, scale).aggregate(x, over, where, empty_value, implementation)
 
 
 def global_softmax_pool(
@@ -147,7 +139,7 @@ def global_softmax_pool(
         [2. 8.]
     """
     by, over = Softmax(logits, scale), whole(axes, keepdims)
-    return aggregate(x, by, over, where=where, empty_value=empty_value)
+    return by.aggregate(x, over, where, empty_value, None)
 
 
 def power_mean_pool(
@@ -217,14 +209,7 @@ def power_mean_pool(
     over = windows(
         window, strides, padding, dilation=dilation, axes=axes, ceil_mode=ceil_mode
     )
-    return aggregate(
-        x,
-        PowerMean(p, eps),
-        over,
-        where=where,
-        empty_value=empty_value,
-        implementation=implementation,
-    )
+    return PowerMean(p, eps).aggregate(x, over, where, empty_value, implementation)
 
 
 def global_power_mean_pool(
@@ -278,4 +263,4 @@ def global_power_mean_pool(
         [5.]
     """
     by, over = PowerMean(p, eps), whole(axes, keepdims)
-    return aggregate(x, by, over, where=where, empty_value=empty_value)
+    return by.aggregate(x, over, where, empty_value, None)

@@ -150,7 +150,7 @@ class Linked(Over):
                 f"axis {over.axis}; got {self.label}.shape={shape} for "
                 f"x.shape={x.shape}"
             )
-        inner = replace(over, axis=over.axis - lead)
+        inner = replace(over, axes=(over.axis - lead,))
 
         def pooled(x: jax.Array, mask: Any, arrays: Any, links: jax.Array) -> jax.Array:
             tables = (links,)
@@ -200,9 +200,8 @@ class segments(Linked):
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         check_flag("indices_are_sorted", self.indices_are_sorted)
-        count = self.num_segments
-        axis, dim = linked_axis(shape, self.axis, count, "num_segments")
-        return Segments(axis, dim, bool(self.indices_are_sorted))
+        linked = linked_axis(shape, self.axis, self.num_segments, "num_segments")
+        return Segments(*linked, bool(self.indices_are_sorted))
 
     def links(self, size: int) -> jax.Array:
         most = self.num_segments - 1
@@ -335,8 +334,8 @@ class neighbors(Linked):
     def resolve(self, shape: Sequence[int]) -> Domain:
         *_, outputs, count = as_links("indices", self.indices, 2).shape
         check_at_least("the last axis of indices", [count], 1)
-        axis, dim = linked_axis(shape, self.axis, outputs, "the outputs of indices")
-        return Neighbors(axis, dim, count)
+        name = "the outputs of indices"
+        return Neighbors(*linked_axis(shape, self.axis, outputs, name, count))
 
     def links(self, size: int) -> jax.Array:
         return as_links("indices", self.indices, 2, size - 1)

@@ -41,8 +41,7 @@ def _of_extended(
         if mask is not None and mask.shape[axis] != 1:
             mask = _with_sides(mask, axis, dim, mode)
     extended = Call(x, window.filled(), mask, empty, implementation)
-    pooled: jax.Array = pool(extended, *options)
-    return pooled
+    return pool(extended, *options)
 
 
 def _with_sides(

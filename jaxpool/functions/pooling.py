@@ -56,16 +56,6 @@ def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     return _fill_empty(values, call, None), _fill_empty(indices, nowhere, None)
 
 
-def maxima(call: Call) -> jax.Array:
-    """The maximum of each bin, with derivatives in both modes."""
-    return extreme(call._replace(both_modes=True), "max")
-
-
-def indexed_maxima(call: Call) -> tuple[jax.Array, jax.Array]:
-    """The same, and the indices."""
-    return extreme_with_indices(call, "max")
-
-
 @compiled_once
 def total(call: Call) -> jax.Array:
     """Sum of each output, in the dtype of `x`."""

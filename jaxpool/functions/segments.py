@@ -319,8 +319,7 @@ class _Tiles(Linked):
 
     def links(self, size: int) -> jax.Array:
         places = as_links("positions", self.positions, 2)
-        ids: jax.Array = _tiles((self.window, self.output_shape), places)
-        return ids
+        return _tiles((self.window, self.output_shape), places)
 
 
 @partial(jax.jit, static_argnums=0)

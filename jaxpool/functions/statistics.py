@@ -7,7 +7,6 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation
-from jaxpool.functions.aggregate import aggregate
 from jaxpool.functions.by import Median, StandardDeviation, Variance
 from jaxpool.functions.over import whole, windows
 from jaxpool.geometry.window import Ints, Padding
@@ -75,14 +74,7 @@ def var_pool(
     over = windows(
         window, strides, padding, dilation=dilation, axes=axes, ceil_mode=ceil_mode
     )
-    return aggregate(
-        x,
-        Variance(ddof),
-        over,
-        where=where,
-        empty_value=empty_value,
-        implementation=implementation,
-    )
+    return Variance(ddof).aggregate(x, over, where, empty_value, implementation)
 
 
 def global_var_pool(
@@ -131,7 +123,7 @@ def global_var_pool(
         [64.]
     """
     by, over = Variance(ddof), whole(axes, keepdims)
-    return aggregate(x, by, over, where=where, empty_value=empty_value)
+    return by.aggregate(x, over, where, empty_value, None)
 
 
 def std_pool(
@@ -200,14 +192,8 @@ def std_pool(
     over = windows(
         window, strides, padding, dilation=dilation, axes=axes, ceil_mode=ceil_mode
     )
-    return aggregate(
-        x,
-        StandardDeviation(ddof, eps),
-        over,
-        where=where,
-        empty_value=empty_value,
-        implementation=implementation,
-    )
+    by = StandardDeviation(ddof, eps)
+    return by.aggregate(x, over, where, empty_value, implementation)
 
 
 def global_std_pool(
@@ -260,7 +246,7 @@ def global_std_pool(
         [2. 0.]
     """
     by, over = StandardDeviation(ddof, eps), whole(axes, keepdims)
-    return aggregate(x, by, over, where=where, empty_value=empty_value)
+    return by.aggregate(x, over, where, empty_value, None)
 
 
 def median_pool(
@@ -323,14 +309,7 @@ def median_pool(
     over = windows(
         window, strides, padding, dilation=dilation, axes=axes, ceil_mode=ceil_mode
     )
-    return aggregate(
-        x,
-        Median(),
-        over,
-        where=where,
-        empty_value=empty_value,
-        implementation=implementation,
-    )
+    return Median().aggregate(x, over, where, empty_value, implementation)
 
 
 def global_median_pool(
@@ -377,4 +356,4 @@ def global_median_pool(
         [3.]
     """
     by, over = Median(), whole(axes, keepdims)
-    return aggregate(x, by, over, where=where, empty_value=empty_value)
+    return by.aggregate(x, over, where, empty_value, None)

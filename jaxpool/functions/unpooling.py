@@ -186,8 +186,7 @@ def _numbers(shape: Sequence[int]) -> jax.Array:
 
 def _take(array: jax.Array, places: jax.Array) -> jax.Array:
     """The elements of the last axis at the given positions."""
-    taken: jax.Array = jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
-    return taken
+    return jnp.take_along_axis(array, places, -1, mode="promise_in_bounds")
 
 
 def convert_indices(

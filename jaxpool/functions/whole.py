@@ -1,18 +1,14 @@
 """Global pools: one output for all cells of the pooled axes.
 
-Each function checks its arguments and calls an aggregation.
+Named functions for what `aggregate` does over whole axes.
 """
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxpool.functions import pooling
-from jaxpool.functions.arguments import about, as_call, as_order, check_flag
-from jaxpool.functions.entry import Call
-from jaxpool.geometry.window import Ints, whole
+from jaxpool.functions.by import Average, LogSumExp, Lp, Max, Min, Sum
+from jaxpool.functions.over import whole
+from jaxpool.geometry.window import Ints
 
 
 def global_max_pool(
@@ -59,9 +55,7 @@ def global_max_pool(
         >>> print(global_max_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[5.]]
     """
-    call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(call, "max")
-    return _finish(pooled, call, keepdims)
+    return Max().aggregate(x, whole(axes, keepdims), where, empty_value, None)
 
 
 def global_min_pool(
@@ -106,9 +100,7 @@ def global_min_pool(
         >>> print(global_min_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [1. 2.]
     """
-    call = _check(x, axes, keepdims, where, empty_value)
-    pooled = pooling.extreme(call, "min")
-    return _finish(pooled, call, keepdims)
+    return Min().aggregate(x, whole(axes, keepdims), where, empty_value, None)
 
 
 def global_sum_pool(
@@ -151,9 +143,7 @@ def global_sum_pool(
         >>> print(global_sum_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [4. 6.]
     """
-    call = _check(x, axes, keepdims, where, empty_value, kinds="number")
-    pooled = pooling.total(call)
-    return _finish(pooled, call, keepdims)
+    return Sum().aggregate(x, whole(axes, keepdims), where, empty_value, None)
 
 
 def global_avg_pool(
@@ -199,9 +189,7 @@ def global_avg_pool(
         >>> print(global_avg_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[3.]]
     """
-    call = _check(x, axes, keepdims, where, empty_value, kinds="number", averaged=True)
-    pooled = pooling.mean(call)
-    return _finish(pooled, call, keepdims)
+    return Average().aggregate(x, whole(axes, keepdims), where, empty_value, None)
 
 
 def global_lp_pool(
@@ -248,11 +236,7 @@ def global_lp_pool(
         >>> print(global_lp_pool(jnp.asarray([[3.0, -4.0], [0.0, 0.0]]), axes=1))
         [5. 0.]
     """
-    call = _check(x, axes, keepdims, where, empty_value, averaged=True)
-    with about(call.x.shape):
-        order = as_order(p)
-    pooled = pooling.norm(call, order)
-    return _finish(pooled, call, keepdims)
+    return Lp(p).aggregate(x, whole(axes, keepdims), where, empty_value, None)
 
 
 def global_logsumexp_pool(
@@ -296,26 +280,4 @@ def global_logsumexp_pool(
         >>> print(global_logsumexp_pool(jnp.log(jnp.asarray([[1.0, 3.0]])), axes=1))
         [1.3863]
     """
-    call = _check(x, axes, keepdims, where, empty_value, averaged=True)
-    pooled = pooling.logsumexp(call)
-    return _finish(pooled, call, keepdims)
-
-
-def _check(
-    x: Any,
-    axes: Ints | None,
-    keepdims: bool,
-    where: Any,
-    empty_value: Any,
-    **options: Any,
-) -> Call:
-    """Check the arguments that global pools share."""
-    call = as_call(x, whole, (axes,), where, empty_value, **options)
-    with about(call.x.shape):
-        check_flag("keepdims", keepdims)
-    return call
-
-
-def _finish(pooled: jax.Array, call: Call, keepdims: bool) -> jax.Array:
-    """Remove the pooled axes, which have size 1, unless `keepdims`."""
-    return pooled if keepdims else jnp.squeeze(pooled, call.over.axes)
+    return LogSumExp().aggregate(x, whole(axes, keepdims), where, empty_value, None)

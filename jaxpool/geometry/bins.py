@@ -7,7 +7,7 @@ are drawn at random, when the program runs; here are only the bounds for every d
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex, TypeAlias
+from typing import ClassVar, SupportsIndex, TypeAlias
 
 from jaxpool.geometry.axes import (
     Ints,
@@ -17,6 +17,7 @@ from jaxpool.geometry.axes import (
     per_axis,
     pooled_axes,
 )
+from jaxpool.geometry.pooled import PooledAxes
 from jaxpool.geometry.sizes import check_known, is_symbolic
 from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import (
@@ -50,10 +51,13 @@ class AxisBins:
     covers: Extent
     is_drawn: bool = True
 
+    may_miss: ClassVar[bool] = False
+    dilation: ClassVar[int] = 1
+
     @property
-    def may_miss(self) -> bool:
-        """Whether a bin may have no cell: no."""
-        return False
+    def length(self) -> int:
+        """The most cells of a bin."""
+        return self.cells[1]
 
     @property
     def is_identity(self) -> bool:
@@ -62,78 +66,10 @@ class AxisBins:
 
 
 @dataclass(frozen=True)
-class Bins:
-    """The pooled axes of an array, ascending, and the bins of each."""
+class Bins(PooledAxes):
+    """The pooled axes of an array, and the bins of each."""
 
-    axes: tuple[int, ...]
     dims: tuple[AxisBins, ...]
-
-    @property
-    def most_cells(self) -> int:
-        """The number of cells of the largest possible bin."""
-        return math.prod(dim.cells[1] for dim in self.dims)
-
-    @property
-    def cells(self) -> int:
-        """The same, as of a window."""
-        return self.most_cells
-
-    @property
-    def is_symbolic(self) -> bool:
-        """No: symbolic sizes are only cut in bins that are windows."""
-        return False
-
-    @property
-    def is_countable(self) -> bool:
-        """Whether int32 can count the cells of the input."""
-        return math.prod(dim.size for dim in self.dims) <= MOST
-
-    def axis_by_axis(self) -> tuple["Bins", ...]:
-        """The same as bins along one axis each."""
-        pairs = zip(self.axes, self.dims, strict=True)
-        return tuple(Bins((axis,), (dim,)) for axis, dim in pairs)
-
-    def pairs(self) -> tuple[tuple[int, AxisBins], ...]:
-        """`(axis, geometry)` of the axes on which there is something to do."""
-        pairs = zip(self.axes, self.dims, strict=True)
-        return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
-
-    def clipped(self) -> "Bins":
-        """The same: bins hold cells of the input only."""
-        return self
-
-    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the pooled array."""
-        out = list(shape)
-        for axis, dim in zip(self.axes, self.dims, strict=True):
-            out[axis] = dim.out
-        return tuple(out)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The size of the input on each pooled axis."""
-        return tuple(dim.size for dim in self.dims)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """The most cells of an output along each pooled axis."""
-        return tuple(dim.cells[1] for dim in self.dims)
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        """The distance between these cells."""
-        return tuple(1 for _ in self.dims)
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """The size of the result on each pooled axis."""
-        return tuple(dim.out for dim in self.dims)
-
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """The step of the flat index along each axis, in row-major order."""
-        sizes = [dim.size for dim in self.dims]
-        return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
 
     @property
     def window(self) -> Window | None:

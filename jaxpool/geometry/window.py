@@ -15,7 +15,7 @@ window that covers the axis.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, SupportsIndex, TypeAlias, get_args
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias, get_args
 
 from jaxpool.geometry.axes import Ints as Ints
 from jaxpool.geometry.axes import (
@@ -30,6 +30,8 @@ from jaxpool.geometry.axes import (
     pooled_axes,
     resolve_axes,
 )
+from jaxpool.geometry.pooled import MOST as MOST
+from jaxpool.geometry.pooled import PooledAxes
 from jaxpool.geometry.sizes import check_no_rest, is_below, is_symbolic, same_pads
 from jaxpool.geometry.spelling import spelled
 
@@ -39,7 +41,6 @@ Padding: TypeAlias = PaddingName | Ints | Sequence[tuple[SupportsIndex, Supports
 
 # An axis can be split over up to 8 devices (2, 4 or 8) without being gathered.
 SHARDS = 8
-MOST = 2**31 - 1  # the largest int32
 PADDINGS: tuple[PaddingName, ...] = get_args(PaddingName)
 
 
@@ -58,6 +59,11 @@ class AxisWindow:
     low: int
     high: int
     out: int
+
+    @property
+    def length(self) -> int:
+        """Number of cells of a window."""
+        return self.window
 
     @property
     def extent(self) -> int:
@@ -204,79 +210,33 @@ class AxisWindow:
 
 
 @dataclass(frozen=True)
-class Window:
-    """The pooled axes of an array, ascending, and the geometry of each axis."""
+class Window(PooledAxes):
+    """The pooled axes of an array, and windows along each."""
 
-    axes: tuple[int, ...]
     dims: tuple[AxisWindow, ...]
 
     @property
-    def is_symbolic(self) -> bool:
-        """Whether a pooled axis has a symbolic size."""
-        return any(is_symbolic(dim.size) for dim in self.dims)
-
-    @property
-    def cells(self) -> int:
-        """Number of cells in one window."""
-        return math.prod(dim.window for dim in self.dims)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The size of the input on each pooled axis."""
-        return tuple(dim.size for dim in self.dims)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """The most cells of an output along each pooled axis."""
-        return tuple(dim.window for dim in self.dims)
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        """The distance between these cells."""
-        return tuple(dim.dilation for dim in self.dims)
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """The output size on each pooled axis."""
-        return tuple(dim.out for dim in self.dims)
-
-    def axis_by_axis(self) -> tuple["Window", ...]:
-        """The same as windows along one axis each."""
-        pairs = zip(self.axes, self.dims, strict=True)
-        return tuple(Window((axis,), (dim,)) for axis, dim in pairs)
-
-    def pairs(self) -> tuple[tuple[int, AxisWindow], ...]:
-        """`(axis, geometry)` of each axis that is not an identity."""
-        pairs = zip(self.axes, self.dims, strict=True)
-        return tuple((axis, dim) for axis, dim in pairs if not dim.is_identity)
+    def are_apart(self) -> bool:
+        """Whether no two windows overlap."""
+        return all(dim.extent <= dim.stride for dim in self.dims)
 
     @property
     def is_countable(self) -> bool:
         """Whether int32 can count the places of a window, or the cells of the input."""
         extent = math.prod(dim.extent for dim in self.dims)
-        if is_symbolic(extent) or extent <= 1 << 30:
-            return True
-        cells = math.prod(dim.size for dim in self.dims)
-        return is_symbolic(cells) or cells <= MOST
+        return is_symbolic(extent) or extent <= 1 << 30 or super().is_countable
 
-    def clipped(self) -> "Window":
+    def clipped(self) -> Self:
         """The same windows without places that are padding in every window."""
-        return Window(self.axes, tuple(dim.clipped() for dim in self.dims))
+        return replace(self, dims=tuple(dim.clipped() for dim in self.dims))
 
-    def filled(self) -> "Window":
+    def filled(self) -> Self:
         """The same windows over an input that already has its padding."""
         dims = (
             replace(dim, size=dim.size + dim.low + dim.high, low=0, high=0)
             for dim in self.dims
         )
-        return Window(self.axes, tuple(dims))
-
-    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the pooled array."""
-        out = list(shape)
-        for axis, dim in zip(self.axes, self.dims, strict=True):
-            out[axis] = dim.out
-        return tuple(out)
+        return replace(self, dims=tuple(dims))
 
 
 def resolve(

@@ -99,8 +99,7 @@ def _largest(windows: Windows, is_max: bool, x: jax.Array) -> jax.Array:
 def _norm(windows: Windows, order: float, x: jax.Array) -> jax.Array:
     """What PyTorch computes, step by step, with the derivative that each step has."""
     means = jaxpool.avg_pool(_powers(order, x), **vars(windows), count_include_pad=True)
-    norms: jax.Array = _roots(order, math.prod(windows.window), means)
-    return norms
+    return _roots(order, math.prod(windows.window), means)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -96,10 +96,7 @@ def avg_pool(
     given = as_given("input", input)
     if given.dtype == np.int64:
         _check_sums(given, math.prod(windows.window))
-        quotients: jax.Array = _truncated_average(
-            windows, count_include_pad, divisor, x
-        )
-        return quotients
+        return _truncated_average(windows, count_include_pad, divisor, x)
     check_dtype(x)
     return jaxpool.avg_pool(
         x, **vars(windows), count_include_pad=count_include_pad, divisor=divisor
