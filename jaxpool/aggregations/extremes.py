@@ -9,9 +9,9 @@ that they can be differentiated again.
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ from jaxpool.engines.fold import (
 )
 from jaxpool.engines.kernel import ANY, call, call_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
+from jaxpool.engines.plan import DomainKernel, Implementation, Needs, Plan
 from jaxpool.engines.symbolic import as_number
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry import steps
@@ -71,12 +71,12 @@ def extremum(
     if len(over.axes) > 1 and not over.is_countable:
         options = empty, implementation, both_modes
         return _axis_by_axis(kind, x, mask, over, tables, *options)
-    config = Config(kind, over, empty, implementation)
+    kernel = Extremes(over, implementation, kind, empty)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        return _values(config, x, mask, tables)
+        return _values(kernel, x, mask, tables)
     both_modes = both_modes or is_forward_mode()
     rule = _extremum_both_modes if both_modes else _extremum
-    return rule(config, x, mask, tables)
+    return rule(kernel, x, mask, tables)
 
 
 def _axis_by_axis(
@@ -101,8 +101,8 @@ def _axis_by_axis(
             continue
         cells = jnp.broadcast_to(mask, x.shape)
         x = extremum(kind, x, cells, *rest)
-        config = Config("max", each, 0, implementation)
-        counts = _values(config, cells.astype(np.uint8), None, rest[1])
+        kernel = Extremes(each, implementation, "max", 0)
+        counts = _values(kernel, cells.astype(np.uint8), None, rest[1])
         mask = counts > np.uint8(0)
     return x
 
@@ -121,8 +121,8 @@ def indexed_extremum(
     It is -1 where the mask keeps no cell.
     """
     over = over.clipped()
-    config = Config(kind, over, empty, implementation)
-    values, position = winners(config, x, mask, tables)
+    kernel = Extremes(over, implementation, kind, empty)
+    values, position = winners(kernel, x, mask, tables)
     indices = places.index_of(position, over, tables)
     if mask is not None:
         some = position < as_number(over.cells, position.dtype)
@@ -130,39 +130,59 @@ def indexed_extremum(
     return values, indices
 
 
-class Config(NamedTuple):
-    """What is static about a call."""
+@dataclass(frozen=True)
+class Extremes(DomainKernel):
+    """The kernel of the values of winners, and of their positions in their windows."""
 
     kind: Kind
-    over: Domain
     empty: float
-    implementation: Implementation | None
+    positions: bool = False
 
-    @property
-    def is_portable(self) -> bool:
-        """Whether a program is to be of standard operations of jax."""
-        return is_portable(self.over, self.implementation)
+    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
+        values = x.update(shape=self.over.output_shape(x.shape))
+        dtype = position_dtype(self.over, mask is not None)
+        return [values, values.update(dtype=dtype)] if self.positions else [values]
+
+    def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
+        kind, over = self.kind, self.over
+        needs = Needs(overlap=True, alone=x.ndim - 1 if self.positions else None)
+        chosen = self.plan(platform, x.dtype, needs, tables)
+        dtype = position_dtype(over, mask is not None)
+        arrays = (x,) if mask is None else (x, mask)
+        if chosen.form == "reduce_window" and isinstance(over, Window):
+            way = _winners_by_windows if self.positions else _by_windows
+            found = way(kind, over, platform, arrays)
+        elif self.positions:
+            found = _winners_in_steps(kind, chosen, arrays, dtype)
+        else:
+            found = _in_steps(kind, chosen, arrays)
+        values, *others = found
+        valid = others[self.positions :]
+        values = _or(values, x.dtype, self.empty, valid)
+        if not self.positions:
+            return (values,)
+        return values, _or(others[0], dtype, np.iinfo(dtype).max, valid)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _extremum(
-    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    return _values(config, x, mask, tables)
+    return _values(kernel, x, mask, tables)
 
 
 def _extremum_fwd(
-    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> tuple[jax.Array, Any]:
-    values, position = winners(config, x, mask, tables)
+    values, position = winners(kernel, x, mask, tables)
     return values, (checkpoint_name(position, POSITION), tables)
 
 
 def _extremum_bwd(
-    config: Config, residual: tuple[jax.Array, Any], g: jax.Array
+    kernel: Extremes, residual: tuple[jax.Array, Any], g: jax.Array
 ) -> tuple[jax.Array, None, None]:
     position, tables = residual
-    shares = _shares(config, g).transpose
+    shares = _shares(kernel, g).transpose
     return call_linear(shares, (position,), tables, g), None, None
 
 
@@ -171,63 +191,64 @@ _extremum.defvjp(_extremum_fwd, _extremum_bwd)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _extremum_both_modes(
-    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    return _values(config, x, mask, tables)
+    return _values(kernel, x, mask, tables)
 
 
 @_extremum_both_modes.defjvp
 def _extremum_jvp(
-    config: Config,
+    kernel: Extremes,
     primals: tuple[jax.Array, jax.Array | None, Any],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[jax.Array, jax.Array]:
-    (values, _), (tangent, _) = _winners_jvp(config, primals, tangents)
+    (values, _), (tangent, _) = _winners_jvp(kernel, primals, tangents)
     return values, tangent
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def winners(
-    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
     Where a mask keeps no cell of a window, the position is beyond the window. The
     derivative, in both modes, reads the tangents at the winners.
     """
-    if not config.over.is_countable:
+    if not kernel.over.is_countable:
         raise ValueError(
             "x must have at most 2**31 - 1 cells on one axis where a gradient is asked "
             f"for; got x.shape={x.shape}"
         )
-    values, position = call(_Winners(config), x, mask, tables)
+    indexed = replace(kernel, positions=True)
+    values, position = call(indexed, x, mask, tables)
     return values, position
 
 
 @winners.defjvp
 def _winners_jvp(
-    config: Config,
+    kernel: Extremes,
     primals: tuple[jax.Array, jax.Array | None, Any],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
-    values, position = winners(config, *primals)
+    values, position = winners(kernel, *primals)
     named = checkpoint_name(position, POSITION)
-    tangent = call_linear(_shares(config, values), (named,), primals[2], tangents[0])
+    tangent = call_linear(_shares(kernel, values), (named,), primals[2], tangents[0])
     no_tangent = zero_from_primal(position)
     return (values, position), (tangent, no_tangent)
 
 
 def _values(
-    config: Config, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    (values,) = call(_Values(config), x, mask, tables)
+    (values,) = call(kernel, x, mask, tables)
     return values
 
 
-def _shares(config: Config, x: Any) -> Shares:
+def _shares(kernel: Extremes, x: Any) -> Shares:
     """The kernel that reads tangents at the winners; its transpose sends them back."""
     by = Winner(dtypes.summed(x.dtype), x.ndim - 1)
-    return Shares(by, config.over, config.implementation, x.dtype, x.dtype)
+    return Shares(kernel.over, kernel.implementation, by, x.dtype, x.dtype)
 
 
 @dataclass(frozen=True)
@@ -274,39 +295,14 @@ class Winner(Aggregation):
         return move(window, t, *residual)
 
 
-@dataclass(frozen=True)
-class _Values:
-    """The kernel of the values of winners, without their positions."""
-
-    config: Config
-
-    @property
-    def portable(self) -> bool:
-        return self.config.is_portable
-
-    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
-        return [x.update(shape=self.config.over.output_shape(x.shape))]
-
-    def run(
-        self, platform: str, x: jax.Array, mask: jax.Array | None, tables: Any
-    ) -> Arrays:
-        kind, over, empty, implementation = self.config
-        needs = Needs(overlap=True)
-        chosen = plan_for(over, platform, x.dtype, implementation, needs, tables)
-        arrays = (x,) if mask is None else (x, mask)
-        if chosen.form == "reduce_window" and isinstance(over, Window):
-            values, *valid = _by_windows(kind, over, platform, arrays)
-        else:
-            values, *valid = _in_steps(kind, chosen, arrays)
-        values = lax.convert_element_type(values, x.dtype)
-        return (_or(values, empty, *valid),)
-
-
-def _or(values: jax.Array, empty: float, *valid: jax.Array) -> jax.Array:
-    """The values, and `empty` where no cell is valid."""
+def _or(
+    array: jax.Array, dtype: np.dtype, empty: float, valid: Sequence[jax.Array]
+) -> jax.Array:
+    """The array in a dtype, and `empty` where no cell is valid."""
+    array = lax.convert_element_type(array, dtype)
     for some in valid:
-        values = jnp.where(some, values, np.asarray(empty, values.dtype))
-    return values
+        array = jnp.where(some, array, np.asarray(empty, dtype))
+    return array
 
 
 def _cells(
@@ -371,40 +367,14 @@ def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Ar
     return values, *some
 
 
-@dataclass(frozen=True)
-class _Winners:
-    """The kernel of the values of winners, and of their positions in their windows."""
-
-    config: Config
-
-    @property
-    def portable(self) -> bool:
-        return self.config.is_portable
-
-    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
-        values = x.update(shape=self.config.over.output_shape(x.shape))
-        dtype = position_dtype(self.config.over, mask is not None)
-        return [values, values.update(dtype=dtype)]
-
-    def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
-        kind, over, empty, implementation = self.config
-        needs = Needs(overlap=True, alone=x.ndim - 1)
-        chosen = plan_for(over, platform, x.dtype, implementation, needs, tables)
-        dtype = position_dtype(over, mask is not None)
-        arrays = (x,) if mask is None else (x, mask)
-        if chosen.form == "reduce_window" and isinstance(over, Window):
-            wide = dtypes.infinite(x.dtype)
-            cells = _cells(kind, wide, False, *arrays)
-            beats = partial(_beats, kind)
-            found = places.first_winners(beats, worst(kind, wide), over, *cells)
-        else:
-            found = _winners_in_steps(kind, chosen, arrays, dtype)
-        values, position, *valid = found
-        values = lax.convert_element_type(values, x.dtype)
-        position = lax.convert_element_type(position, dtype)
-        none = np.iinfo(dtype).max
-        values, position = _or(values, empty, *valid), _or(position, none, *valid)
-        return values, position
+def _winners_by_windows(
+    kind: Kind, window: Window, platform: str, arrays: Arrays
+) -> Arrays:
+    """The value and the position of each winner, by XLA's own windows."""
+    wide = dtypes.infinite(arrays[0].dtype)
+    cells = _cells(kind, wide, False, *arrays)
+    beats = partial(_beats, kind)
+    return places.first_winners(beats, worst(kind, wide), window, *cells)
 
 
 def position_dtype(over: Domain, masked: bool) -> np.dtype:

@@ -22,7 +22,7 @@ from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
 from jaxpool.engines.fold import Place, Step, first_cell, fold
 from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
+from jaxpool.engines.plan import DomainKernel, Implementation, Needs, Plan
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.domain import Domain
@@ -122,7 +122,7 @@ def joined(
         kept = jax.checkpoint(cells, prevent_cse=False)
         state = kept(by.open_lift(x), init=by.none)
     else:
-        state = _joined(_Joins(by, over.clipped(), implementation), x, tables)
+        state = _joined(_Joins(over.clipped(), implementation, by), x, tables)
     return by.result(state).astype(x.dtype)
 
 
@@ -141,9 +141,9 @@ def weighted(
     if isinstance(over, Window) and over.is_symbolic:
         pooled = partial(joined, by, over=over, implementation=implementation)
         return jax.jvp(pooled, (logits,), (x,))[1]
-    kernel = _Joins(by, over.clipped(), implementation)
+    kernel = _Joins(over.clipped(), implementation, by)
     state = _joined(kernel, logits, tables)
-    shares = Shares(by, kernel.over, implementation, x.dtype, x.dtype)
+    shares = Shares(kernel.over, implementation, by, x.dtype, x.dtype)
     return _weighted(shares, logits, state, x, tables)
 
 
@@ -166,24 +166,18 @@ def _weighted_jvp(
 
 
 @dataclass(frozen=True)
-class _Joins:
+class _Joins(DomainKernel):
     """The kernel of the states of outputs."""
 
     by: Joined
-    over: Domain
-    implementation: Implementation | None
-
-    @property
-    def portable(self) -> bool:
-        return is_portable(self.over, self.implementation)
 
     def types(self, x: Any, tables: Any) -> Sequence[Any]:
         shape = self.over.output_shape(x.shape)
         return [x.update(shape=shape, dtype=none.dtype) for none in self.by.none]
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
-        by, name = self.by, self.implementation
-        chosen = plan_for(self.over, platform, by.wide, name, by.needs, tables)
+        by = self.by
+        chosen = self.plan(platform, by.wide, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
             return reduce_windows(by.lift(x), by.none, by.combine, self.over)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
@@ -202,7 +196,7 @@ def _joined_jvp(
     (x, tables), (t, _) = primals, tangents
     state = _joined(kernel, x, tables)
     by, wide = kernel.by, state[0].dtype
-    shares = Shares(by, kernel.over, kernel.implementation, x.dtype, wide)
+    shares = Shares(kernel.over, kernel.implementation, by, x.dtype, wide)
     return state, _tangents(state, call_linear(shares, (x, *state), tables, t))
 
 

@@ -25,7 +25,7 @@ from jaxpool.aggregations.sums import Sum, window_sum
 from jaxpool.engines.fold import Place, fold
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted
-from jaxpool.engines.plan import Needs, Plan, plan_for
+from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Segments
@@ -88,14 +88,14 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     # where it is subtracted at once, and the center must be the same everywhere.
     mean = lax.stop_gradient(total(weight * center, count))
     if apart:
-        spread = Shares(Sum(wide), over, None, wide, wide).transpose
+        spread = Shares(over, None, Sum(wide), wide, wide).transpose
         deviation = center - call_linear(spread, (None, ()), tables, mean)
         deviation = deviation if rest is None else deviation + rest
         firsts = total(weight * deviation)
         seconds = total(weight * deviation * deviation)
     else:
         cells = (center, weight) if rest is None else (center, weight, rest)
-        firsts, seconds = _deviations(_Deviations(over), cells, mean, tables)
+        firsts, seconds = _deviations(_Deviations(over, None), cells, mean, tables)
     more = firsts / count
     around = seconds - firsts * more
     around = around if squares is None else total(squares) + around
@@ -146,19 +146,14 @@ def _halves(
 
 
 @dataclass(frozen=True)
-class _Deviations:
+class _Deviations(DomainKernel):
     """The kernel of the sums of deviations, and of their squares."""
-
-    over: Domain
-
-    portable = False
 
     def types(self, cells: Any, center: Any, tables: Any) -> Any:
         return [center, center]
 
     def run(self, platform: str, cells: Arrays, center: jax.Array, tables: Any) -> Any:
-        needs = _Deviation(center.dtype).needs
-        chosen = plan_for(self.over, platform, center.dtype, None, needs, tables)
+        chosen = self.plan(platform, center.dtype, Needs(at_once=True), tables)
         (step,) = chosen.steps
 
         def term(cell: Arrays, output: Arrays, place: Place) -> Arrays:
@@ -199,7 +194,7 @@ def _deviations_jvp(
     t, _, *rest = tangents[0]
     t = reduce(jnp.add, rest, t)
     wide = center.dtype
-    shares = Shares(_Deviation(wide), kernel.over, None, wide, wide)
+    shares = Shares(kernel.over, None, _Deviation(wide), wide, wide)
     second = call_linear(shares, (*cells, center), tables, t)
     first = _sum(kernel.over, tables, cells[1] * t)
     return _deviations(kernel, cells, center, tables), (first, second)

@@ -29,7 +29,7 @@ from jaxpool.engines.fold import Place, first_cell, fold
 from jaxpool.engines.gathers import along, cells_of
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import Needs, plan_for
+from jaxpool.engines.plan import DomainKernel, Needs
 from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import AxisLinks, Links, Neighbors, Segments
@@ -84,10 +84,10 @@ def ranked(
     mask = None if mask is None else jnp.broadcast_to(mask, x.shape)
     if not isinstance(over, Links) and not _is_listed(over):
         x, mask, links, table = _linked(x, mask, over, tables)
-        found = _ranked(_Sorts(ranks, links), x, mask, (table,))
+        found = _ranked(_Sorts(links, None, ranks), x, mask, (table,))
         found = _unlinked(found, over)
     else:
-        found = _ranked(_Sorts(ranks, over), x, mask, tables)
+        found = _ranked(_Sorts(over, None, ranks), x, mask, tables)
     return [*found[: ranks.count]], found[-1]
 
 
@@ -97,13 +97,10 @@ def _is_listed(over: Window | Bins) -> bool:
 
 
 @dataclass(frozen=True)
-class _Sorts:
+class _Sorts(DomainKernel):
     """The kernel of values, their positions, and the number of cells."""
 
     ranks: Ranks
-    over: Domain
-
-    portable = False
 
     def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
         value = x.update(shape=self.over.output_shape(x.shape))
@@ -113,8 +110,7 @@ class _Sorts:
 
     def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
         wide = dtypes.ordered(x.dtype)
-        needs = Needs(at_once=True)
-        chosen = plan_for(self.over, platform, x.dtype, None, needs, tables)
+        chosen = self.plan(platform, x.dtype, Needs(at_once=True), tables)
         arrays = (x,) if mask is None else (x, mask)
 
         def cells(x: jax.Array, *masks: Any) -> Arrays:
@@ -152,7 +148,7 @@ def _ranked_jvp(
     count = kernel.ranks.count
     found = _ranked(kernel, x, mask, tables)
     by = _Picked(dtypes.summed(x.dtype), x.ndim - 1)
-    shares = Shares(by, kernel.over, None, x.dtype, x.dtype)
+    shares = Shares(kernel.over, None, by, x.dtype, x.dtype)
     positions, others = found[count:-1], found[count:]
     moved = [call_linear(shares, (p,), tables, tangents[0]) for p in positions]
     return found, (*moved, *map(zero_from_primal, others))

@@ -24,8 +24,7 @@ from jaxpool.engines.elementwise import equals, is_nan, select, widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
-from jaxpool.engines.plan import Implementation, Needs, Plan, is_portable, plan_for
-from jaxpool.geometry.domain import Domain
+from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.geometry.steps import Step as WindowStep
 from jaxpool.geometry.window import Window
 
@@ -89,19 +88,13 @@ class Aggregation:
 
 
 @dataclass(frozen=True)
-class Shares:
+class Shares(DomainKernel):
     """The rule as a kernel: from a tangent of cells to that of outputs, or `back`."""
 
     by: Aggregation
-    over: Domain
-    implementation: Implementation | None
     cells: np.dtype  # of tangents and cotangents of the cells
     outputs: np.dtype
     back: bool = False
-
-    @property
-    def portable(self) -> bool:
-        return is_portable(self.over, self.implementation)
 
     @property
     def transpose(self) -> "Shares":
@@ -121,14 +114,7 @@ class Shares:
         sizes = self.over.outs if self.back else self.over.sizes
         for axis, size in zip(self.over.axes, sizes, strict=True):
             chex.assert_axis_dimension(t, axis, size)
-        chosen = plan_for(
-            self.over,
-            platform,
-            self.cells,
-            self.implementation,
-            self.by.needs,
-            tables,
-        )
+        chosen = self.plan(platform, self.cells, self.by.needs, tables)
         first = self.by.at_cells(residual)
         last = self.by.at_outputs(residual, self.back)
         first, last = (last, first) if self.back else (first, last)

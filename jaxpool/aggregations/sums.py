@@ -46,7 +46,7 @@ def window_sum(
     It is returned in the dtype `result`. Padded cells count as 0, as do those that are
     not in `mask`, which broadcasts to the shape of `x`.
     """
-    kernel = Shares(by, over.clipped(), implementation, x.dtype, result)
+    kernel = Shares(over.clipped(), implementation, by, x.dtype, result)
     if jnp.issubdtype(x.dtype, jnp.inexact):
         return call_linear(kernel, (mask, divisors), tables, x)
     (sums,) = call(kernel, (mask, divisors), tables, x)
@@ -119,7 +119,7 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
         return gathers.counts(over, tables, rank)
     if isinstance(over, Links):
         shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
-        kernel = Shares(Sum(INT32), over, None, INT32, INT32)
+        kernel = Shares(over, None, Sum(INT32), INT32, INT32)
         return [*call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):

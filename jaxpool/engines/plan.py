@@ -249,9 +249,22 @@ def reads(window: Window) -> int:
     return math.prod(-(-dim.window // dim.stride) for dim in window.dims)
 
 
-def is_portable(over: Domain, implementation: Implementation | None) -> bool:
-    """Whether a program is to be of standard operations of jax, for every platform."""
-    return implementation == "reduce_window" or over.is_symbolic
+@dataclass(frozen=True)
+class DomainKernel:
+    """A kernel over a domain."""
+
+    over: Domain
+    implementation: Implementation | None
+
+    @property
+    def portable(self) -> bool:
+        """Whether a program is to be of standard operations of jax."""
+        return self.implementation == "reduce_window" or self.over.is_symbolic
+
+    def plan(self, platform: str, dtype: np.dtype, needs: Needs, tables: Any) -> Plan:
+        """How it runs on a platform."""
+        name = self.implementation
+        return plan_for(self.over, platform, dtype, name, needs, tables)
 
 
 def check_implementation(implementation: str | None, over: Domain) -> None:
