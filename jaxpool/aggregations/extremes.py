@@ -424,16 +424,7 @@ def _winners_in_steps(
         return values, jnp.zeros(values.shape, dtype), *valid
     join = _Join(kind, boundary, len(arrays) > 1, wide, dtype)
     for step in each:
-        lift, first = cells.lift, step is each[0]
-
-        def joined(
-            *arrays: Any,
-            step: Step = step,
-            lift: Callable[..., Arrays] = lift,
-            first: bool = first,
-        ) -> Arrays:
-            return join(step, first, Lifted(arrays, lift))
-
+        joined = partial(join, step, cells.lift, step is each[0])
         # Each step before another is one stage, or else XLA would compute the values of
         # all of them before the winners of the first, and hold them all in memory.
         last: Boundary = "none" if step is each[-1] else boundary
@@ -461,7 +452,10 @@ class _Join:
     wide: np.dtype
     dtype: np.dtype
 
-    def __call__(self, step: Step, first: bool, runs: Lifted) -> Arrays:
+    def __call__(
+        self, step: Step, lift: Callable[..., Arrays], first: bool, *arrays: Any
+    ) -> Arrays:
+        runs = Lifted(arrays, lift)
         joined = partial(fold, step, boundary=self.boundary)
         fill = worst(self.kind, self.wide)
         values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])

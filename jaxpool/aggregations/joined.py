@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.aggregations.shares import Aggregation, Levels, Shares, sources_of
-from jaxpool.engines.fold import Place, Step, first_cell, fold
+from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.engines.fold import Place, Step, first_cell, fold, sources_of
 from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Implementation, Needs, Plan
@@ -87,8 +87,7 @@ class Joined(Aggregation):
             cells = Lifted(self.open_lift(x))
         found = [cells]
         for step, sources in sources_of(steps):
-            lifts = tuple(found[source].lift for source in sources)
-            arrays = (found[source].arrays for source in sources)
+            arrays, lifts = zip(*(found[source] for source in sources), strict=True)
             joined = partial(join, self, step, lifts)
             found.append(Lifted(stage(chosen.boundary, joined, *arrays)))
         return found

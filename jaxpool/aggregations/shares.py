@@ -21,7 +21,7 @@ from jax import lax
 
 from jaxpool.engines.cells import cut, pad
 from jaxpool.engines.elementwise import equals, is_nan, select, widened
-from jaxpool.engines.fold import Place, Step, fold, fold_back
+from jaxpool.engines.fold import Place, Step, fold, fold_back, sources_of
 from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
@@ -254,12 +254,3 @@ def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:
             pairs = zip(step.axes, step.dims, strict=True)
             cells |= {axis: (0, dim.size, 1) for axis, dim in pairs}
     return (cut(t, cells),)
-
-
-def sources_of(steps: Sequence[Step]) -> list[tuple[Step, tuple[int, ...]]]:
-    """Each step, with the numbers of the levels that its pieces combine."""
-    found, start = [], 0
-    for number, step in enumerate(steps):
-        start = number if step.begins else start
-        found.append((step, (number, start)[: len(step.pieces)]))
-    return found

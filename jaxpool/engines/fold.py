@@ -81,6 +81,15 @@ def _check_sizes(array: Any, step: Step, at_cells: bool) -> None:
             chex.assert_axis_dimension(array, axis, out)
 
 
+def sources_of(steps: Sequence[Step]) -> list[tuple[Step, tuple[int, ...]]]:
+    """Each step, with the numbers of the arrays that its pieces combine."""
+    found, start = [], 0
+    for number, step in enumerate(steps):
+        start = number if step.begins else start
+        found.append((step, (number, start)[: len(step.pieces)]))
+    return found
+
+
 def reduce_steps(
     op: Op,
     cells: Lifted,
@@ -95,15 +104,14 @@ def reduce_steps(
     With several fills, a cell is a tuple of as many arrays.
     """
     term = _all_arrays if isinstance(fill, tuple) else first_cell
-    runs = singles = cells
-    for step in steps:
-        singles = runs if step.begins else singles
-        sources = (runs, singles)[: len(step.pieces)]
+    found = [cells]
+    for step, sources in sources_of(steps):
         ends = finish if step is steps[-1] else NOTHING
-        reduced = fold(step, op, term, fill, sources, boundary=boundary, finish=ends)
-        runs = Lifted(reduced[0] if isinstance(fill, tuple) else reduced)
+        each = [found[source] for source in sources]
+        reduced = fold(step, op, term, fill, each, boundary=boundary, finish=ends)
+        found.append(Lifted(reduced[0] if isinstance(fill, tuple) else reduced))
     if steps:
-        return runs.arrays
+        return found[-1].arrays
     return cells.along_with(Lifted(finish.arrays)).then(finish.lift).now(boundary)
 
 

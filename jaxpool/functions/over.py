@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -213,7 +213,7 @@ class segments(Linked):
 
         Cells after the last segment are ignored.
         """
-        return _Lengths(_numbers(lengths), axis)
+        return _Consecutive(_numbers(lengths), axis, "lengths")
 
     @staticmethod
     def from_offsets(cu_seqlens: ArrayLike | Sequence[int], *, axis: int) -> Over:
@@ -221,29 +221,29 @@ class segments(Linked):
 
         Cells before the first offset and after the last one are ignored.
         """
-        return _Offsets(_numbers(cu_seqlens), axis)
+        return _Consecutive(_numbers(cu_seqlens), axis, "cu_seqlens")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class _Consecutive(Linked):
-    """Segments that follow one another along an axis."""
+    """Segments that follow one another, by their lengths or by where each begins."""
 
     arrays: ClassVar[tuple[str, ...]] = ("numbers",)
-    name: ClassVar[str]  # of the numbers
-    way: ClassVar[str]  # the function that makes them
-    more: ClassVar[int]  # how many more numbers there are than segments
     numbers: Any
     axis: int
-
-    def __repr__(self) -> str:
-        return f"segments.{self.way}({self.numbers!r}, axis={self.axis})"
+    given: Literal["lengths", "cu_seqlens"]
 
     @property
     def label(self) -> str:
-        return self.name
+        return self.given
+
+    def __repr__(self) -> str:
+        way = "from_lengths" if self.given == "lengths" else "from_offsets"
+        return f"segments.{way}({self.numbers!r}, axis={self.axis})"
 
     def resolve(self, shape: Sequence[int]) -> Domain:
-        count = as_links(self.label, self.numbers, 1).shape[-1] - self.more
+        count = as_links(self.label, self.numbers, 1).shape[-1]
+        count -= self.label == "cu_seqlens"  # which has the end of the last one, too
         name = f"the segments of {self.label}"
         return Segments(*linked_axis(shape, self.axis, count, name), are_sorted=True)
 
@@ -251,61 +251,30 @@ class _Consecutive(Linked):
         numbers = as_links(self.label, self.numbers, 1, size, 0)
         given = as_given(self.label, self.numbers)
         if not isinstance(given, jax.core.Tracer):
-            self.check(np.asarray(given, np.int64), size)
-        offsets = self.offsets(numbers)
+            _check_consecutive(self.label, np.asarray(given, np.int64), size)
+        if self.label == "lengths":
+            ends = jnp.cumsum(numbers, -1, np.int32)
+            numbers = jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
         cells = jnp.arange(size, dtype=np.int32)
 
         def ids(offsets: jax.Array) -> jax.Array:
             search = partial(jnp.searchsorted, side="right", method="scan_unrolled")
             return search(offsets, cells).astype(np.int32) - np.int32(1)
 
-        for _ in range(offsets.ndim - 1):
+        for _ in range(numbers.ndim - 1):
             ids = jax.vmap(ids)
-        return ids(offsets)
-
-    def check(self, numbers: np.ndarray, size: int) -> None:
-        """Refuse segments that overlap, or end beyond the axis."""
-        raise NotImplementedError
-
-    def offsets(self, numbers: jax.Array) -> jax.Array:
-        """Where each segment begins, and where the last one ends."""
-        raise NotImplementedError
+        return ids(numbers)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class _Lengths(_Consecutive):
-    """Segments by their lengths."""
-
-    name = "lengths"
-    way = "from_lengths"
-    more = 0
-
-    def check(self, numbers: np.ndarray, size: int) -> None:
-        if (numbers.sum(-1) > size).any():
-            raise ValueError(
-                f"lengths must add up to at most {size}, the size of the axis; got "
-                f"{numbers.sum(-1)}"
-            )
-
-    def offsets(self, numbers: jax.Array) -> jax.Array:
-        ends = jnp.cumsum(numbers, -1, np.int32)
-        return jnp.pad(ends, [(0, 0)] * (ends.ndim - 1) + [(1, 0)])
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class _Offsets(_Consecutive):
-    """Segments by where they begin."""
-
-    name = "cu_seqlens"
-    way = "from_offsets"
-    more = 1
-
-    def check(self, numbers: np.ndarray, size: int) -> None:
-        if (np.diff(numbers) < 0).any():
-            raise ValueError(f"cu_seqlens must not decrease; got cu_seqlens={numbers}")
-
-    def offsets(self, numbers: jax.Array) -> jax.Array:
-        return numbers
+def _check_consecutive(label: str, numbers: np.ndarray, size: int) -> None:
+    """Refuse segments that overlap, or end beyond the axis."""
+    if label == "lengths" and (numbers.sum(-1) > size).any():
+        raise ValueError(
+            f"lengths must add up to at most {size}, the size of the axis; got "
+            f"{numbers.sum(-1)}"
+        )
+    if label == "cu_seqlens" and (np.diff(numbers) < 0).any():
+        raise ValueError(f"cu_seqlens must not decrease; got cu_seqlens={numbers}")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -346,4 +315,4 @@ def _numbers(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
-register(windows, whole, bins, segments, _Lengths, _Offsets, neighbors)
+register(windows, whole, bins, segments, _Consecutive, neighbors)
