@@ -1,17 +1,14 @@
-"""The extreme value of each window, and the first cell that attains it.
+"""Maxima and minima, with their derivatives: the share of the winner is 1.
 
-The winner of a window is its first NaN, else its first extreme cell in row-major order,
-never a padded or masked one. Values, positions and gradients agree on it. A gradient
-keeps the position of the winner inside its window, in the smallest unsigned type that
-holds it, and nothing else. The rules call kernels only, never `extremum` itself, so
-that they can be differentiated again.
+`winners.py` says which cell that is; values, positions and gradients agree on it. A
+gradient keeps the position of the winner inside its window, in the smallest unsigned
+type that holds it, and nothing else. The rules call kernels only, never `extremum`
+itself, so that they can be differentiated again.
 """
 
-import operator
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,33 +18,19 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import zero_from_primal
 
 from jaxpool.aggregations import dtypes, places
-from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.aggregations.winners import Extremes, Kind
 from jaxpool.engines import symbolic
-from jaxpool.engines.elementwise import is_nan, like, plus, select, widened
-from jaxpool.engines.faults import compared_in, with_nan
-from jaxpool.engines.fold import (
-    Op,
-    Place,
-    Step,
-    first_cell,
-    fold,
-    fold_back,
-    reduce_steps,
-)
-from jaxpool.engines.kernel import ANY, call, call_linear
-from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
-from jaxpool.engines.plan import DomainKernel, Implementation, Needs, Plan
+from jaxpool.engines.elementwise import select
+from jaxpool.engines.fold import Place, fold_back
+from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted
+from jaxpool.engines.plan import Implementation, Needs, Plan
 from jaxpool.engines.symbolic import as_number
-from jaxpool.engines.xla import reduce_windows
-from jaxpool.geometry import steps
 from jaxpool.geometry.domain import Domain
-from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
+from jaxpool.geometry.steps import PADS_A_LOOP
 from jaxpool.geometry.window import Window
-
-Kind: TypeAlias = Literal["max", "min"]
 
 POSITION = "jaxpool_position"  # the residual's name, for remat policies
 
@@ -128,40 +111,6 @@ def indexed_extremum(
         some = position < as_number(over.cells, position.dtype)
         indices = jnp.where(some, indices, np.int32(-1))
     return values, indices
-
-
-@dataclass(frozen=True)
-class Extremes(DomainKernel):
-    """The kernel of the values of winners, and of their positions in their windows."""
-
-    kind: Kind
-    empty: float
-    positions: bool = False
-
-    def types(self, x: Any, mask: Any, tables: Any) -> Sequence[Any]:
-        values = x.update(shape=self.over.output_shape(x.shape))
-        dtype = position_dtype(self.over, mask is not None)
-        return [values, values.update(dtype=dtype)] if self.positions else [values]
-
-    def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
-        kind, over = self.kind, self.over
-        needs = Needs(overlap=True, alone=x.ndim - 1 if self.positions else None)
-        chosen = self.plan(platform, x.dtype, needs, tables)
-        dtype = position_dtype(over, mask is not None)
-        arrays = (x,) if mask is None else (x, mask)
-        if chosen.form == "reduce_window" and isinstance(over, Window):
-            way = _winners_by_windows if self.positions else _by_windows
-            found = way(kind, over, platform, arrays)
-        elif self.positions:
-            found = _winners_in_steps(kind, chosen, arrays, dtype)
-        else:
-            found = _in_steps(kind, chosen, arrays)
-        values, *others = found
-        valid = others[self.positions :]
-        values = _or(values, x.dtype, self.empty, valid)
-        if not self.positions:
-            return (values,)
-        return values, _or(others[0], dtype, np.iinfo(dtype).max, valid)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -293,198 +242,3 @@ class Winner(Aggregation):
     ) -> jax.Array:
         move = symbolic.route if back else symbolic.read
         return move(window, t, *residual)
-
-
-def _or(
-    array: jax.Array, dtype: np.dtype, empty: float, valid: Sequence[jax.Array]
-) -> jax.Array:
-    """The array in a dtype, and `empty` where no cell is valid."""
-    array = lax.convert_element_type(array, dtype)
-    for some in valid:
-        array = jnp.where(some, array, np.asarray(empty, dtype))
-    return array
-
-
-def _cells(
-    kind: Kind, dtype: np.dtype, on_cpu: bool, x: jax.Array, *masks: Any
-) -> Arrays:
-    """Cells as they compete, in `dtype`: the worst where masked.
-
-    Also which of them are valid, where a mask says so.
-    """
-    wide = widened(x, dtype, on_cpu)
-    if not masks:
-        return (wide,)
-    valid = jnp.broadcast_to(masks[0], x.shape)
-    return jnp.where(valid, wide, worst(kind, dtype)), valid
-
-
-def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
-    """The cells for a reduction in steps."""
-    dtype = dtypes.ordered(arrays[0].dtype)
-    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.boundary == "call"))
-    # XLA:CPU does not vectorise the reading of a mask behind a pad.
-    first = chosen.steps[0] if chosen.steps else None
-    slow = len(arrays) > 1 and isinstance(first, steps.Step) and pads_of(first.dims)
-    return Lifted(cells.now(chosen.boundary)) if slow else cells
-
-
-def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
-    """The values, and whether a mask keeps any cell, step by step."""
-    dtype = arrays[0].dtype
-    cells = _competing(kind, chosen, arrays)
-    wide = dtypes.ordered(dtype)
-    reduced = partial(reduce_steps, steps=chosen.steps, boundary=chosen.boundary)
-    narrow = Lifted((), lambda values: (lax.convert_element_type(values, dtype),))
-    values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
-    if len(arrays) == 1:
-        return values
-    return *values, *reduced(lax.bitwise_or, cells.pick(1), np.False_)
-
-
-def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
-    """The same by XLA's own windows."""
-    x, portable = arrays[0], platform == ANY
-    dtype = compared_in(dtypes.infinite(x.dtype), portable)
-    cells, *valid = _cells(kind, dtype, False, *arrays)
-    fill = worst(kind, dtype)
-    values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)
-    some = [
-        reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
-        for ok in valid
-    ]
-    if portable and jnp.issubdtype(x.dtype, jnp.floating):
-        has_nan = reduce(operator.and_, arrays[1:], x != x)
-        none = worst("max", FLOAT32)
-        maxima = partial(
-            reduce_windows,
-            fills=none,
-            computation=lax.max,
-            window=window,
-            portable=True,
-        )
-        values = with_nan(values, has_nan, maxima)
-    return values, *some
-
-
-def _winners_by_windows(
-    kind: Kind, window: Window, platform: str, arrays: Arrays
-) -> Arrays:
-    """The value and the position of each winner, by XLA's own windows."""
-    wide = dtypes.infinite(arrays[0].dtype)
-    cells = _cells(kind, wide, False, *arrays)
-    beats = partial(_beats, kind)
-    return places.first_winners(beats, worst(kind, wide), window, *cells)
-
-
-def position_dtype(over: Domain, masked: bool) -> np.dtype:
-    """The smallest unsigned type that holds a position inside the window.
-
-    And, where a mask may keep no cell of it, one more number that is beyond it.
-    """
-    if is_symbolic(over.cells):
-        return np.dtype(np.uint32)
-    return np.min_scalar_type(over.cells - 1 + masked)
-
-
-def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """The value that every other value beats or ties: the identity of the reduction."""
-    lowest = kind == "max"
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.asarray(-np.inf if lowest else np.inf, dtype)
-    info = jnp.iinfo(dtype)
-    return np.asarray(info.min if lowest else info.max, dtype)
-
-
-def _extreme(kind: Kind) -> Op:
-    return lax.max if kind == "max" else lax.min
-
-
-def _beats(kind: Kind, v: jax.Array, m: jax.Array) -> jax.Array:
-    """Whether `v` is more extreme than `m`; NaN beats every number, and no NaN."""
-    if not jnp.issubdtype(v.dtype, jnp.floating):
-        return v > m if kind == "max" else v < m
-    loses = v <= m if kind == "max" else v >= m
-    return ~loses & (m == m)
-
-
-def _winners_in_steps(
-    kind: Kind, chosen: Plan, arrays: Arrays, dtype: np.dtype
-) -> Arrays:
-    """The value and the position of each winner, and whether a mask keeps any cell.
-
-    Step by step the value of each window, then the first run of cells that has it.
-    Walking through the cells with value and position together, XLA would compute the
-    values twice, once for each of the two.
-    """
-    boundary, wide = chosen.boundary, dtypes.ordered(arrays[0].dtype)
-    cells, each = _competing(kind, chosen, arrays), chosen.steps
-    if not each:
-        values, *valid = cells.now(boundary)
-        return values, jnp.zeros(values.shape, dtype), *valid
-    join = _Join(kind, boundary, len(arrays) > 1, wide, dtype)
-    for step in each:
-        joined = partial(join, step, cells.lift, step is each[0])
-        # Each step before another is one stage, or else XLA would compute the values of
-        # all of them before the winners of the first, and hold them all in memory.
-        last: Boundary = "none" if step is each[-1] else boundary
-        cells = Lifted(stage(last, joined, *cells.arrays))
-    values, *valid, position = cells.arrays
-    return values, position, *valid
-
-
-def _with_int32(*run: Any) -> Arrays:
-    """A run with its position as int32."""
-    *others, position = run
-    return *others, lax.convert_element_type(position, np.int32)
-
-
-@dataclass(frozen=True)
-class _Join:
-    """How a step joins runs: their values, whether any is valid, and positions.
-
-    Before the first step, cells have no positions. A run of padding alone has none.
-    """
-
-    kind: Kind
-    boundary: Boundary
-    masked: bool
-    wide: np.dtype
-    dtype: np.dtype
-
-    def __call__(
-        self, step: Step, lift: Callable[..., Arrays], first: bool, *arrays: Any
-    ) -> Arrays:
-        runs = Lifted(arrays, lift)
-        joined = partial(fold, step, boundary=self.boundary)
-        fill = worst(self.kind, self.wide)
-        values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
-        # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
-        none = np.int32(min(np.iinfo(self.dtype).max, np.iinfo(np.int32).max))
-
-        def earliest(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-            value = cell[0]
-            has = lax.bitwise_or(lax.eq(value, output[0]), is_nan(value))
-            if self.masked:
-                has = lax.bitwise_and(has, cell[1])
-            if first:
-                return select(has, place.start, none)
-            position = cell[-1]
-            if self.dtype.itemsize == 4:  # else no sum is beyond int32
-                # A run of padding alone has the worst value, and no position.
-                has = lax.bitwise_and(has, lax.lt(position, like(none, position)))
-            return select(has, plus(position, place.start), none)
-
-        position = joined(
-            lax.min,
-            earliest,
-            none,
-            [runs if first else runs.then(_with_int32)],
-            Lifted(values),
-            most_pads=PADS_A_LOOP,
-            dtype=self.dtype,
-        )
-        if not self.masked:
-            return *values, *position
-        valid = joined(lax.bitwise_or, first_cell, np.False_, [runs.pick(1)])
-        return *values, *valid, *position

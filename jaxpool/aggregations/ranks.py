@@ -22,8 +22,9 @@ from jax import lax
 from jax.custom_derivatives import zero_from_primal
 
 from jaxpool.aggregations import dtypes
-from jaxpool.aggregations.extremes import Winner, position_dtype
+from jaxpool.aggregations.extremes import Winner
 from jaxpool.aggregations.shares import Shares
+from jaxpool.aggregations.winners import position_dtype
 from jaxpool.engines.elementwise import is_nan, like, select
 from jaxpool.engines.fold import Place, first_cell, fold
 from jaxpool.engines.gathers import along, cells_of

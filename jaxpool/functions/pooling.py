@@ -19,7 +19,7 @@ from jax import lax
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.biased import biased_average
 from jaxpool.aggregations.dtypes import INT32
-from jaxpool.aggregations.extremes import Kind, extremum, indexed_extremum
+from jaxpool.aggregations.extremes import extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined, weighted
 from jaxpool.aggregations.logsumexp import LogSumExp
@@ -27,6 +27,7 @@ from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
+from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import Call, compiled_once
 from jaxpool.geometry.domain import Domain
