@@ -236,7 +236,7 @@ class Shares(DomainKernel):
             return (self.by.share(cell, output, Place(0, 1), t),)
 
         result = t.along_with(Lifted(cells.arrays + outputs.arrays)).then(shared)
-        return result.along_with(Lifted(end.arrays)).then(end.lift).now(boundary)
+        return result.finished(end, boundary)
 
     def _uncropped(self, cells: jax.Array) -> Arrays:
         """With zeros where the input ends beyond the last window."""

@@ -112,7 +112,7 @@ def reduce_steps(
         found.append(Lifted(reduced[0] if isinstance(fill, tuple) else reduced))
     if steps:
         return found[-1].arrays
-    return cells.along_with(Lifted(finish.arrays)).then(finish.lift).now(boundary)
+    return cells.finished(finish, boundary)
 
 
 def _all_arrays(cell: Arrays, output: Arrays, place: Place) -> Arrays:

@@ -10,7 +10,7 @@ selects too, no scatter.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,41 +36,34 @@ IDEMPOTENT = (lax.max, lax.min, lax.bitwise_or)
 
 
 @dataclass(frozen=True, eq=False)
-class BinStep:
-    """A reduction along one axis: bin `o` reads the cells from `start[o]` to `stop[o]`.
+class AxisStep:
+    """A reduction along one axis, of all cells of each output; as a step of windows."""
+
+    axes: tuple[int]
+    sizes: tuple[int]
+    outs: tuple[int]
+
+    begins: ClassVar[bool] = True
+
+    @property
+    def pieces(self) -> tuple[Self]:
+        """What it combines: the cells."""
+        return (self,)
+
+
+@dataclass(frozen=True, eq=False)
+class BinStep(AxisStep):
+    """Bin `o` reads the cells from `start[o]` to `stop[o]`.
 
     In the row-major order of a whole bin, neighbours on this axis are `weight` apart.
     `covering` is the same the other way round: the bins that read each cell.
     """
 
-    axis: int
     table: Table
     cells: Extent
     covering: Table
     covers: Extent
     weight: int
-
-    begins: ClassVar[bool] = True
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axis, as that of a step of windows."""
-        return (self.axis,)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many cells there are."""
-        return (len(self.covering[0]),)
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """How many bins there are."""
-        return (len(self.table[0]),)
-
-    @property
-    def pieces(self) -> tuple["BinStep", ...]:
-        """What it combines: the cells."""
-        return (self,)
 
 
 def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
@@ -81,8 +74,10 @@ def steps_of(bins: Bins, tables: Tables = ()) -> tuple[BinStep, ...]:
     ):
         weight //= dim.cells[1]
         if not dim.is_identity:
+            geometry = (axis,), (dim.size,), (dim.out,)
             covering = _covering(dim, table)
-            steps.append(BinStep(axis, table, dim.cells, covering, dim.covers, weight))
+            bounds = table, dim.cells, covering, dim.covers
+            steps.append(BinStep(*geometry, *bounds, weight))
     return tuple(steps)
 
 
@@ -100,7 +95,7 @@ def fold(
     dtype: np.dtype | None = None,
 ) -> Arrays:
     """For each bin, `op` over its cells of `term(cell, bin, place)`; one source."""
-    (cells,), axis = sources, step.axis
+    (cells,), (axis,) = sources, step.axes
 
     def term_at(read: _Read, j: int, rank: int, cell: Arrays, own: Arrays) -> Any:
         start = (read.offset + np.int32(j)) * np.int32(step.weight)
@@ -125,7 +120,7 @@ def fold_back(
     most_pads: int | None = None,
 ) -> Arrays:
     """For each cell, `op` over the bins that read it of `term(cell, bin, place)`."""
-    axis, (starts, _) = step.axis, step.table
+    (axis,), (starts, _) = step.axes, step.table
 
     def term_at(read: _Read, j: int, rank: int, own: Arrays, cell: Arrays) -> Any:
         bin_ = read.place(j)
@@ -236,12 +231,7 @@ def _reduced(
     moved: Arrays = (*read_from, *own)
     for function in stages[:-1]:
         moved = stage(boundary, function, *moved)
-
-    def last(*arrays: Any) -> Arrays:
-        number = len(arrays) - len(finish.arrays)
-        return finish.lift(*stages[-1](*arrays[:number]), *arrays[number:])
-
-    return stage(boundary, last, *moved, *finish.arrays)
+    return Lifted(moved, stages[-1]).finished(finish, boundary)
 
 
 def counts(bins: Bins, tables: Tables, rank: int) -> list[Any]:

@@ -27,8 +27,8 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxpool.engines.faults import loose_back
+from jaxpool.engines.loops import Arrays
 
-Arrays: TypeAlias = tuple[Any, ...]
 Types: TypeAlias = Sequence[Any]  # abstract arrays of jax's
 Axes: TypeAlias = tuple[int | None, ...]  # the mapped axis of each operand
 

@@ -10,7 +10,7 @@ atomics, so its bits repeat from run to run.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from jax import lax
 
 from jaxpool.engines.blocks import Place
 from jaxpool.engines.elementwise import select
-from jaxpool.engines.gathers import along, take
-from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
+from jaxpool.engines.gathers import AxisStep, along, take
+from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.slices import Fill, Op, Term, of_leaves
 from jaxpool.geometry.links import Links, Neighbors
 
@@ -32,8 +32,8 @@ _SCATTERS: dict[Any, Any] = {
 
 
 @dataclass(frozen=True, eq=False)
-class LinkStep:
-    """A reduction along one axis; `keys` are numbers of outputs, or of cells.
+class LinkStep(AxisStep):
+    """`keys` are numbers of outputs, or of cells.
 
     For segments, the output of each cell; for neighbors, the cells of each output.
     A number beyond the others stands for no link.
@@ -43,35 +43,14 @@ class LinkStep:
     keys: jax.Array
     scatters: bool  # as the platform is a CPU
 
-    begins: ClassVar[bool] = True
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axis, as those of a step of windows."""
-        return self.over.axes
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many cells there are."""
-        return self.over.sizes
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """How many outputs there are."""
-        return self.over.outs
-
-    @property
-    def pieces(self) -> tuple["LinkStep", ...]:
-        """What it combines: the cells."""
-        return (self,)
-
 
 def steps_of(over: Links, tables: tuple[jax.Array], scatters: bool) -> tuple[LinkStep]:
     """The one step; `tables` has the array of links."""
     (numbers,) = tables
     # Numbers below 0 stay in front, where sorted numbers have them.
     keys = lax.clamp(np.int32(-1), numbers, np.int32(over.most_numbers))
-    return (LinkStep(over, keys.reshape(-1), scatters),)
+    geometry = (over.axis,), (over.dim.size,), (over.dim.out,)
+    return (LinkStep(*geometry, over, keys.reshape(-1), scatters),)
 
 
 def fold(
@@ -158,12 +137,12 @@ def _staged(
     way: Any, read_from: Arrays, own: Arrays, finish: Lifted, boundary: Boundary
 ) -> Arrays:
     """`way(read_from, own)`, finished, in one stage."""
-    one, two = len(read_from), len(read_from) + len(own)
+    count = len(read_from)
 
     def run(*arrays: Any) -> Arrays:
-        return finish.lift(way(arrays[:one], arrays[one:two]), *arrays[two:])
+        return (way(arrays[:count], arrays[count:]),)
 
-    return stage(boundary, run, *read_from, *own, *finish.arrays)
+    return Lifted((*read_from, *own), run).finished(finish, boundary)
 
 
 def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:

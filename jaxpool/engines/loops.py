@@ -57,6 +57,11 @@ class Lifted(NamedTuple):
         """That, in memory."""
         return stage(boundary, self.lift, *self.arrays)
 
+    def finished(self, finish: "Lifted", boundary: Boundary) -> Arrays:
+        """What `finish` makes of that and of arrays of its own, in memory."""
+        own = Lifted(finish.arrays)
+        return self.along_with(own).then(finish.lift).now(boundary)
+
 
 NOTHING = Lifted()
 

@@ -4,13 +4,13 @@ A constant as long as an axis would be in the text of the program, and in the me
 whoever compiles it.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Numbers: TypeAlias = Any  # integers of NumPy's, or of jax's for long axes
+from jaxpool.geometry.window import Numbers as Numbers
 
 LONG = 1024
 _DIGIT = 256
@@ -37,7 +37,7 @@ def divided(count: int, factor: int, plus: int, by: int) -> tuple[Numbers, Numbe
     In int32, if the quotients are; the products need not be. For long axes digit by
     digit of `o`: quotients and remainders add up.
     """
-    if count <= max(LONG, _DIGIT):
+    if count <= LONG:
         pairs = [divmod(o * factor + plus, by) for o in range(count)]
         known = np.asarray(pairs, np.int32)
         return known[:, 0], known[:, 1]

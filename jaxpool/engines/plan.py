@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from jaxpool.engines import gathers, links
-from jaxpool.engines.gathers import BinStep
+from jaxpool.engines.fold import Step as AnyStep
 from jaxpool.engines.kernel import ANY, OPEN
-from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import Boundary
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Links
@@ -35,7 +34,6 @@ from jaxpool.geometry.window import AxisWindow, Window
 
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
-AnyStep: TypeAlias = Step | BinStep | LinkStep
 GPUS, TPUS = ("cuda", "rocm"), ("tpu",)
 
 # Slices to combine per output cell from which doubling takes over on an axis; measured

@@ -222,23 +222,20 @@ def _run(
     counts = [len(lifted.arrays) for lifted in inputs]
     arrays = tuple(itertools.chain(*(lifted.arrays for lifted in inputs)))
 
-    def loop(regions: Sequence[_Region], *arrays: Any) -> Any:
+    def loop(regions: Sequence[_Region], *arrays: Any) -> Arrays:
         given = iter(arrays)
         lifted = (
             one.lift(*itertools.islice(given, count))
             for one, count in zip(inputs, counts, strict=True)
         )
         result = combined(regions, *lifted)
-        return op(next(given), result) if regions is not loops[0] else result
-
-    def last(*arrays: Any) -> Arrays:
-        count = len(arrays) - len(finish.arrays)
-        return finish.lift(loop(loops[-1], *arrays[:count]), *arrays[count:])
+        return (op(next(given), result) if regions is not loops[0] else result,)
 
     before: Arrays = ()
     for regions in loops[:-1]:
-        before = (stage(boundary, partial(loop, regions), *arrays, *before),)
-    return stage(boundary, last, *arrays, *before, *finish.arrays)
+        before = stage(boundary, partial(loop, regions), *arrays, *before)
+    last = Lifted((*arrays, *before), partial(loop, loops[-1]))
+    return last.finished(finish, boundary)
 
 
 def _combined(

@@ -173,23 +173,14 @@ def as_indices(
     Concrete indices must be -1 or the number of a cell. Traced indices outside int32
     become its smallest or largest number, which is not a cell.
     """
-    indices = as_given("indices", indices)
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(f"indices must be integers; got indices.dtype={indices.dtype}")
-    if shape is not None and indices.shape != shape:
+    most = int(INT32.max) if cells is None or is_symbolic(cells) else cells - 1
+    checked = as_links("indices", indices, 0, most, -1)
+    if shape is not None and checked.shape != shape:
         raise ValueError(
             f"indices must have the shape of {spelled('values')}; "
-            f"got indices.shape={indices.shape}"
+            f"got indices.shape={checked.shape}"
         )
-    bounds = known_range(indices)
-    if bounds is not None:
-        most = INT32.max if cells is None or is_symbolic(cells) else cells - 1
-        if bounds[0] < -1 or bounds[1] > most:
-            raise ValueError(
-                f"indices must be -1 or from 0 to {most}; "
-                f"got indices from {bounds[0]} to {bounds[1]}"
-            )
-    return _int32(indices)
+    return checked
 
 
 def as_links(
@@ -219,9 +210,9 @@ def as_links(
     is_bounded = (least, most) != (INT32.min, INT32.max)
     bounds = known_range(given) if is_bounded else None
     if bounds is not None and not least <= bounds[0] <= bounds[1] <= most:
+        cells = f"-1 or from 0 to {most}" if least == -1 else f"from {least} to {most}"
         raise ValueError(
-            f"{name} must be from {least} to {most}; got {name} from {bounds[0]} to "
-            f"{bounds[1]}"
+            f"{name} must be {cells}; got {name} from {bounds[0]} to {bounds[1]}"
         )
     return _int32(given)
 

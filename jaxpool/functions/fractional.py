@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxpool.engines.gathers import Table
 from jaxpool.engines.numbers import divided, numbers
 from jaxpool.engines.sharding import Sizes
 from jaxpool.functions import pooling
@@ -31,7 +32,6 @@ from jaxpool.geometry.window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-Table: TypeAlias = tuple[jax.Array, jax.Array]
 Placing: TypeAlias = tuple[Any, ...]  # a function and its first arguments
 Result = TypeVar("Result", jax.Array, tuple[jax.Array, jax.Array])
 
