@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import zero_from_primal
 
 from jaxpool.aggregations import dtypes, places
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.aggregations.winners import Extremes, Kind
@@ -26,7 +27,7 @@ from jaxpool.engines.elementwise import select
 from jaxpool.engines.fold import Place, fold_back
 from jaxpool.engines.kernel import call, call_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
-from jaxpool.engines.plan import Implementation, Needs, Plan
+from jaxpool.engines.plan import Needs, Plan
 from jaxpool.engines.symbolic import as_number
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.steps import PADS_A_LOOP
@@ -35,82 +36,58 @@ from jaxpool.geometry.window import Window
 POSITION = "jaxpool_position"  # the residual's name, for remat policies
 
 
-def extremum(
-    kind: Kind,
-    x: jax.Array,
-    mask: jax.Array | None,
-    over: Domain,
-    tables: Any,
-    empty: float,
-    implementation: Implementation | None,
-    both_modes: bool,
-) -> jax.Array:
-    """Extreme value of each output, over the cells that `mask` keeps, if there is one.
+def extremum(call: Call, kind: Kind) -> jax.Array:
+    """Extreme value of each output, over the cells that the mask keeps.
 
-    The mask broadcasts to the shape of `x`. Where it keeps no cell of an output, the
-    value is `empty`, and there is no winner.
+    Where it keeps no cell of an output, the value is `empty`, and there is no winner.
     """
-    over = over.clipped()
+    over = call.over.clipped()
     if len(over.axes) > 1 and not over.is_countable:
-        options = empty, implementation, both_modes
-        return _axis_by_axis(kind, x, mask, over, tables, *options)
-    kernel = Extremes(over, implementation, kind, empty)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return _values(kernel, x, mask, tables)
-    both_modes = both_modes or is_forward_mode()
+        return _axis_by_axis(call._replace(over=over), kind)
+    kernel = _kernel(call, kind)
+    if not jnp.issubdtype(call.x.dtype, jnp.floating):
+        return _values(kernel, call.x, call.mask, call.tables)
+    both_modes = call.both_modes or is_forward_mode()
     rule = _extremum_both_modes if both_modes else _extremum
-    return rule(kernel, x, mask, tables)
+    return rule(kernel, call.x, call.mask, call.tables)
 
 
-def _axis_by_axis(
-    kind: Kind,
-    x: jax.Array,
-    mask: jax.Array | None,
-    over: Domain,
-    tables: Any,
-    empty: float,
-    implementation: Implementation | None,
-    both_modes: bool,
-) -> jax.Array:
+def _axis_by_axis(call: Call, kind: Kind) -> jax.Array:
     """The same where int32 cannot count the cells.
 
     The first winner of the winners along the last axis is the first in row-major order.
     """
-    domains: tuple[Domain, ...] = over.axis_by_axis()
+    domains: tuple[Domain, ...] = call.over.axis_by_axis()
+    x, mask = call.x, call.mask
     for number, each in reversed([*enumerate(domains)]):
-        rest = (each, tables[number : number + 1], empty, implementation, both_modes)
-        if mask is None:
-            x = extremum(kind, x, None, *rest)
-            continue
-        cells = jnp.broadcast_to(mask, x.shape)
-        x = extremum(kind, x, cells, *rest)
-        kernel = Extremes(each, implementation, "max", 0)
-        counts = _values(kernel, cells.astype(np.uint8), None, rest[1])
-        mask = counts > np.uint8(0)
+        tables = call.tables[number : number + 1]
+        cells = None if mask is None else jnp.broadcast_to(mask, x.shape)
+        one = call._replace(x=x, over=each, mask=cells, tables=tables)
+        x = extremum(one, kind)
+        if cells is not None:
+            kernel = Extremes(each, call.implementation, "max", 0)
+            counts = _values(kernel, cells.astype(np.uint8), None, tables)
+            mask = counts > np.uint8(0)
     return x
 
 
-def indexed_extremum(
-    kind: Kind,
-    x: jax.Array,
-    mask: jax.Array | None,
-    over: Domain,
-    tables: Any,
-    empty: float,
-    implementation: Implementation | None,
-) -> tuple[jax.Array, jax.Array]:
+def indexed_extremum(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index of each winner over the pooled axes.
 
     It is -1 where the mask keeps no cell.
     """
-    over = over.clipped()
-    kernel = Extremes(over, implementation, kind, empty)
-    values, position = winners(kernel, x, mask, tables)
-    indices = places.index_of(position, over, tables)
-    if mask is not None:
-        some = position < as_number(over.cells, position.dtype)
+    kernel = _kernel(call, kind)
+    values, position = winners(kernel, call.x, call.mask, call.tables)
+    indices = places.index_of(position, kernel.over, call.tables)
+    if call.mask is not None:
+        some = position < as_number(kernel.over.cells, position.dtype)
         indices = jnp.where(some, indices, np.int32(-1))
     return values, indices
+
+
+def _kernel(call: Call, kind: Kind) -> Extremes:
+    over = call.over.clipped()
+    return Extremes(over, call.implementation, kind, call.empty.item())
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -18,14 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
+from jaxpool.engines import kernel as kernels
 from jaxpool.engines.fold import Place, Step, first_cell, fold, sources_of
-from jaxpool.engines.kernel import ANY, OPEN, call, call_linear
+from jaxpool.engines.kernel import ANY, OPEN, call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import DomainKernel, Implementation, Needs, Plan
+from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.engines.symbolic import reduce_cells
 from jaxpool.engines.xla import reduce_windows
-from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
@@ -106,14 +107,9 @@ class Joined(Aggregation):
         return shared if back else shared.sum(window.axes, keepdims=True, dtype=t.dtype)
 
 
-def joined(
-    by: Joined,
-    x: jax.Array,
-    over: Domain,
-    implementation: Implementation | None,
-    tables: Any = (),
-) -> jax.Array:
-    """The cells of each window joined, in the dtype of `x`."""
+def joined(by: Joined, call: Call) -> jax.Array:
+    """The cells of each output joined, in the dtype of `x`, without a mask."""
+    x, over = call.x, call.over
     if isinstance(over, Window) and over.is_symbolic and not is_symbolic(over.cells):
         # Of the cells are kept the lifted ones, not each step.
         combine = partial(_open_combine, by)
@@ -121,28 +117,26 @@ def joined(
         kept = jax.checkpoint(cells, prevent_cse=False)
         state = kept(by.open_lift(x), init=by.none)
     else:
-        state = _joined(_Joins(over.clipped(), implementation, by), x, tables)
+        kernel = _Joins(over.clipped(), call.implementation, by)
+        state = _joined(kernel, x, call.tables)
     return by.result(state).astype(x.dtype)
 
 
-def weighted(
-    by: Joined,
-    logits: jax.Array,
-    x: jax.Array,
-    over: Domain,
-    implementation: Implementation | None,
-    tables: Any = (),
-) -> jax.Array:
+def weighted(by: Joined, logits: jax.Array, call: Call) -> jax.Array:
     """The sum of `x` over each output with the shares of the logits as weights.
 
     It is the derivative of what the logits join to, along `x`.
     """
+    x, over, tables = call.x, call.over, call.tables
     if isinstance(over, Window) and over.is_symbolic:
-        pooled = partial(joined, by, over=over, implementation=implementation)
+
+        def pooled(logits: jax.Array) -> jax.Array:
+            return joined(by, call._replace(x=logits))
+
         return jax.jvp(pooled, (logits,), (x,))[1]
-    kernel = _Joins(over.clipped(), implementation, by)
+    kernel = _Joins(over.clipped(), call.implementation, by)
     state = _joined(kernel, logits, tables)
-    shares = Shares(kernel.over, implementation, by, x.dtype, x.dtype)
+    shares = Shares(kernel.over, kernel.implementation, by, x.dtype, x.dtype)
     return _weighted(shares, logits, state, x, tables)
 
 
@@ -185,7 +179,7 @@ class _Joins(DomainKernel):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _joined(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
-    return tuple(call(kernel, x, tables))
+    return tuple(kernels.call(kernel, x, tables))
 
 
 @_joined.defjvp

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.aggregations.sums import Sum, window_sum
 from jaxpool.engines.fold import Place, fold
@@ -47,8 +48,9 @@ class Moments(NamedTuple):
     squares: Any = None
 
 
-def moments(x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any) -> Moments:
+def moments(given: Call) -> Moments:
     """The moments of each output, for `x` in the dtype of sums."""
+    x, over, mask = given.x, given.over, given.mask
     shape = [1] * x.ndim
     for axis in over.axes:
         shape[axis] = x.shape[axis]
@@ -59,7 +61,7 @@ def moments(x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any) -> 
     found = Moments(x, weight.astype(x.dtype))
     domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
     for number, one in reversed([*enumerate(domains)]):
-        found = _reduced(found, one, tables[number : number + 1])
+        found = _reduced(found, one, given.tables[number : number + 1])
     # Where all outputs are cells, 0, or NaN.
     return found if found.squares is not None else found._replace(squares=x - x)
 
@@ -115,7 +117,7 @@ def _joined(one: Moments, other: Moments) -> Moments:
 
 
 def _sum(over: Domain, tables: Any, x: jax.Array, *divisors: jax.Array) -> jax.Array:
-    return window_sum(x, None, over, tables, divisors, Sum(x.dtype), x.dtype, None)
+    return window_sum(Call(x, over, tables=tables), x.dtype, x.dtype, divisors)
 
 
 def _is_apart(over: Domain) -> bool:

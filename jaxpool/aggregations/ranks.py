@@ -22,6 +22,7 @@ from jax import lax
 from jax.custom_derivatives import zero_from_primal
 
 from jaxpool.aggregations import dtypes
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.extremes import Winner
 from jaxpool.aggregations.shares import Shares
 from jaxpool.aggregations.winners import position_dtype
@@ -73,16 +74,14 @@ class Ranks:
         return last.astype(dtype) * np.asarray(self.q, dtype)
 
 
-def ranked(
-    ranks: Ranks, x: jax.Array, mask: jax.Array | None, over: Domain, tables: Any
-) -> tuple[list[jax.Array], jax.Array]:
+def ranked(ranks: Ranks, given: Call) -> tuple[list[jax.Array], jax.Array]:
     """The cells of some ranks in each output, in the dtype of `x`, a float.
 
     Also the number of cells that count. Where an output has fewer cells than a rank,
     the value is 0.
     """
-    over = over.clipped()
-    mask = None if mask is None else jnp.broadcast_to(mask, x.shape)
+    x, over, tables = given.x, given.over.clipped(), given.tables
+    mask = None if given.mask is None else jnp.broadcast_to(given.mask, x.shape)
     if not isinstance(over, Links) and not _is_listed(over):
         x, mask, links, table = _linked(x, mask, over, tables)
         found = _ranked(_Sorts(links, None, ranks), x, mask, (table,))

@@ -14,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.shares import Aggregation, Shares
 from jaxpool.engines import gathers, symbolic
+from jaxpool.engines import kernel as kernels
 from jaxpool.engines.faults import divide, zero_where_empty
 from jaxpool.engines.fold import Place
-from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
-from jaxpool.engines.plan import Implementation, Needs
+from jaxpool.engines.plan import Needs
 from jaxpool.engines.xla import add_windows_back, reduce_windows
 from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
@@ -32,24 +34,19 @@ from jaxpool.geometry.window import Window
 
 
 def window_sum(
-    x: jax.Array,
-    mask: jax.Array | None,
-    over: Domain,
-    tables: Any,
-    divisors: Arrays,
-    by: "Sum",
-    result: np.dtype,
-    implementation: Implementation | None,
+    call: Call, accumulator: np.dtype, result: np.dtype, divisors: Arrays = ()
 ) -> jax.Array:
     """Sum of each output, divided by the product of `divisors`, which broadcast.
 
-    It is returned in the dtype `result`. Padded cells count as 0, as do those that are
-    not in `mask`, which broadcasts to the shape of `x`.
+    It is added up in the dtype `accumulator`, and returned in the dtype `result`.
+    Padded cells count as 0, as do those that are not in the mask.
     """
-    kernel = Shares(over.clipped(), implementation, by, x.dtype, result)
+    by, x = Sum(accumulator), call.x
+    kernel = Shares(call.over.clipped(), call.implementation, by, x.dtype, result)
+    operands = (call.mask, divisors), call.tables, x
     if jnp.issubdtype(x.dtype, jnp.inexact):
-        return call_linear(kernel, (mask, divisors), tables, x)
-    (sums,) = call(kernel, (mask, divisors), tables, x)
+        return call_linear(kernel, *operands)
+    (sums,) = kernels.call(kernel, *operands)
     return sums
 
 
@@ -120,7 +117,7 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
     if isinstance(over, Links):
         shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
         kernel = Shares(over, None, Sum(INT32), INT32, INT32)
-        return [*call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]
+        return [*kernels.call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):
         if is_symbolic(dim.size):

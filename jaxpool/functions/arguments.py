@@ -18,9 +18,9 @@ import numpy as np
 from jax.export import is_symbolic_dim
 
 from jaxpool.aggregations import dtypes
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.plan import check_implementation
-from jaxpool.functions.entry import Call
 from jaxpool.geometry import axes
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 from jax.typing import ArrayLike
 
+from jaxpool.aggregations.call import Call
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
@@ -24,7 +25,6 @@ from jaxpool.functions.arguments import (
     as_weights,
     check_flag,
 )
-from jaxpool.functions.entry import Call
 from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.over import Over
 from jaxpool.functions.written import Written, register

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxpool.engines.plan import Implementation
+from jaxpool.aggregations.call import Call
 from jaxpool.engines.sharding import Geometry, in_auto_mode
-from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 
 # Compiled functions that are kept. The library has few, and each operation of `pool`
@@ -74,24 +73,6 @@ def _hashable(static: Any) -> Hashable:
         _Number(s.dtype, s.tobytes()) if isinstance(s, np.ndarray) else s
         for s in static
     )
-
-
-class Call(NamedTuple):
-    """The checked arguments that all pools share.
-
-    `tables` are the places of bins that are drawn, and `arrays` are what an aggregation
-    takes in addition to the cells. With `both_modes`, maxima have forward mode without
-    `forward_mode()`.
-    """
-
-    x: jax.Array
-    over: Domain
-    mask: jax.Array | None = None
-    empty: np.ndarray = np.zeros((), bool)
-    implementation: Implementation | None = None
-    tables: Any = ()
-    arrays: Any = None
-    both_modes: bool = False
 
 
 def compiled_once(pool: Callable[..., T]) -> Callable[..., T]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxpool.aggregations.call import Call
 from jaxpool.engines.gathers import Table
 from jaxpool.engines.numbers import divided, numbers
 from jaxpool.engines.sharding import Sizes
@@ -25,7 +26,7 @@ from jaxpool.functions.arguments import (
     check_flag,
     known_range,
 )
-from jaxpool.functions.entry import Call, enter
+from jaxpool.functions.entry import enter
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
 from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import Ints, check_countable

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxpool.aggregations.call import Call
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import about, as_call, check_flag
-from jaxpool.functions.entry import Call
 from jaxpool.geometry.window import Ints, Padding, check_countable, resolve, whole
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxpool.aggregations.call import Call
 from jaxpool.engines.sharding import in_auto_mode
 from jaxpool.functions.arguments import about, as_given, as_links, check_flag
-from jaxpool.functions.entry import Call
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry import window as geometry
 from jaxpool.geometry.axes import check_at_least

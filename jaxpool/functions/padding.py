@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxpool.aggregations.call import Call
 from jaxpool.functions.arguments import about
-from jaxpool.functions.entry import Call, enter
+from jaxpool.functions.entry import enter
 from jaxpool.geometry.sizes import is_below, is_symbolic
 from jaxpool.geometry.window import AxisWindow, Window
 

@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxpool.aggregations import dtypes, integers
 from jaxpool.aggregations.biased import biased_average
+from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
@@ -26,11 +27,10 @@ from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
-from jaxpool.aggregations.sums import Sum, counts, kept, window_sum
+from jaxpool.aggregations.sums import counts, kept, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
-from jaxpool.functions.entry import Call, compiled_once
-from jaxpool.geometry.domain import Domain
+from jaxpool.functions.entry import compiled_once
 from jaxpool.geometry.window import Window
 
 # Below, the number of cells to the power 1 / p may overflow: 2**31 cells have 2**124.
@@ -41,18 +41,13 @@ LEAST_OF_NORMS = 0.25
 @compiled_once
 def extreme(call: Call, kind: Kind) -> jax.Array:
     """Maximum or minimum of each output, in the dtype of `x`."""
-    options = call.empty.item(), call.implementation, call.both_modes
-    values = extremum(kind, *_cells(call), *options)
-    return _fill_empty(values, call, None)
+    return _fill_empty(extremum(call, kind), call, None)
 
 
 @compiled_once
 def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     """The same, and the flat index over the pooled axes; -1 where there is none."""
-    found = indexed_extremum(
-        kind, *_cells(call), call.empty.item(), call.implementation
-    )
-    values, indices = found
+    values, indices = indexed_extremum(call, kind)
     nowhere = call._replace(empty=np.asarray(-1, indices.dtype))
     return _fill_empty(values, call, None), _fill_empty(indices, nowhere, None)
 
@@ -61,7 +56,7 @@ def extreme_with_indices(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
 def total(call: Call) -> jax.Array:
     """Sum of each output, in the dtype of `x`."""
     dtype = call.x.dtype
-    sums = _summed(call, dtypes.summed(dtype), dtype)
+    sums = window_sum(call, dtypes.summed(dtype), dtype)
     if call.empty == 0:  # as they are
         return sums
     return _fill_empty(sums, call, _valid_count(call))
@@ -80,7 +75,7 @@ def mean(
         number = _cell_count(valid, call, count_include_pad)
 
         def total(x: jax.Array) -> jax.Array:
-            return _summed(call._replace(x=x), x.dtype, x.dtype)
+            return window_sum(call._replace(x=x), x.dtype, x.dtype)
 
         averages = integers.average(total, x, over.cells, number, divisor)
     else:
@@ -92,7 +87,7 @@ def mean(
         else:
             numbers = (_cell_count(valid, call, count_include_pad).astype(wide),)
         accumulator = dtypes.averaging(x.dtype, over.cells)
-        averages = _summed(call, accumulator, dtype, numbers)
+        averages = window_sum(call, accumulator, dtype, numbers)
     return averages if call.empty == 0 else _fill_empty(averages, call, valid)
 
 
@@ -103,15 +98,13 @@ def norm(call: Call, p: float) -> jax.Array:
     x, over = kept(call.x, call.mask), call.over
     x = x.astype(dtypes.averaged(x.dtype))
     wide = dtypes.summed(x.dtype)
-    inner = call._replace(x=x, mask=None)
+    inner = call._replace(x=x, mask=None, empty=np.zeros(()))
     if math.isinf(p):
-        sizes = inner._replace(x=sizes_of(x, x.dtype))
-        options = 0, call.implementation, call.both_modes
-        norms = extremum("max", *_cells(sizes), *options)
+        norms = extremum(inner._replace(x=sizes_of(x, x.dtype)), "max")
     elif p == 1 or (not over.is_symbolic and over.cells == 1):
-        norms = _summed(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
+        norms = window_sum(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
     else:
-        norms = joined(Norm(wide, p), x, over, call.implementation, call.tables)
+        norms = joined(Norm(wide, p), inner)
     return _fill_empty(norms, call, _valid_count(call))
 
 
@@ -150,8 +143,7 @@ def softmax(call: Call) -> jax.Array:
     if bias is not None and isinstance(call.over, Window):
         pooled = biased_average(logits, x, bias, call.over)
     else:
-        way = call.over, call.implementation, call.tables
-        pooled = weighted(by, logits, x, *way)
+        pooled = weighted(by, logits, call._replace(x=x))
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
@@ -162,8 +154,8 @@ def weighted_mean(call: Call) -> jax.Array:
     wide = dtypes.summed(dtype)
     weights = jnp.broadcast_to(call.arrays.astype(wide), call.x.shape)
     x = kept(call.x, call.mask).astype(wide)
-    number = _summed(call._replace(x=weights), wide, wide)
-    total = _summed(call._replace(x=x * weights), wide, wide)
+    number = window_sum(call._replace(x=weights), wide, wide)
+    total = window_sum(call._replace(x=x * weights), wide, wide)
     is_empty = number == 0
     pooled = total / jnp.where(is_empty, np.ones((), wide), number)
     return jnp.where(is_empty, call.empty, pooled.astype(dtype))
@@ -198,7 +190,7 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     _check_form(call)
     dtype = dtypes.averaged(call.x.dtype)
     wide = call.x.astype(dtypes.summed(dtype))
-    found = moments(wide, call.mask, call.over, call.tables)
+    found = moments(call._replace(x=wide))
     number = found.weight - np.asarray(ddof, wide.dtype)
     one, zero = np.ones((), wide.dtype), np.zeros((), wide.dtype)
     pooled = jnp.maximum(found.squares, zero) / jnp.where(number > 0, number, one)
@@ -234,7 +226,7 @@ def _ranked(call: Call, ranks: Ranks) -> tuple[list[jax.Array], jax.Array, Ranks
     """Cells by their ranks, in the dtype of sums; and how many cells count."""
     _check_form(call)
     x = call.x.astype(dtypes.averaged(call.x.dtype))
-    values, number = ranked(ranks, x, *_cells(call._replace(x=x))[1:])
+    values, number = ranked(ranks, call._replace(x=x))
     return [value.astype(dtypes.summed(x.dtype)) for value in values], number, ranks
 
 
@@ -270,7 +262,7 @@ def _scaled(x: jax.Array, scale: jax.Array | None) -> jax.Array:
 def _smooth(call: Call, logits: jax.Array) -> jax.Array:
     """Log-sum-exp of the logits that the mask keeps."""
     by, logits = _kept_logits(call, logits)
-    return joined(by, logits, call.over, call.implementation, call.tables)
+    return joined(by, call._replace(x=logits))
 
 
 def _kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
@@ -278,20 +270,6 @@ def _kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
     if call.mask is not None:
         logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
     return LogSumExp(dtypes.summed(logits.dtype)), logits
-
-
-def _cells(call: Call) -> tuple[jax.Array, jax.Array | None, Domain, Any]:
-    """The cells of a call, and which outputs read them."""
-    return call.x, call.mask, call.over, call.tables
-
-
-def _summed(
-    call: Call, accumulator: np.dtype, result: np.dtype, divisors: tuple[Any, ...] = ()
-) -> jax.Array:
-    """The sum of each output, divided."""
-    return window_sum(
-        *_cells(call), divisors, Sum(accumulator), result, call.implementation
-    )
 
 
 def _cell_count(valid: jax.Array | None, call: Call, include_pad: bool) -> Any:
@@ -313,7 +291,7 @@ def _valid_count(call: Call) -> jax.Array | None:
     for axis in call.over.axes:
         shape[axis] = call.x.shape[axis]
     cells = jnp.broadcast_to(call.mask, shape)
-    return _summed(call._replace(x=cells, mask=None), INT32, INT32)
+    return window_sum(call._replace(x=cells, mask=None), INT32, INT32)
 
 
 def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.Array:
