@@ -1,7 +1,7 @@
 """Which form of a kernel runs on which platform.
 
-`plan_for` decides once, when a program is lowered for a platform; nothing below it
-decides again. The forms, by their names in `implementation=`:
+`plan_for` decides once, when a program is lowered for a platform. The forms, by their
+names in `implementation=`:
 
 `reduce_window`: XLA's own windowed reduction, the reference.
 `slices`: in steps, one axis or a few short ones at once, one strided slice per cell.

@@ -1,8 +1,8 @@
-"""What each pool computes, once its window is resolved.
+"""What each pool computes, once its domain is resolved.
 
-Between the operators, which know how users spell things, and the kernels, which
-know unmasked arrays of one dtype: masks, accumulation dtypes, divisors, and windows
-without a valid cell are handled here, the same for windowed and global pools.
+Between the public functions, which know how users spell things, and the aggregations:
+dtypes, divisors and outputs without a valid cell are handled here, the same for all
+domains.
 """
 
 import math
