@@ -70,8 +70,14 @@ class Ranks:
         return [int(rank) for rank in ranks] if isinstance(number, int) else ranks
 
     def place(self, last: Any, dtype: np.dtype) -> Any:
-        """Where the quantile is between cell 0 and the last."""
-        return last.astype(dtype) * np.asarray(self.q, dtype)
+        """Where the quantile is between cell 0 and the last.
+
+        `q` in two parts: the product with the first is exact for up to 4096 cells, and
+        so 0.15 of 100 is 15, as in float64.
+        """
+        first = round(self.q * 2048) / 2048
+        parts = (np.asarray(part, dtype) for part in (first, self.q - first))
+        return reduce(operator.add, (last.astype(dtype) * part for part in parts))
 
 
 def ranked(ranks: Ranks, given: Call) -> tuple[list[jax.Array], jax.Array]:

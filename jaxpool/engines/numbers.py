@@ -37,7 +37,7 @@ def divided(count: int, factor: int, plus: int, by: int) -> tuple[Numbers, Numbe
     In int32, if the quotients are; the products need not be. For long axes digit by
     digit of `o`: quotients and remainders add up.
     """
-    if count <= LONG:
+    if count <= max(LONG, _DIGIT):
         pairs = [divmod(o * factor + plus, by) for o in range(count)]
         known = np.asarray(pairs, np.int32)
         return known[:, 0], known[:, 1]

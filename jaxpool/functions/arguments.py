@@ -355,7 +355,7 @@ def as_fraction(name: str, value: Any) -> float:
 
 def as_exponent(p: Any, call: Call) -> float | jax.Array:
     """`p` as the exponent of a mean: a number that is not near 0, or an array."""
-    if isinstance(p, (int, float)) and not isinstance(p, bool):
+    if _is_number(p):
         number = as_number("p", p)
         if math.isnan(number) or abs(number) < LEAST_EXPONENT or number == -math.inf:
             raise ValueError(
@@ -364,12 +364,24 @@ def as_exponent(p: Any, call: Call) -> float | jax.Array:
                 f"the average of log(x)); got p={p}"
             )
         return float(number)
+    is_read = isinstance(p, np.ndarray) and p.dtype.kind in "iuf"
+    if is_read and not (np.isfinite(p) & (abs(p) >= LEAST_EXPONENT)).all():
+        raise ValueError(
+            f"p must be finite in an array, and |p| at least {LEAST_EXPONENT}; got "
+            f"p={p}"
+        )
     return as_weights("p", p, call, per_output=True)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one real number of Python or NumPy, not an array."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | None:
     """`scale` as an array that broadcasts to `x`; `None` for 1."""
-    if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+    if _is_number(scale):
         if not math.isfinite(scale) or (is_divisor and scale == 0):
             other = " other than 0" if is_divisor else ""
             raise ValueError(

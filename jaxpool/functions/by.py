@@ -166,7 +166,8 @@ class PowerMean(By):
 
     Args:
         p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
-            `x`, such as one number for each channel. An array has a gradient.
+            `x`, such as one number for each channel. An array has a gradient. Its
+            numbers must be finite and not near 0; on a device they are not checked.
         eps: If given, `max(x, eps)` takes the place of `|x|`.
 
     References:
@@ -191,7 +192,8 @@ class PowerMean(By):
         return call if isinstance(exponent, float) else call._replace(arrays=exponent)
 
     def pool(self, call: Call) -> jax.Array:
-        exponent = float(self.p) if isinstance(self.p, (int, float)) else None
+        p: Any = self.p
+        exponent = float(p) if call.arrays is None else None
         eps = None if self.eps is None else float(self.eps)
         return pooling.power_mean(call, eps, exponent)
 
@@ -201,8 +203,8 @@ class LogSumExp(By):
     """`log(sum_j exp(scale * x_j)) / scale`, a smooth maximum.
 
     Args:
-        scale: A number other than 0, or an array that broadcasts to `x`. Negative
-            scales make a smooth minimum. An array has a gradient.
+        scale: A number other than 0, or an array of such numbers that broadcasts to
+            `x`. Negative scales make a smooth minimum. An array has a gradient.
         mean: Whether to take the mean of the exponentials, not their sum.
 
     References:

@@ -200,6 +200,10 @@ class segments(Linked):
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         check_flag("indices_are_sorted", self.indices_are_sorted)
+        if isinstance(self.num_segments, tuple):
+            raise TypeError(
+                f"num_segments must be an int; got num_segments={self.num_segments!r}"
+            )
         linked = linked_axis(shape, self.axis, self.num_segments, "num_segments")
         return Segments(*linked, bool(self.indices_are_sorted))
 

@@ -169,7 +169,11 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
     dtype = dtypes.averaged(x.dtype)
     wide = dtypes.summed(dtype)
     x = kept(x, call.mask).astype(wide)
-    sizes = sizes_of(x, wide) if eps is None else jnp.maximum(x, np.asarray(eps, wide))
+    if eps is None:
+        sizes = sizes_of(x, wide)
+    else:
+        least = np.asarray(eps, wide)
+        sizes = jnp.where(x <= least, least, x)  # no gradient to a cell that ties
     if p is None or p < LEAST_OF_NORMS:
         power = exponent.astype(wide) if p is None else np.asarray(p, wide)
         return _fill_empty(_log_mean(call, sizes, power).astype(dtype), call, valid)

@@ -18,9 +18,10 @@ from jaxpool.functions.aggregate import Name, aggregate
 from jaxpool.functions.arguments import about, as_array, as_given, as_links
 from jaxpool.functions.by import By
 from jaxpool.functions.over import Linked, segments
-from jaxpool.geometry.axes import Ints, check_at_least, per_axis
+from jaxpool.geometry.axes import Ints, check_at_least, check_at_most, per_axis
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Segments, linked_axis
+from jaxpool.geometry.pooled import MOST
 
 
 def segment_max_pool(
@@ -285,6 +286,8 @@ def pool_by_positions(
         >>> print(pool_by_positions(x, positions, 2, (1, 2))[..., 0])
         [[2. 5.]]
     """
+    if isinstance(by, tuple):
+        raise TypeError(f"by must be one aggregation, not a tuple; got by={by!r:.80}")
     tokens = as_array(x, "any")
     with about(tokens.shape):
         given = jnp.shape(as_given("positions", positions))
@@ -297,6 +300,7 @@ def pool_by_positions(
         sides = per_axis("window", window, rank)
         outs = per_axis("output_shape", output_shape, rank)
         check_at_least("window", sides, 1)
+        check_at_most("window", sides, MOST)
         check_at_least("output_shape", outs, 1)
     over = _Tiles(positions, sides, outs, tokens.ndim - 2)
     pooled = aggregate(tokens, by, over, where=where, empty_value=empty_value)

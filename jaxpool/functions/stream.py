@@ -134,6 +134,11 @@ def stream(
             'over must be causal windows, such as windows(8, 4, "CAUSAL", axes=1); '
             f"got over={over!r}"
         )
+    if over.ceil_mode:
+        raise ValueError(
+            "over must have ceil_mode=False in a stream, which has no last window; got "
+            f"over={over!r}"
+        )
     pooled = partial(_pooled, by, over, empty_value)
     return Stream(partial(_init, over, names), partial(_step, pooled, over, names))
 

@@ -148,6 +148,14 @@ def test_float64_quantiles_have_places_in_float64(size):
             np.testing.assert_allclose(got, np.quantile(x, 0.3, axis=0), rtol=1e-13)
 
 
+@pytest.mark.parametrize("q", [0.07, 0.14, 0.15, 0.28, 0.29, 0.55, 0.57, 0.58])
+@pytest.mark.parametrize("over", [whole(0), segments(np.zeros(101, int), 1, axis=0)])
+def test_places_of_quantiles_are_whole_numbers_where_those_of_float64_are(q, over):
+    cells = np.arange(101, dtype=np.float32)
+    cells[round(100 * q) + 1 :] = np.inf
+    assert aggregate(cells, Quantile(q), over).item() == round(100 * q)
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [

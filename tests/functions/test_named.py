@@ -255,3 +255,22 @@ def test_power_mean_of_nan_has_a_tangent_of_nan(p):
     assert np.isnan(jax.grad(pool)(x)).any()
     scaled = lambda x: jaxpool.aggregate(x, LogSumExp(scale=2.0), whole(0))  # noqa: E731
     assert np.isnan(jax.jvp(scaled, (x,), (x,))[1])
+
+
+@pytest.mark.parametrize("p", [np.float32(np.inf), np.int64(3), np.float16(0.5)])
+def test_an_exponent_may_be_a_number_of_numpy(p):
+    pool = functools.partial(jaxpool.global_power_mean_pool, X)
+    np.testing.assert_array_equal(pool(p=p), pool(p=float(p)))
+
+
+def test_exponents_that_no_array_may_have():
+    for p in (np.float32([np.inf, 1, 2]), np.float32([0, 1, 2])):
+        with pytest.raises(ValueError, match="p must be finite in an array"):
+            jaxpool.global_power_mean_pool(X, p=p)
+    with pytest.raises(ValueError, match="scale must be a finite number other than 0"):
+        jaxpool.aggregate(X, LogSumExp(np.float32(0)), whole())
+
+
+def test_a_cell_that_ties_with_eps_has_no_gradient():
+    pool = functools.partial(jaxpool.global_power_mean_pool, axes=0, eps=1.0)
+    assert jax.grad(pool)(jnp.asarray([1.0, 2.0, 0.5])).tolist()[::2] == [0, 0]

@@ -359,6 +359,23 @@ WRONG = {
         ValueError,
         "positions must have the positions of each token",
     ),
+    "tiles of several aggregations": (
+        lambda x: jaxpool.pool_by_positions(
+            x, np.zeros((11, 2), int), 2, (2, 2), by=("avg", "max")
+        ),
+        TypeError,
+        "by must be one aggregation, not a tuple",
+    ),
+    "tiles beyond int32": (
+        lambda x: jaxpool.pool_by_positions(x, np.zeros((11, 2), int), 2**40, (2, 2)),
+        ValueError,
+        "window must be at most 2147483647",
+    ),
+    "segments in a tuple": (
+        lambda x: aggregate(x, "max", segments(np.zeros(11, int), (2,), axis=0)),
+        TypeError,
+        "num_segments must be an int",
+    ),
 }
 
 

@@ -201,6 +201,11 @@ WRONG = {
         ValueError,
         "starts must be boolean, of the shape",
     ),
+    "rounded up": (
+        lambda: stream("max", windows(3, 2, "CAUSAL", axes=1, ceil_mode=True)),
+        ValueError,
+        "over must have ceil_mode=False in a stream",
+    ),
     "no aggregation": (
         lambda: stream("largest", causal("3/1")),
         TypeError,
