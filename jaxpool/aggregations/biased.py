@@ -35,11 +35,22 @@ def biased_average(
     ]
     most = lax.stop_gradient(reduce(jnp.maximum, each))
     most = jnp.where(most == -np.inf, np.zeros((), most.dtype), most)
-    weights = [jnp.exp(logit - most) for logit in each]
+    weights = [_weight(logit, most) for logit in each]
     total = reduce(jnp.add, weights)
-    cells = _cells(x, 0, window, places)
+    # A cell whose logit is -inf takes no part, even if it is NaN.
+    cells = [
+        jnp.where(logit == -np.inf, np.zeros((), cell.dtype), cell)
+        for logit, cell in zip(each, _cells(x, 0, window, places), strict=True)
+    ]
     summed = reduce(jnp.add, (w * c for w, c in zip(weights, cells, strict=True)))
     return summed / jnp.where(total == 0, np.ones((), total.dtype), total)
+
+
+def _weight(logit: jax.Array, most: jax.Array) -> jax.Array:
+    """`exp(logit - most)`, and 1 of two infinities."""
+    are_inf = (logit == np.inf) & (most == np.inf)
+    zero = np.zeros((), logit.dtype)
+    return jnp.exp(jnp.where(are_inf, zero, logit) - jnp.where(are_inf, zero, most))
 
 
 def _along(bias: jax.Array, cell: jax.Array) -> jax.Array:

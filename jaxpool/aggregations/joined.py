@@ -154,6 +154,7 @@ def _weighted_jvp(
     """By the derivative of a weight, `share * (t of the logit - t of the output)`."""
     (logits, state, x, tables), (of_logits, of_state, of_x, _) = primals, tangents
     y = _weighted(shares, logits, state, x, tables)
+    x = jnp.where(logits == -np.inf, np.zeros((), x.dtype), x)  # which takes no part
     moved = _weighted(shares, logits, state, of_x + x * of_logits, tables)
     return y, moved - y * of_state[0]
 

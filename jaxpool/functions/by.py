@@ -237,9 +237,12 @@ class Softmax(By):
     """The average with softmax weights, `sum_j softmax(scale * logits)_j x_j`.
 
     Args:
-        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
+        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool). A
+            cell with a logit of -inf takes no part; if all are -inf, the result is 0.
         scale: A number, or an array that broadcasts to `x`, with one number for each
-            channel, say (AutoPool). 0 gives the average, large numbers the maximum.
+            channel, say (AutoPool). 0 gives the average, large numbers the maximum. Its
+            gradient loses digits for logits that are large: all of them near 1e4. So
+            subtract their mean first.
         bias: Array added to the scaled logits at each place of a window, for windows,
             whole axes and streams. It has the shape of the window, with one more axis
             for channels if wanted.

@@ -274,3 +274,30 @@ def test_exponents_that_no_array_may_have():
 def test_a_cell_that_ties_with_eps_has_no_gradient():
     pool = functools.partial(jaxpool.global_power_mean_pool, axes=0, eps=1.0)
     assert jax.grad(pool)(jnp.asarray([1.0, 2.0, 0.5])).tolist()[::2] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("x", "logits"),
+    [
+        ([1.0, 2, 3], [np.inf, 0, 0]),
+        ([1.0, 2, 3], [np.inf, 0, np.inf]),
+        ([np.inf, 1, 2], None),
+        ([-np.inf, 1, 2], None),
+        ([np.nan, 2, 3], [-np.inf, 0, 0]),
+        ([1.0, 2, 3], [np.nan, 0, 0]),
+        ([1.0, 2, 3], [1e4, 1e4 + 1, -1e4]),
+    ],
+)
+def test_a_bias_of_zeros_changes_nothing(x, logits):
+    given, logits = jnp.float32(x), None if logits is None else jnp.float32(logits)
+    over = jaxpool.windows(3, 1, axes=0)
+
+    def pool(x, bias):
+        return jaxpool.aggregate(x, Softmax(logits, bias=bias), over)[0]
+
+    zeros = np.zeros(3, np.float32)
+    got, expected = pool(given, zeros), pool(given, None)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    if np.isfinite(expected):
+        got, expected = jax.grad(pool)(given, zeros), jax.grad(pool)(given, None)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
