@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxpool.aggregations.logsumexp import ratio
 from jaxpool.engines.cells import cut, pad
 from jaxpool.geometry.window import Window
 
@@ -35,7 +36,7 @@ def biased_average(
     ]
     most = lax.stop_gradient(reduce(jnp.maximum, each))
     most = jnp.where(most == -np.inf, np.zeros((), most.dtype), most)
-    weights = [_weight(logit, most) for logit in each]
+    weights = [ratio(logit, most) for logit in each]
     total = reduce(jnp.add, weights)
     # A cell whose logit is -inf takes no part, even if it is NaN.
     cells = [
@@ -44,13 +45,6 @@ def biased_average(
     ]
     summed = reduce(jnp.add, (w * c for w, c in zip(weights, cells, strict=True)))
     return summed / jnp.where(total == 0, np.ones((), total.dtype), total)
-
-
-def _weight(logit: jax.Array, most: jax.Array) -> jax.Array:
-    """`exp(logit - most)`, and 1 of two infinities."""
-    are_inf = (logit == np.inf) & (most == np.inf)
-    zero = np.zeros((), logit.dtype)
-    return jnp.exp(jnp.where(are_inf, zero, logit) - jnp.where(are_inf, zero, most))
 
 
 def _along(bias: jax.Array, cell: jax.Array) -> jax.Array:

@@ -33,7 +33,7 @@ class LogSumExp(Joined):
         return cells, like(1, cells)
 
     def relative(self, cell: Arrays, most: jax.Array) -> jax.Array:
-        return lax.mul(cell[1], _ratio(cell[0], most))
+        return lax.mul(cell[1], ratio(cell[0], most))
 
     def rejoin(self, most: jax.Array, total: jax.Array) -> Arrays:
         return most, total
@@ -42,12 +42,12 @@ class LogSumExp(Joined):
         return state[0] + lax.log(lax.stop_gradient(state[1]))
 
     def part(self, cell: Arrays, output: Arrays, t: jax.Array) -> jax.Array:
-        share = _ratio(cell[0], output[0]) * cell[1] / _positive(output[1])
+        share = ratio(cell[0], output[0]) * cell[1] / _positive(output[1])
         return _shared(cell[0], share, t)
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         """Without the division by `s`, which comes once for each output."""
-        return _shared(cell[0], _ratio(cell[0], output[0]), t)
+        return _shared(cell[0], ratio(cell[0], output[0]), t)
 
     def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
         return Lifted(residual[2:], lambda t, total: (lax.div(t, _positive(total)),))
@@ -64,7 +64,7 @@ def _positive(total: jax.Array) -> jax.Array:
     return lax.max(*pair(total, 1))
 
 
-def _ratio(cell: jax.Array, most: jax.Array) -> jax.Array:
+def ratio(cell: jax.Array, most: jax.Array) -> jax.Array:
     """`exp(cell - most)`, and 1 of two infinities; never more than 1."""
     less = lax.sub(cell, most)
     at_most = lax.bitwise_and(lax.ge(cell, most), lax.ne(*pair(less, 0)))

@@ -17,8 +17,9 @@ from jax import lax
 from jaxpool.engines.cells import ZERO, cut, pad, split
 from jaxpool.engines.elementwise import equals, minus, pair, plus, select
 from jaxpool.engines.loops import Arrays
+from jaxpool.geometry.pooled import MOST
 from jaxpool.geometry.steps import Step
-from jaxpool.geometry.window import MOST, AxisWindow
+from jaxpool.geometry.window import AxisWindow
 
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Spans: TypeAlias = dict[int, range]  # by axis

@@ -17,11 +17,10 @@ from jaxpool.geometry.axes import (
     per_axis,
     pooled_axes,
 )
-from jaxpool.geometry.pooled import PooledAxes
+from jaxpool.geometry.pooled import MOST, PooledAxes
 from jaxpool.geometry.sizes import check_known, is_symbolic
 from jaxpool.geometry.spelling import spelled
 from jaxpool.geometry.window import (
-    MOST,
     AxisWindow,
     Window,
     check_countable,

@@ -56,10 +56,10 @@ def check_no_rest(slack: int, stride: int, size: int, axis: int) -> None:
 
 
 def check_known(size: int, axis: int) -> None:
-    """Raise for a symbolic size of an axis that is divided into bins."""
+    """Raise for a symbolic size of an axis of bins, segments or neighbors."""
     if is_symbolic(size):
         raise ValueError(
-            f"{spelled('x')} must have constant sizes on axes that are divided into "
-            f"bins; got the symbolic size {size} of axis {axis} (global and windowed "
-            "pools accept it)"
+            f"{spelled('x')} must have constant sizes on axes of bins, segments and "
+            f"neighbors; got the symbolic size {size} of axis {axis} (global and "
+            "windowed pools accept it)"
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
+from jaxpool.geometry.pooled import PooledAxes
 from jaxpool.geometry.window import AxisWindow, Window
 
 # Measured by `python -m experiments thresholds`.
@@ -46,7 +47,7 @@ Dims: TypeAlias = Sequence[AxisWindow]
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(PooledAxes):
     """A reduction along one axis, or along several axes together.
 
     It combines runs of cells that earlier steps reduced; in the first step a run is one
@@ -57,7 +58,6 @@ class Step:
     the chain, which is the input of the step with `begins`.
     """
 
-    axes: tuple[int, ...]
     dims: tuple[AxisWindow, ...]
     weights: tuple[int, ...]
     last: int
@@ -70,16 +70,6 @@ class Step:
         if self.rest is None:
             return (self,)
         return self, replace(self, dims=(self.rest,), rest=None)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many cells it reads along each axis."""
-        return tuple(dim.size for dim in self.dims)
-
-    @property
-    def outs(self) -> tuple[int, ...]:
-        """How many outputs it makes along each axis."""
-        return tuple(dim.out for dim in self.dims)
 
     def start(self, cell: Sequence[int]) -> int:
         """The row-major position where a run starts."""

@@ -30,8 +30,7 @@ from jaxpool.geometry.axes import (
     pooled_axes,
     resolve_axes,
 )
-from jaxpool.geometry.pooled import MOST as MOST
-from jaxpool.geometry.pooled import PooledAxes
+from jaxpool.geometry.pooled import MOST, PooledAxes
 from jaxpool.geometry.sizes import check_no_rest, is_below, is_symbolic, same_pads
 from jaxpool.geometry.spelling import spelled
 
