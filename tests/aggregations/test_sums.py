@@ -299,3 +299,16 @@ def test_gradients_of_half_floats_in_a_portable_program(kind, dtype):
     assert np.count_nonzero(want) > want.size // 2
     got = np.asarray(gradient("reduce_window"), np.float32)
     np.testing.assert_allclose(got, want, rtol=2**-7, atol=1e-3)
+
+
+def test_long_windows_that_need_single_cells_read_them_from_the_input():
+    x = jnp.arange(60.0)
+    for window in (11, 13):
+        both = jax.value_and_grad(
+            lambda x, form, n=window: (
+                jaxpool.sum_pool(x, n, axes=0, strides=1, implementation=form) ** 2
+            ).sum()
+        )
+        jax.tree.map(
+            np.testing.assert_allclose, both(x, "doubling"), both(x, "reduce_window")
+        )
