@@ -55,6 +55,8 @@ BINS = {"56 to 29": Case(MAPS, 2, 2)}
 # One draw for each axis.
 DRAWN = {"window": 2, "samples": np.asarray([0.3, 0.6], np.float32)}
 
+SHORT = jaxpool.Max(), jaxpool.Average(), jaxpool.Softmax()
+
 Pool = Callable[[jax.Array], jax.Array]
 Maker = Callable[[Case], Pool]
 
@@ -104,19 +106,58 @@ def _global(name: str) -> Maker:
     return lambda case: getattr(jaxpool, name)
 
 
-def _in_segments(name: str) -> Maker:
-    """A pool of rows in seven segments, in any order."""
-    pool = getattr(jaxpool, name)
+def _over(by: Any, made: Callable[[int], Any]) -> Maker:
+    """An aggregation over a domain along the first pooled axis, made for its size."""
 
     def make(case: Case) -> Pool:
         def pooled(x: jax.Array) -> jax.Array:
-            ids = lax.iota(np.int32, x.shape[1]) * np.int32(5) % np.int32(7)
-            result: jax.Array = pool(x, ids, 7, axis=1)
+            result: jax.Array = jaxpool.aggregate(x, by, made(x.shape[1]))
             return result
 
         return pooled
 
     return make
+
+
+def _segments(size: int) -> Any:
+    """Seven segments, in any order."""
+    ids = lax.iota(np.int32, size) * np.int32(5) % np.int32(7)
+    return jaxpool.segments(ids, 7, axis=1)
+
+
+def _neighbors(size: int) -> Any:
+    """Four cells anywhere for each of as many outputs as cells."""
+    first = lax.broadcasted_iota(np.int32, (size, 4), 0) * np.int32(5)
+    place = lax.broadcasted_iota(np.int32, (size, 4), 1) * np.int32(3)
+    return jaxpool.neighbors((first + place) % np.int32(size), axis=1)
+
+
+def _streamed(by: Any) -> Maker:
+    """One step of causal windows, 8 cells each 4, from an empty state."""
+
+    def make(case: Case) -> Pool:
+        over = jaxpool.windows(8, 4, "CAUSAL", axes=1)
+        init, step = jaxpool.stream(by, over)
+
+        def pooled(x: jax.Array) -> jax.Array:
+            result: jax.Array = step(init(x.shape, x.dtype), x)[1]
+            return result
+
+        return pooled
+
+    return make
+
+
+def _in_tiles(case: Case) -> Pool:
+    """Tokens on the second axis, in tiles by their positions in a grid."""
+
+    def pooled(x: jax.Array) -> jax.Array:
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
+        place = lax.iota(np.int32, tokens.shape[1]) * np.int32(5) % np.int32(56 * 56)
+        positions = jnp.stack([place // np.int32(56), place % np.int32(56)], -1)
+        return jaxpool.pool_by_positions(tokens, positions, 4, 14)
+
+    return pooled
 
 
 def _with_indices(make: Maker) -> Maker:
@@ -201,9 +242,19 @@ OPERATORS = {
         name: Operator(_global(name), cases=WHOLE)
         for name in ("global_var_pool", "global_median_pool")
     },
+    "std_pool": Operator(_windowed("std_pool"), cases=COMMON),
     **{
-        name: Operator(_in_segments(name), cases=WHOLE)
-        for name in ("segment_max_pool", "segment_avg_pool")
+        f"{by!r} over segments": Operator(_over(by, _segments), cases=WHOLE)
+        for by in (*SHORT, jaxpool.Variance(), jaxpool.TopKMean(2))
+    },
+    **{
+        f"{by!r} over neighbors": Operator(_over(by, _neighbors), cases=WHOLE)
+        for by in SHORT
+    },
+    "pool_by_positions": Operator(_in_tiles, cases=WHOLE),
+    **{
+        f"{by!r} in a stream": Operator(_streamed(by), cases=WHOLE)
+        for by in (jaxpool.Max(), jaxpool.Softmax())
     },
     "pool": Operator(_windowed("pool", init=-math.inf, op=jnp.logaddexp), _any, "none"),
     "global_max_pool": Operator(_global("global_max_pool"), _max, "short", WHOLE),

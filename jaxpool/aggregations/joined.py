@@ -117,46 +117,13 @@ def joined(by: Joined, call: Call) -> jax.Array:
         kept = jax.checkpoint(cells, prevent_cse=False)
         state = kept(by.open_lift(x), init=by.none)
     else:
-        kernel = _Joins(over.clipped(), call.implementation, by)
-        state = _joined(kernel, x, call.tables)
+        state = joined_state(join_kernel(by, call), x, call.tables)
     return by.result(state).astype(x.dtype)
 
 
-def weighted(by: Joined, logits: jax.Array, call: Call) -> jax.Array:
-    """The sum of `x` over each output with the shares of the logits as weights.
-
-    It is the derivative of what the logits join to, along `x`.
-    """
-    x, over, tables = call.x, call.over, call.tables
-    if isinstance(over, Window) and over.is_symbolic:
-
-        def pooled(logits: jax.Array) -> jax.Array:
-            return joined(by, call._replace(x=logits))
-
-        return jax.jvp(pooled, (logits,), (x,))[1]
-    kernel = _Joins(over.clipped(), call.implementation, by)
-    state = _joined(kernel, logits, tables)
-    shares = Shares(kernel.over, kernel.implementation, by, x.dtype, x.dtype)
-    return _weighted(shares, logits, state, x, tables)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _weighted(
-    shares: Shares, logits: jax.Array, state: Arrays, x: jax.Array, tables: Any
-) -> jax.Array:
-    return call_linear(shares, (logits, *state), tables, x)
-
-
-@_weighted.defjvp
-def _weighted_jvp(
-    shares: Shares, primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> tuple[jax.Array, jax.Array]:
-    """By the derivative of a weight, `share * (t of the logit - t of the output)`."""
-    (logits, state, x, tables), (of_logits, of_state, of_x, _) = primals, tangents
-    y = _weighted(shares, logits, state, x, tables)
-    x = jnp.where(logits == -np.inf, np.zeros((), x.dtype), x)  # which takes no part
-    moved = _weighted(shares, logits, state, of_x + x * of_logits, tables)
-    return y, moved - y * of_state[0]
+def join_kernel(by: Joined, call: Call) -> "_Joins":
+    """The kernel for the domain of a call."""
+    return _Joins(call.over.clipped(), call.implementation, by)
 
 
 @dataclass(frozen=True)
@@ -179,16 +146,16 @@ class _Joins(DomainKernel):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _joined(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
+def joined_state(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
     return tuple(kernels.call(kernel, x, tables))
 
 
-@_joined.defjvp
+@joined_state.defjvp
 def _joined_jvp(
     kernel: _Joins, primals: tuple[jax.Array, Any], tangents: tuple[jax.Array, Any]
 ) -> tuple[Arrays, Arrays]:
     (x, tables), (t, _) = primals, tangents
-    state = _joined(kernel, x, tables)
+    state = joined_state(kernel, x, tables)
     by, wide = kernel.by, state[0].dtype
     shares = Shares(kernel.over, kernel.implementation, by, x.dtype, wide)
     return state, _tangents(state, call_linear(shares, (x, *state), tables, t))

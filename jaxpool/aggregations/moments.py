@@ -39,7 +39,7 @@ MOST_AT_ONCE = 32
 class Moments(NamedTuple):
     """`weight` cells with the mean `center + rest`, and their squared deviations.
 
-    Single cells have neither a rest nor deviations.
+    Single cells have no deviations, and a rest if they are large integers.
     """
 
     center: jax.Array
@@ -48,17 +48,22 @@ class Moments(NamedTuple):
     squares: Any = None
 
 
-def moments(given: Call) -> Moments:
-    """The moments of each output, for `x` in the dtype of sums."""
+def moments(given: Call, wide: np.dtype) -> Moments:
+    """The moments of each output, in the dtype `wide`."""
     x, over, mask = given.x, given.over, given.mask
+    rest = None
+    if jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits > 24:
+        low = x & np.asarray(2 ** (jnp.iinfo(x.dtype).bits - 24) - 1, x.dtype)
+        x, rest = x - low, low.astype(wide)
+    x = x.astype(wide)
     shape = [1] * x.ndim
     for axis in over.axes:
         shape[axis] = x.shape[axis]
-    weight = jnp.ones(shape, x.dtype)
+    weight = jnp.ones(shape, wide)
     if mask is not None:
         weight = jnp.broadcast_to(mask, np.broadcast_shapes(mask.shape, tuple(shape)))
         x = jnp.where(mask, x, np.zeros((), x.dtype))
-    found = Moments(x, weight.astype(x.dtype))
+    found = Moments(x, weight.astype(wide), rest)
     domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
     for number, one in reversed([*enumerate(domains)]):
         found = _reduced(found, one, given.tables[number : number + 1])

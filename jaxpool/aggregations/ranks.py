@@ -246,8 +246,8 @@ def _with_nan(
     values, positions = [], []
     for value, position in picks:
         is_none = lax.eq(position, like(NONE, position))
-        values.append(select(has_nan, np.nan, select(is_none, 0, value)))
-        positions.append(select(has_nan, first_nan, position))
+        values.append(select(is_none, 0, select(has_nan, np.nan, value)))
+        positions.append(select(is_none, NONE, select(has_nan, first_nan, position)))
     return values, positions, number
 
 

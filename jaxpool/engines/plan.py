@@ -265,14 +265,19 @@ class DomainKernel:
         return plan_for(self.over, platform, dtype, name, needs, tables)
 
 
-def check_implementation(implementation: str | None, over: Domain) -> None:
-    """Refuse a name that no kernel has, or none for these sizes."""
+def check_name(implementation: str | None) -> None:
+    """Refuse a name that no kernel has."""
     known = isinstance(implementation, str) and implementation in IMPLEMENTATIONS
     if implementation is not None and not known:
         raise ValueError(
             f"implementation must be None or one of {', '.join(IMPLEMENTATIONS)}; "
             f"got implementation={implementation!r}"
         )
+
+
+def check_implementation(implementation: str | None, over: Domain) -> None:
+    """Refuse a name that no kernel has, or none for these sizes."""
+    check_name(implementation)
     if over.is_symbolic and implementation not in (None, "reduce_window"):
         raise ValueError(
             "implementation must be None or 'reduce_window' where the size of a pooled "

@@ -336,13 +336,21 @@ def as_order(p: Any) -> float:
         raise TypeError(
             "p must be a Python number, not a traced value: mark it static "
             "(jax.jit(..., static_argnames='p')). For a computed p, or a gradient of "
-            "p, use sum_pool of abs(x) ** p and take the power 1 / p; "
-            f"got p={p}"
+            f"p, use jaxpool.lp_pool; got p={p}"
         )
     order = as_number("p", p)
     if not order > 0:
         raise ValueError(f"p must be a positive number or inf; got p={p}")
     return order
+
+
+def as_orders(p: Any, call: Call) -> tuple[Call, float | None]:
+    """The call with `p` as an array, or the call and `p` as a number."""
+    with about(call.x.shape):
+        if not isinstance(p, (jax.Array, np.ndarray)):
+            return call, as_order(p)
+    _check_exponents(p, positive=True)
+    return call._replace(arrays=as_weights("p", p, call, per_output=True)), None
 
 
 def as_fraction(name: str, value: Any) -> float:
@@ -364,13 +372,20 @@ def as_exponent(p: Any, call: Call) -> float | jax.Array:
                 f"the average of log(x)); got p={p}"
             )
         return float(number)
-    is_read = isinstance(p, np.ndarray) and p.dtype.kind in "iuf"
-    if is_read and not (np.isfinite(p) & (abs(p) >= LEAST_EXPONENT)).all():
+    _check_exponents(p)
+    return as_weights("p", p, call, per_output=True)
+
+
+def _check_exponents(p: Any, positive: bool = False) -> None:
+    """Refuse an array of NumPy with an exponent near 0, or infinite."""
+    if not isinstance(p, np.ndarray) or p.dtype.kind not in "iuf":
+        return
+    size, name = (p, "p") if positive else (abs(p), "|p|")
+    if not (np.isfinite(p) & (size >= LEAST_EXPONENT)).all():
         raise ValueError(
-            f"p must be finite in an array, and |p| at least {LEAST_EXPONENT}; got "
+            f"p must be finite in an array, and {name} at least {LEAST_EXPONENT}; got "
             f"p={p}"
         )
-    return as_weights("p", p, call, per_output=True)
 
 
 def _is_number(value: Any) -> bool:
@@ -382,14 +397,18 @@ def _is_number(value: Any) -> bool:
 def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | None:
     """`scale` as an array that broadcasts to `x`; `None` for 1."""
     if _is_number(scale):
-        if not math.isfinite(scale) or (is_divisor and scale == 0):
+        wide = dtypes.summed(dtypes.averaged(call.x.dtype))
+        with np.errstate(over="ignore"):
+            number = np.asarray(scale, wide)
+        if not np.isfinite(number) or (is_divisor and number == 0):
             other = " other than 0" if is_divisor else ""
             raise ValueError(
-                f"scale must be a finite number{other}, or an array; got scale={scale}"
+                f"scale must be a finite number{other} in {wide}, or an array; got "
+                f"scale={scale}"
             )
         if scale == 1:
             return None
-        scale = np.asarray(scale, dtypes.summed(dtypes.averaged(call.x.dtype)))
+        scale = number
     return as_weights("scale", scale, call, per_output=is_divisor)
 
 

@@ -14,13 +14,13 @@ from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import (
     Kinds,
-    about,
     as_bias,
     as_call,
     as_exponent,
     as_fraction,
     as_number,
     as_order,
+    as_orders,
     as_scale,
     as_weights,
     check_flag,
@@ -63,7 +63,7 @@ class By(Written):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Max(By):
     """The maximum, `max_j x_j`: `jaxpool.max_pool`.
 
@@ -77,7 +77,7 @@ class Max(By):
         return pooling.extreme(call, "max")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Min(By):
     """The minimum, `min_j x_j`: `jaxpool.min_pool`.
 
@@ -91,7 +91,7 @@ class Min(By):
         return pooling.extreme(call, "min")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Sum(By):
     """The sum, `sum_j x_j`: `jaxpool.sum_pool`.
 
@@ -136,14 +136,16 @@ class Average(By):
         return pooling.weighted_mean(call)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Lp(By):
     """The p-norm, `(sum_j |x_j| ** p) ** (1 / p)`: `jaxpool.lp_pool`.
 
     The gradient is 0 where a cell or the norm is 0. No power overflows.
 
     Args:
-        p: Order of the norm, a positive number or `inf`.
+        p: Order of the norm: a positive number, `inf`, or an array that broadcasts to
+            `x`, such as one number for each channel. An array has a gradient. Its
+            numbers must be finite and at least 0.001; on a device they are not checked.
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,11 +154,14 @@ class Lp(By):
         5.0
     """
 
-    p: float
+    arrays: ClassVar[tuple[str, ...]] = ("p",)
+    p: ArrayLike
+
+    def with_arrays(self, call: Call) -> Call:
+        return as_orders(self.p, call)[0]
 
     def pool(self, call: Call) -> jax.Array:
-        with about(call.x.shape):
-            order = as_order(self.p)
+        order = as_order(self.p) if call.arrays is None else None
         return pooling.norm(call, order)
 
 
@@ -204,7 +209,9 @@ class LogSumExp(By):
 
     Args:
         scale: A number other than 0, or an array of such numbers that broadcasts to
-            `x`. Negative scales make a smooth minimum. An array has a gradient.
+            `x`; on a device they are not checked. Negative scales make a smooth
+            minimum. Digits are lost where `scale * x` changes by less than about
+            0.001: take the average there. An array has a gradient.
         mean: Whether to take the mean of the exponentials, not their sum.
 
     References:
@@ -238,11 +245,10 @@ class Softmax(By):
 
     Args:
         logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool). A
-            cell with a logit of -inf takes no part; if all are -inf, the result is 0.
+            cell with a logit of -inf takes no part; if all logits that are given are
+            -inf, the result is 0.
         scale: A number, or an array that broadcasts to `x`, with one number for each
-            channel, say (AutoPool). 0 gives the average, large numbers the maximum. Its
-            gradient loses digits for logits that are large: all of them near 1e4. So
-            subtract their mean first.
+            channel, say (AutoPool). 0 gives the average, large numbers the maximum.
         bias: Array added to the scaled logits at each place of a window, for windows,
             whole axes and streams. It has the shape of the window, with one more axis
             for channels if wanted.
@@ -279,7 +285,7 @@ class Softmax(By):
         return pooling.softmax(call)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Variance(By):
     """The variance, `sum_j (x_j - mean)^2 / (n - ddof)`; of one cell it is 0.
 
@@ -304,7 +310,7 @@ class Variance(By):
         return pooling.variance(call, _ddof(self.ddof))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class StandardDeviation(By):
     """The root of the variance, `sqrt(variance + eps)`.
 
@@ -339,7 +345,7 @@ def _ddof(value: int) -> int:
     return ddof
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Quantile(By):
     """The quantile, by linear interpolation between two cells: `numpy.quantile`.
 
@@ -362,7 +368,7 @@ class Quantile(By):
         return pooling.quantile(call, as_fraction("q", self.q))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Median(By):
     """The median: the middle cell, or the mean of the two in the middle."""
 
@@ -370,7 +376,7 @@ class Median(By):
         return pooling.quantile(call, 0.5)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TopKMean(By):
     """The mean of the `k` largest cells, or of all cells where there are fewer.
 

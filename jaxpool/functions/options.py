@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxpool.engines.plan import Implementation, check_implementation
+from jaxpool.engines.plan import Implementation, check_implementation, check_name
 from jaxpool.functions.aggregate import Name, check_table
 from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
 from jaxpool.functions.by import By
@@ -229,6 +229,7 @@ class Aggregation(Options):
     def _check(self) -> None:
         super()._check()
         check_table(self.by, self.over)
+        check_name(self.implementation)
 
 
 @dataclass(eq=False, repr=False)

@@ -41,7 +41,7 @@ class Over(Written):
         return pooled
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class windows(Over):
     """Windows that slide over the pooled axes.
 
@@ -72,7 +72,7 @@ class windows(Over):
         return resolve(shape, *geometry, self.ceil_mode)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class whole(Over):
     """All cells of the pooled axes.
 
@@ -97,7 +97,7 @@ class whole(Over):
         return pooled if self.keepdims else jnp.squeeze(pooled, over.axes)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class bins(Over):
     """`output_shape` bins of nearly equal length along each pooled axis.
 
@@ -217,7 +217,7 @@ class segments(Linked):
 
         Cells after the last segment are ignored.
         """
-        return _Consecutive(_numbers(lengths), axis, "lengths")
+        return _Consecutive(_numbers("lengths", lengths), axis, "lengths")
 
     @staticmethod
     def from_offsets(cu_seqlens: ArrayLike | Sequence[int], *, axis: int) -> Over:
@@ -225,7 +225,8 @@ class segments(Linked):
 
         Cells before the first offset and after the last one are ignored.
         """
-        return _Consecutive(_numbers(cu_seqlens), axis, "cu_seqlens")
+        numbers = _numbers("cu_seqlens", cu_seqlens)
+        return _Consecutive(numbers, axis, "cu_seqlens")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -314,9 +315,16 @@ class neighbors(Linked):
         return as_links("indices", self.indices, 2, size - 1)
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(name: str, value: Any) -> Any:
     """A list or a tuple as an array."""
-    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{name} must have rows of equal length; got {name}={value!r:.80}"
+        ) from None
 
 
 register(windows, whole, bins, segments, _Consecutive, neighbors)

@@ -22,11 +22,12 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
-from jaxpool.aggregations.joined import joined, weighted
+from jaxpool.aggregations.joined import joined
 from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
+from jaxpool.aggregations.softmax import is_uniform, scaled_logits, weighted
 from jaxpool.aggregations.sums import counts, kept, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
@@ -93,13 +94,19 @@ def mean(
 
 @explaining
 @compiled_once
-def norm(call: Call, p: float) -> jax.Array:
-    """p-norm of each output, in the dtype of `x`, of integers in float32."""
+def norm(call: Call, p: float | None = None) -> jax.Array:
+    """p-norm of each output, in the dtype of `x`, of integers in float32.
+
+    The order is `p`, or the array `call.arrays`.
+    """
     x, over = kept(call.x, call.mask), call.over
     x = x.astype(dtypes.averaged(x.dtype))
     wide = dtypes.summed(x.dtype)
-    inner = call._replace(x=x, mask=None, empty=np.zeros(()))
-    if math.isinf(p):
+    inner = call._replace(x=x, mask=None, arrays=None, empty=np.zeros(()))
+    if p is None:
+        norms = _by_logs(inner, sizes_of(x, wide), call.arrays.astype(wide))
+        norms = norms.astype(x.dtype)
+    elif math.isinf(p):
         norms = extremum(inner._replace(x=sizes_of(x, x.dtype)), "max")
     elif p == 1 or (not over.is_symbolic and over.cells == 1):
         norms = window_sum(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
@@ -133,17 +140,24 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
 @compiled_once
 def softmax(call: Call) -> jax.Array:
     """Average with softmax weights, in the dtype of `x`, of integers in float32."""
-    logits, scale, bias = call.arrays
+    given, scale, bias = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
     wide = call.x.astype(dtypes.summed(dtype))  # once: both its gradients add up wide
-    logits = _scaled(wide if logits is None else logits, scale)
+    logits = (wide if given is None else given).astype(wide.dtype)
+    if scale is not None:
+        logits = scaled_logits(logits, scale.astype(wide.dtype), call)
     logits = jnp.broadcast_to(logits, wide.shape)
     x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
     if bias is not None and isinstance(call.over, Window):
-        pooled = biased_average(logits, x, bias, call.over)
+        most, pooled = biased_average(logits, x, bias, call.over)
     else:
-        pooled = weighted(by, logits, call._replace(x=x))
+        most, pooled = weighted(by, logits, call._replace(x=x))
+    if given is None and is_uniform(scale, call):
+        # All cells are infinite where the largest of their own logits is -inf.
+        sign = np.ones((), wide.dtype) if scale is None else jnp.sign(scale)
+        limit = lax.stop_gradient(most * sign.astype(most.dtype))
+        pooled = jnp.where(most == -np.inf, limit, pooled)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
@@ -176,7 +190,8 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
         sizes = jnp.where(x <= least, least, x)  # no gradient to a cell that ties
     if p is None or p < LEAST_OF_NORMS:
         power = exponent.astype(wide) if p is None else np.asarray(p, wide)
-        return _fill_empty(_log_mean(call, sizes, power).astype(dtype), call, valid)
+        means = _by_logs(call, sizes, power, _cell_count(valid, call, False))
+        return _fill_empty(means.astype(dtype), call, valid)
     inner = call._replace(x=kept(sizes, call.mask), mask=None, empty=np.zeros((), wide))
     pooled = norm(inner, p)
     if not math.isinf(p):
@@ -193,13 +208,13 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     """
     _check_form(call)
     dtype = dtypes.averaged(call.x.dtype)
-    wide = call.x.astype(dtypes.summed(dtype))
-    found = moments(call._replace(x=wide))
-    number = found.weight - np.asarray(ddof, wide.dtype)
-    one, zero = np.ones((), wide.dtype), np.zeros((), wide.dtype)
+    wide = dtypes.summed(dtype)
+    found = moments(call, wide)
+    number = found.weight - np.asarray(ddof, wide)
+    one, zero = np.ones((), wide), np.zeros((), wide)
     pooled = jnp.maximum(found.squares, zero) / jnp.where(number > 0, number, one)
     if eps is not None:
-        pooled = pooled + np.asarray(eps, wide.dtype)
+        pooled = pooled + np.asarray(eps, wide)
         is_zero = pooled == 0
         pooled = jnp.where(is_zero, zero, jnp.sqrt(jnp.where(is_zero, one, pooled)))
     return _fill_empty(pooled.astype(dtype), call, number)
@@ -244,17 +259,18 @@ def _check_form(call: Call) -> None:
         )
 
 
-def _log_mean(call: Call, sizes: jax.Array, p: Any) -> jax.Array:
-    """The power mean of sizes for an exponent that is an array, or small."""
-    is_zero = sizes == 0
-    logs = p * jnp.log(jnp.where(is_zero, np.ones((), sizes.dtype), sizes))
-    logs = jnp.where(is_zero, -np.inf * jnp.sign(p), logs)
-    total = _smooth(call, logs)
-    count = jnp.asarray(_cell_count(_valid_count(call), call, False), total.dtype)
+def _by_logs(call: Call, sizes: jax.Array, p: Any, count: Any = None) -> jax.Array:
+    """The p-norm of sizes, or with `count` the power mean, for any exponent `p`."""
+    is_edge = (sizes == 0) | jnp.isinf(sizes)  # whose logarithms have no derivative
+    logs = p * jnp.log(jnp.where(is_edge, np.ones((), sizes.dtype), sizes))
+    edges = jnp.where(sizes == 0, -np.inf, np.inf) * jnp.sign(p)
+    total = _smooth(call, jnp.where(is_edge, lax.stop_gradient(edges), logs))
     is_finite = ~jnp.isinf(total)
-    mean = jnp.where(is_finite, total, np.zeros((), total.dtype)) - jnp.log(count)
+    inner = jnp.where(is_finite, total, np.zeros((), total.dtype))
+    if count is not None:
+        inner = inner - jnp.log(jnp.asarray(count, total.dtype))
     edge = lax.stop_gradient(jnp.exp(total / p))  # 0, inf, or NaN
-    return jnp.where(is_finite, jnp.exp(mean / p), edge)
+    return jnp.where(is_finite, jnp.exp(inner / p), edge)
 
 
 def _scaled(x: jax.Array, scale: jax.Array | None) -> jax.Array:

@@ -146,7 +146,7 @@ def stream(
 
 def _dim(over: Over, shape: Sequence[int]) -> tuple[int, AxisWindow]:
     """The streamed axis, and the geometry of a chunk."""
-    resolved = over.resolve(shape)
+    resolved = over.resolve([max(n, 1) for n in shape])  # a chunk may be empty
     if not isinstance(resolved, Window) or len(resolved.axes) != 1:
         raise ValueError(f"over must have one axis; got over={over!r}")
     (axis,) = resolved.axes
@@ -199,7 +199,8 @@ def _step(
     outputs = _in_blocks(pooled, axis, dim, full)
     keep = partial(lax.slice_in_dim, start_index=x.shape[axis], limit_index=None)
     cells, own, known, documents = jax.tree.map(partial(keep, axis=axis), full)
-    return StreamState(cells, own, known, documents, number[..., -1]), outputs
+    last = state.document + starts.sum(axis, np.int32)
+    return StreamState(cells, own, known, documents, last), outputs
 
 
 def _checked(
@@ -267,7 +268,7 @@ def _in_blocks(pooled: Any, axis: int, dim: AxisWindow, full: Any) -> Any:
     """The outputs of all windows of some cells, `BLOCK` of them at once."""
     extent, stride = dim.extent, dim.stride
     outs = (full[0].shape[axis] - extent) // stride + 1
-    blocks, span = -(-outs // BLOCK), (BLOCK - 1) * stride + extent
+    blocks, span = max(-(-outs // BLOCK), 1), (BLOCK - 1) * stride + extent
     behind = (blocks - 1) * BLOCK * stride + span - full[0].shape[axis]
 
     def padded(array: jax.Array) -> jax.Array:

@@ -199,7 +199,7 @@ def global_lp_pool(
     keepdims: bool = False,
     where: ArrayLike | None = None,
     empty_value: float = 0,
-    p: float = 2.0,
+    p: ArrayLike = 2.0,
 ) -> jax.Array:
     """p-norm over all cells of the pooled axes.
 
@@ -213,7 +213,8 @@ def global_lp_pool(
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        p: Order of the norm, positive; `inf` gives the largest absolute value.
+        p: Order of the norm, positive; `inf` gives the largest absolute value. Or an
+            array that broadcasts to `x`, such as one number for each channel.
 
     Returns:
         Shape of `x` without the pooled axes, dtype of `x` (float32 for integers).
@@ -227,6 +228,7 @@ def global_lp_pool(
         The share of a cell is `sign(x) * (|x| / y) ** (p - 1)`. It is 0 if the cell or
         the norm is 0. Integers have no gradient. Reverse and forward mode work to any
         order. With `p=inf`, trace forward mode inside `with jaxpool.forward_mode():`.
+        An array `p` has a gradient too.
 
     References:
         `jnp.linalg.norm`, whose gradient at 0 is NaN. ONNX `GlobalLpPool`.

@@ -17,7 +17,7 @@ from jaxpool.functions.arguments import (
     about,
     as_call,
     as_divisor,
-    as_order,
+    as_orders,
     check_flag,
 )
 from jaxpool.functions.monoids import reduce_by
@@ -310,7 +310,7 @@ def lp_pool(
     where: ArrayLike | None = None,
     empty_value: float = 0,
     padding_mode: PaddingMode | None = None,
-    p: float = 2.0,
+    p: ArrayLike = 2.0,
     implementation: Implementation | None = None,
 ) -> jax.Array:
     """p-norm of each window.
@@ -332,7 +332,8 @@ def lp_pool(
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
         padding_mode: `None`, or cells of `x` as padding: "reflect", "edge" or "wrap".
-        p: Order of the norm, positive; `inf` gives the largest absolute value.
+        p: Order of the norm, positive; `inf` gives the largest absolute value. Or an
+            array that broadcasts to `x`, such as one number for each channel.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
 
     Returns:
@@ -353,7 +354,7 @@ def lp_pool(
         has a NaN, the share is NaN for every cell that is not 0. `p=1` and `p=inf`
         follow `sum_pool` and `max_pool` of `|x|`. Integers have no gradient. Reverse
         and forward mode work to any order. With `p=inf`, trace forward mode inside
-        `with jaxpool.forward_mode():`.
+        `with jaxpool.forward_mode():`. An array `p` has a gradient too.
 
     References:
         `torch.nn.functional.lp_pool2d`, which does not take the absolute value, and
@@ -370,8 +371,7 @@ def lp_pool(
     call = as_call(
         x, resolve, geometry, where, empty_value, implementation, averaged=True
     )
-    with about(call.x.shape):
-        order = as_order(p)
+    call, order = as_orders(p, call)
     return pooled(pooling.norm, call, padding_mode, order)
 
 

@@ -1,17 +1,21 @@
 """Small frozen objects that are printed as they are written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jax.tree_util import register_dataclass
+from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Written:
-    """`Softmax(scale=2.0)`, `windows((3, 3), 2)`: what is default is not printed."""
+    """`Softmax(scale=2.0)`, `windows((3, 3), 2)`: what is default is not printed.
+
+    Equal if all fields are; of arrays, if they are the same object.
+    """
 
     arrays: ClassVar[tuple[str, ...]] = ()  # fields that may hold arrays
 
@@ -21,6 +25,17 @@ class Written:
             if field.name not in self.arrays:
                 value = frozen(field.name, getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Written) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self), *(v if _is_hashed(v) else id(v) for v in values)
 
     def __repr__(self) -> str:
         given, by_name = list[str](), False
@@ -36,11 +51,37 @@ class Written:
 
 
 def register(*kinds: type[Written]) -> None:
-    """Make these types pytrees of their arrays; other fields are static."""
+    """Make these types pytrees of their arrays; other fields are static.
+
+    So is an exponent `p` that is a number: a form is chosen by it.
+    """
     for kind in kinds:
         names = [field.name for field in fields(kind)]
-        static = [name for name in names if name not in kind.arrays]
-        register_dataclass(kind, [n for n in names if n in kind.arrays], static)
+        register_pytree_with_keys(
+            kind, partial(_flattened, names), partial(_unflattened, kind)
+        )
+
+
+def _flattened(names: Sequence[str], written: Written) -> Any:
+    """Names and values of what may hold arrays, and of what is static."""
+    values = {name: getattr(written, name) for name in names}
+    numbers = {"p"} if isinstance(values.get("p"), (int, float, np.number)) else set()
+    leaves = [name for name in names if name in {*written.arrays} - numbers]
+    static = tuple((name, values[name]) for name in names if name not in leaves)
+    return [(GetAttrKey(n), values[n]) for n in leaves], (tuple(leaves), static)
+
+
+def _unflattened(kind: type[Written], names: Any, values: Iterable[Any]) -> Written:
+    """Without checks: where jax calls this, leaves may be anything."""
+    written, (leaves, static) = object.__new__(kind), names
+    for name, value in (*zip(leaves, values, strict=True), *static):
+        object.__setattr__(written, name, value)
+    return written
+
+
+def _is_hashed(value: Any) -> bool:
+    """Whether values of this kind can be compared by their hashes."""
+    return isinstance(value, Hashable) and not isinstance(value, jax.Array)
 
 
 def frozen(name: str, value: Any) -> Any:

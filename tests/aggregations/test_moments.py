@@ -1,5 +1,7 @@
 """Variances: exact near 1e8, long windows, few cells, numbers of cells."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,25 @@ def test_dtypes(dtype):
     assert got.dtype == (np.float32 if dtype is np.int32 else dtype)
     want = STEPS.astype(np.float64).var(0)
     np.testing.assert_allclose(np.asarray(got, np.float64), want, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+@pytest.mark.parametrize(("near", "rtol"), [(2**26, 1e-6), (-40, 5e-3)])
+def test_integers_that_are_no_float32(dtype, near, rtol):
+    """Up to the largest, where only each 256th is one."""
+    near = near if near > 0 else np.iinfo(dtype).max + near
+    x = (near + np.asarray([[0, 1, 3], [7, 0, 2], [40, 5, 5], [0, 9, 8]])).astype(dtype)
+    close = functools.partial(np.testing.assert_allclose, rtol=rtol)
+    ids = np.asarray([1, 0, 0, 1])
+    domains = [whole(0), bins(3, axes=0), segments(ids, 2, axis=0)]
+    for over in (*domains, of_windows(3, 1, axes=0), of_windows(2, 2, 1, axes=0)):
+        got, want = (aggregate(a, Variance(), over) for a in (x, x - dtype(near)))
+        close(got, want)
+    long = np.tile(x, (100, 1))
+    got = aggregate(long, Variance(), of_windows(80, 1, axes=0))
+    close(got[0], (x - dtype(near)).var(0))
+    got = aggregate(x, Variance(), whole(0), where=x != x.max())
+    close(got[0], np.var([0, 7, 0]))
 
 
 def test_nan_stays_in_its_window():

@@ -52,6 +52,13 @@ AGGREGATIONS = {
         lambda x, n, at: mean(x, n * at(LOGITS + 2)),
     ),
     "Lp(3)": (Lp(3), lambda x, n, at: ((abs(x) ** 3) * n).sum(-2) ** (1 / 3)),
+    "Lp(p)": (
+        Lp(CHANNELS + 1),
+        lambda x, n, at: (
+            ((abs(x) ** (at(CHANNELS) + 1)) * n).sum(-2)
+            ** (1 / (at(CHANNELS)[..., 0, :] + 1))
+        ),
+    ),
     "LogSumExp()": (LogSumExp(), lambda x, n, at: logsumexp(x, n)),
     "LogSumExp(scale, mean)": (
         LogSumExp(CHANNELS, mean=True),
@@ -226,6 +233,7 @@ def test_gradients_of_what_people_learn(domain):
     """Exponents, scales, logits and weights."""
     x, over = jnp.asarray(distinct(SHAPE) / 32 + 0.03), DOMAINS[domain]
     each = {
+        "Lp(p)": (lambda p: Lp(p + 1), CHANNELS),
         "PowerMean(p)": (lambda p: PowerMean(p + 1), CHANNELS),
         "LogSumExp(scale, mean)": (lambda s: LogSumExp(s, mean=True), CHANNELS),
         "Softmax(logits, scale)": (lambda s: Softmax(LOGITS, s), CHANNELS),
@@ -307,6 +315,25 @@ def test_objects_without_arrays_are_equal_and_hash():
     assert hash(whole()) == hash(whole())
 
 
+def test_objects_with_arrays_are_equal_if_these_are_the_same():
+    scale = jnp.asarray(CHANNELS)
+    assert Softmax(scale=scale) == Softmax(scale=scale) != Softmax(scale=scale + 0)
+    assert hash(Softmax(scale=scale)) == hash(Softmax(scale=scale))
+    assert PowerMean(3.0, eps=0.1) == PowerMean(3, eps=0.1) != PowerMean(3.0)
+    assert Lp(2) != PowerMean(2)
+
+
+def test_exponents_that_are_numbers_stay_numbers_in_jit():
+    """Their form is chosen by them, and infinity is no exponent of an array."""
+    x = jnp.asarray([[1.0, -4.0, 2.0]])
+    pooled = jax.jit(lambda by: jaxpool.aggregate(x, by, whole(1)))
+    for by in (PowerMean(math.inf), PowerMean(np.float32(np.inf)), Lp(math.inf)):
+        assert jax.tree.leaves(by) == []
+        np.testing.assert_array_equal(pooled(by), [4])
+    (leaf,) = jax.tree.leaves(Lp(jnp.asarray(3.0)))
+    np.testing.assert_allclose(pooled(Lp(leaf)), pooled(Lp(3)), rtol=1e-5)
+
+
 def test_objects_are_pytrees_of_their_arrays():
     by = Softmax(scale=jnp.asarray(CHANNELS))
     (leaf,) = jax.tree.leaves(by)
@@ -372,6 +399,85 @@ def test_softmax_of_large_numbers(dtype):
     got = np.float32(pull(jnp.ones_like(pool(x)))[0])
     np.testing.assert_allclose(got[:4], 0.5, rtol=4e-3)
     np.testing.assert_allclose(got[4:], shares, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+def test_gradient_of_a_scale_of_large_logits(biased, jitted):
+    """It is a covariance, from which the mean of the logits drops out."""
+    small = np.float64([0.0, 1, -3, 0.5, 2, -1])
+    masked = np.asarray([1, 1, 1, 0, 1, 1], bool)
+    bias = np.zeros(6, np.float32) if biased else None
+
+    def loss(scale, x):
+        by = Softmax(None, scale, bias)
+        return jaxpool.aggregate(x, by, whole(0), where=masked)
+
+    made = jax.grad(loss)
+    made = jax.jit(made) if jitted else made
+    w = np.exp(small) * masked / (np.exp(small) * masked).sum()
+    want = (w * small**2).sum() - (w * small).sum() ** 2
+    for offset in (0, 1e4, -1e4):
+        got = made(jnp.float32(1), jnp.asarray(small + offset, jnp.float32))
+        np.testing.assert_allclose(got, want, rtol=0.005, err_msg=str(offset))
+
+
+def test_a_scale_for_each_cell_has_no_common_center():
+    x, scale = jnp.asarray([3.0, 4.0, 6.0]), jnp.asarray([1.0, 0.5, 0.25])
+
+    def ours(scale):
+        return jaxpool.aggregate(x, Softmax(scale=scale), whole(0))
+
+    def theirs(scale):
+        return (jax.nn.softmax(scale * x) * x).sum()
+
+    got, want = (jax.grad(f)(scale) for f in (ours, theirs))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    got, want = (jax.hessian(f)(scale) for f in (ours, theirs))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("over", [whole(0), windows(2, axes=0), bins(1, axes=0)])
+@pytest.mark.parametrize("scale", [None, 2.0, -2.0, 0])
+def test_softmax_of_infinite_cells(over, scale):
+    """Within [min, max], also where all logits are -inf."""
+    by = Softmax() if scale is None else Softmax(scale=scale)
+    for cells in ([-np.inf] * 2, [np.inf] * 2):
+        got = jaxpool.aggregate(np.float32(cells), by, over)
+        np.testing.assert_array_equal(jnp.ravel(got), cells[0])
+    got = jaxpool.aggregate(np.float32([np.inf, 1]), by, over)
+    largest = scale is None or scale >= 0
+    np.testing.assert_array_equal(jnp.ravel(got), np.inf if largest else 1)
+    masked = np.zeros(2, bool)
+    got = jaxpool.aggregate(np.float32([-np.inf] * 2), by, over, where=masked)
+    np.testing.assert_array_equal(jnp.ravel(got), 0)
+
+
+def test_softmax_by_infinite_logits_of_another_array():
+    """Where all are -inf, no cell takes part; the scale has a finite gradient."""
+    x, none = jnp.asarray([3.0, 5.0]), jnp.full(2, -jnp.inf)
+    assert jaxpool.aggregate(x, Softmax(none), whole(0)) == 0
+    logits = jnp.asarray([-jnp.inf, 1.0])
+
+    def pooled(scale):
+        return jaxpool.aggregate(x, Softmax(logits, scale), whole(0))
+
+    assert pooled(jnp.float32(2)) == 5
+    assert jax.grad(pooled)(jnp.float32(2)) == 0
+
+
+def test_gradients_of_exponents_of_infinite_cells():
+    x = jnp.asarray([[1.0, jnp.inf], [4.0, 2.0], [0.0, 3.0]])
+
+    def pooled(p):
+        return jaxpool.aggregate(x, PowerMean(p), whole(1))
+
+    p = jnp.full((1, 1), -2.0)
+    np.testing.assert_allclose(pooled(p), [2**0.5, 1.6**0.5 * 2, 0], rtol=1e-6)
+    slope = jax.jacobian(pooled)(p)[:, 0, 0]
+    e = 1e-2
+    want = (np.asarray(pooled(p + e)) - np.asarray(pooled(p - e))) / (2 * e)
+    np.testing.assert_allclose(slope, want, rtol=1e-2, atol=1e-3)
 
 
 def test_powers_of_half_floats_neither_overflow_nor_vanish():
@@ -443,6 +549,8 @@ def test_modules(flavour, by):
     jax.tree.map(np.testing.assert_array_equal, call(x, where=where), want)
     with pytest.raises(TypeError, match="over must be a domain"):
         flavour.Aggregate("max", (3, 3))
+    with pytest.raises(ValueError, match="implementation must be None or one of"):
+        flavour.Aggregate("max", windows(3), implementation="conv")
 
 
 X = jnp.ones(SHAPE)
@@ -460,6 +568,26 @@ X = jnp.ones(SHAPE)
             lambda: jaxpool.aggregate(X, LogSumExp(0), whole()),
             ValueError,
             "scale must be a finite number other than 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Softmax(scale=1e39), whole()),
+            ValueError,
+            "scale must be a finite number in float32",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, LogSumExp(1e-46), whole()),
+            ValueError,
+            "scale must be a finite number other than 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Lp(np.float32([1, -1, 2])), whole()),
+            ValueError,
+            "p must be finite in an array, and p at least 0.001",
+        ),
+        (
+            lambda: segments.from_lengths([[1, 2], [3]], axis=1),
+            ValueError,
+            "lengths must have rows of equal length",
         ),
         (
             lambda: jaxpool.aggregate(X, Softmax(jnp.ones(4)), whole()),

@@ -60,6 +60,7 @@ def run(pool, x, cuts, **arrays):
 def every_cut(stride):
     size = SHAPE[1]
     yield [size]
+    yield [0, size, 0]
     yield [stride] * (size // stride)
     many = size // stride
     yield [stride * n for n in (1, many // 2, many - 1 - many // 2) if n]

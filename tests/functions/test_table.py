@@ -1,7 +1,7 @@
 """Every cell of the table of aggregations and domains, under what people do with it.
 
 Values and derivatives of each cell are in `test_aggregate`. The table is that of
-docs/conventions.md.
+README.md and docs/conventions.md.
 """
 
 import functools
@@ -18,20 +18,53 @@ from jaxpool import By, Monoid, aggregate, stream, whole
 from tests.cases import distinct
 from tests.functions.test_aggregate import AGGREGATIONS, DOMAINS, SHAPE
 
-CELLS = [(name, domain) for name in AGGREGATIONS for domain in DOMAINS]
+LONG = "long windows"
+CELLS = [
+    *((name, domain) for name in AGGREGATIONS for domain in (*DOMAINS, "stream")),
+    *(
+        (name, domain)
+        for name in ("Softmax(bias)", "Monoid(add)")
+        for domain in ("windows", LONG, "whole", "stream")
+    ),
+]
+CAUSAL = jaxpool.windows(3, 1, "CAUSAL", axes=1)
+BIASED = {"windows": (3, 2), LONG: (7, 4), "whole": SHAPE[1:3], "stream": 3}
 every_cell = pytest.mark.parametrize(("name", "domain"), CELLS)
-CONVENTIONS = Path(__file__).parents[2] / "docs" / "conventions.md"
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "README.md", ROOT / "docs" / "conventions.md"
+
+
+def rule(name, domain):
+    """The aggregation of a cell of the table."""
+    if name == "Softmax(bias)":
+        cells = np.arange(np.prod(BIASED[domain]), dtype=np.float32)
+        return jaxpool.Softmax(bias=np.sin(cells).reshape(BIASED[domain]))
+    return Monoid(0.0, jnp.add) if name == "Monoid(add)" else AGGREGATIONS[name][0]
 
 
 def cell(name, domain):
-    by = AGGREGATIONS[name][0]
+    by = rule(name, domain)
+    if domain == "stream":
+        return functools.partial(streamed, by)
     return functools.partial(aggregate, by=by, over=DOMAINS[domain])
+
+
+def streamed(by, x):
+    """In two chunks; arrays with a number for each cell are cut as `x` is."""
+    names = [n for n in by.arrays if np.ndim(getattr(by, n)) == x.ndim]
+    init, step = stream(by, CAUSAL, arrays=names)
+    state, found = init(x.shape, x.dtype), []
+    for part in (slice(0, 3), slice(3, None)):
+        arrays = {name: getattr(by, name)[:, part] for name in names}
+        state, outputs = step(state, x[:, part], **arrays)
+        found.append(outputs)
+    return jnp.concatenate(found, 1)
 
 
 def per_item(name):
     """Whether an aggregation has an array with a number for each cell."""
-    by = AGGREGATIONS[name][0]
-    return any(np.ndim(leaf) > 1 for leaf in jax.tree.leaves(by))
+    by = rule(name, "whole")
+    return any(np.ndim(leaf) > 2 for leaf in jax.tree.leaves(by))
 
 
 def test_every_aggregation_is_in_the_table():
@@ -89,7 +122,8 @@ def test_the_table_of_the_docs_is_true():
     for title, by in kinds.items():
         row = " | ".join(answer(by, domain) for domain in domains)
         lines.append(f"| {title} | {row} |")
-    assert "\n".join(lines) in CONVENTIONS.read_text()
+    for page in PAGES:
+        assert "\n".join(lines) in page.read_text()
 
 
 @pytest.mark.share(6)
@@ -119,7 +153,7 @@ def test_nan_stays_with_its_readers(name, domain):
     want, spoiled = pool(x), x.copy()
     spoiled[0, 2, 3, 1] = np.nan
     got = np.asarray(pool(spoiled))
-    where = np.asarray(aggregate(spoiled, "sum", DOMAINS[domain]))
+    where = np.asarray(cell("Sum()", domain)(spoiled))
     np.testing.assert_array_equal(np.isnan(got), np.isnan(where))
     others = ~np.isnan(where)
     np.testing.assert_allclose(got[others], np.asarray(want)[others], rtol=1e-6)
