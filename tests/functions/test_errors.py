@@ -225,10 +225,20 @@ def test_errors_of_the_callers_own_operation_come_through():
 
 
 @pytest.mark.parametrize("pool", [jaxpool.global_lp_pool, jaxpool.lp_pool])
-def test_a_traced_order_of_a_norm_names_the_way_out(pool):
+def test_a_traced_order_of_a_norm(pool):
     """C10: in `jax.jit`, and where a derivative by it is asked for."""
-    window = {} if pool is jaxpool.global_lp_pool else {"window": 2}
+    window = {} if pool is jaxpool.global_lp_pool else {"window": 4}
     norms = lambda p: pool(jnp.arange(4.0), axes=0, p=p, **window).sum()  # noqa: E731
+    np.testing.assert_allclose(jax.jit(norms)(3.0), 36 ** (1 / 3), rtol=1e-6)
+    cells = np.arange(1, 4)
+    high, low = ((cells**p).sum() ** (1 / p) for p in (3.001, 2.999))
+    np.testing.assert_allclose(jax.grad(norms)(3.0), (high - low) / 0.002, rtol=1e-4)
+
+
+def test_a_traced_order_of_a_module_names_the_way_out():
+    def norms(p):
+        return jaxpool.nnx.LpPool(2, axes=0, p=p)(jnp.arange(4.0)).sum()
+
     for traced in (jax.jit, jax.grad):
-        with pytest.raises(TypeError, match=r"^p must .*static.*sum_pool"):
+        with pytest.raises(TypeError, match=r"^p must .*static.*jaxpool.lp_pool"):
             traced(norms)(2.0)
