@@ -2,12 +2,14 @@
 
 So that a pool by it is compiled once, although Python makes a new function of a lambda
 wherever it comes by, and although what a function does may change between two calls. It
-is traced at every call, and what that gives is compared.
+is traced at every call, and what that gives is compared. Functions of jax do not
+change: they are traced once.
 """
 
 import inspect
 import weakref
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -31,9 +33,10 @@ class Operation:
     def __init__(self, function: Callable[..., Any], key: Hashable) -> None:
         self._function = function
         self._key = key
+        self._hash = hash(key)
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Operation) and self._key == other._key
@@ -56,23 +59,28 @@ def traced(op: Callable[[Any, Any], Any], x: Any) -> Traced:
     Refuses what is no function of two cells to one with the same dtypes.
     """
     leaves, tree = jax.tree.flatten(x)
-    shape = leaves[0].shape
+    dtypes = tuple(leaf.dtype for leaf in leaves)
+    module = str(getattr(op, "__module__", ""))
+    is_of_jax = module.split(".")[0] == "jax" and isinstance(op, Hashable)
+    return (_traced_once if is_of_jax else _traced)(op, tree, dtypes)
+
+
+def _traced(op: Callable[[Any, Any], Any], tree: Any, dtypes: Any) -> Traced:
     if not callable(op) or not _takes_two(op):
         raise TypeError(
             f"{spelled('op')} must be a function of two scalars, or of two pytrees of "
-            f"scalars; got {spelled('op')}={op!r} for {spelled('x')}.shape={shape}"
+            f"scalars; got {spelled('op')}={op!r}"
         )
-    cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), x)
+    scalars = [jax.ShapeDtypeStruct((), dtype) for dtype in dtypes]
+    cell = jax.tree.unflatten(tree, scalars)
     # A function of its own, as jax remembers what those that it knows do.
     trace = jax.make_jaxpr(lambda a, b: op(a, b), return_shape=True)
     closed, result = trace(cell, cell)
     if _types(result) != _types(cell):
-        is_one = len(leaves) == 1
-        want = leaves[0].dtype if is_one else jax.tree.map(lambda a: str(a.dtype), x)
+        names = jax.tree.unflatten(tree, [*map(str, dtypes)])
         raise TypeError(
             f"{spelled('op')} must return one scalar of the dtype of {spelled('x')}, "
-            f"{want}, for each array of x; got {result} for "
-            f"{spelled('x')}.shape={shape}"
+            f"{names}, for each array of x; got {result}"
         )
     if any(op is known for known in KNOWN):
         return Traced(Operation(lambda: op, op), ())
@@ -90,6 +98,9 @@ def traced(op: Callable[[Any, Any], Any], x: Any) -> Traced:
     owner = _reference(op)
     key = tree, _of_jaxpr(jaxpr, owner), _of_value(others, owner)
     return Traced(Operation(function, key), arrays)
+
+
+_traced_once = lru_cache(maxsize=64)(_traced)
 
 
 def _types(cell: Any) -> Any:
