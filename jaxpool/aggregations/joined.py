@@ -22,7 +22,7 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.engines import kernel as kernels
 from jaxpool.engines.fold import Place, Step, first_cell, fold, sources_of
-from jaxpool.engines.kernel import ANY, OPEN, call_linear
+from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.engines.symbolic import reduce_cells
@@ -82,9 +82,8 @@ class Joined(Aggregation):
     def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> list[Lifted]:
         """The cells, and what each step joins of them."""
         cells = Lifted((x,), self.lift)
-        is_open = chosen.platform in (ANY, OPEN)
-        join = _open_join if is_open else _join
-        if is_open:
+        join = _open_join if chosen.is_open else _join
+        if chosen.is_open:
             cells = Lifted(self.open_lift(x))
         found = [cells]
         for step, sources in sources_of(steps):

@@ -5,7 +5,7 @@ number that goes with each: its place.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Links
-from jaxpool.geometry.window import AxisWindow, Window
+from jaxpool.geometry.window import Window
 
 _INT32 = np.dtype(np.int32)
 
@@ -39,15 +39,17 @@ def first_winners(
     which differences of two cells of one window have a sign: most windows need one
     byte. What XLA begins with, and pads with, is at -1: it loses.
     """
-    if not _has_places(window):
+    if window.is_symbolic or _reach(window) > 1 << 30:
         return _indexed_winners(beats, worst, window, cells, *valid)
 
     def is_before(j: jax.Array, i: jax.Array) -> jax.Array:
         # The highest bit is kept for -1; the next one is the sign of a difference.
         return (i < 0) | (j >= 0) & ((j - i) << 1 < 0)
 
-    wrapping = _wrapping(window)
-    places = _places(window, cells.shape, wrapping, _places_of_cells)
+    # The smallest type in which differences of places in one window have a sign.
+    wrapping = np.min_scalar_type(-2 * _reach(window))
+    each = (numbers(dim.size) + dim.low for _, dim in window.pairs())
+    places = _places(window, cells.shape, wrapping, each)
     places &= np.iinfo(wrapping).max
     combine = _earliest(beats, is_before)
     arrays = cells, places, *valid
@@ -89,43 +91,26 @@ def _earliest(
     return combine
 
 
-def _has_places(window: Window) -> bool:
-    """Whether the places of `first_winners` fit into 32 bits, and are known at all."""
-    return not window.is_symbolic and _reach(window) <= 1 << 30
-
-
 def _reach(window: Window) -> int:
     """Cells from the first one of a window to the last one, row-major."""
     return math.prod(dim.extent for _, dim in window.pairs())
-
-
-def _wrapping(window: Window) -> np.dtype:
-    """The smallest type in which differences of places in one window have a sign."""
-    return np.min_scalar_type(-2 * _reach(window))
-
-
-def _places_of_cells(dim: AxisWindow) -> Numbers:
-    return numbers(dim.size) + dim.low
-
-
-def _starts_of_windows(dim: AxisWindow) -> Numbers:
-    return numbers(dim.out) * dim.stride
 
 
 def _places(
     window: Window,
     shape: Sequence[int],
     dtype: np.dtype,
-    along: Callable[[AxisWindow], Numbers],
+    along: Iterable[Numbers],
 ) -> jax.Array:
-    """Places, row-major in the extent of a window, of what lies `along` each axis.
+    """Places, row-major in the extent of a window, from those `along` each axis.
 
     From one array for each axis, of full shape before they are added up: XLA:GPU makes
     a kernel of a smaller sum.
     """
     places, pitch = jnp.zeros(shape, dtype), 1
-    for axis, dim in reversed(window.pairs()):
-        steps = (along(dim) * pitch).astype(dtype)
+    pairs = zip(window.pairs(), along, strict=True)
+    for (axis, dim), own in reversed([*pairs]):
+        steps = (own * pitch).astype(dtype)
         places += lax.broadcast_in_dim(steps, shape, (axis,))
         pitch *= dim.extent
     return places
@@ -133,7 +118,8 @@ def _places(
 
 def _position(window: Window, place: jax.Array) -> jax.Array:
     """The position inside its window of each winner, from its place, wrapped around."""
-    starts = _places(window, place.shape, place.dtype, _starts_of_windows)
+    each = (numbers(dim.out) * dim.stride for _, dim in window.pairs())
+    starts = _places(window, place.shape, place.dtype, each)
     return _inside(window, (place - starts) & np.iinfo(place.dtype).max)
 
 

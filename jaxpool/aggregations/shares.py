@@ -120,7 +120,7 @@ class Shares(DomainKernel):
         first, last = (last, first) if self.back else (first, last)
 
         def begin(t: jax.Array, *arrays: Any) -> Arrays:
-            wide = widened(t, self.by.wide, on_cpu=chosen.boundary == "call")
+            wide = widened(t, self.by.wide, chosen.on_cpu)
             return first.lift(wide, *arrays)[:1]
 
         def finish(t: jax.Array, *arrays: Any) -> Arrays:
@@ -153,7 +153,7 @@ class Shares(DomainKernel):
         is_whole = isinstance(self.over, Window) and all(
             dim.is_whole for dim in self.over.dims
         )
-        return is_whole and self.by.needs.divides and chosen.boundary != "call"
+        return is_whole and self.by.needs.divides and not chosen.on_cpu
 
     def _up(self, chosen: Plan, levels: Levels, t: Lifted, end: Lifted) -> Arrays:
         """From the cells through all steps to the outputs."""

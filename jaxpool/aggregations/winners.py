@@ -94,7 +94,7 @@ def _cells(
 def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     """The cells for a reduction in steps."""
     dtype = dtypes.ordered(arrays[0].dtype)
-    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.boundary == "call"))
+    cells = Lifted(arrays, partial(_cells, kind, dtype, chosen.on_cpu))
     # XLA:CPU does not vectorise the reading of a mask behind a pad.
     first = chosen.steps[0] if chosen.steps else None
     slow = len(arrays) > 1 and isinstance(first, steps.Step) and pads_of(first.dims)

@@ -3,14 +3,11 @@
 Numbers, and arrays with axes of one cell, broadcast to the shape of an array.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-
-from jaxpool.geometry.sizes import is_symbolic
 
 
 def like(value: Any, array: Any) -> jax.Array:
@@ -32,7 +29,8 @@ def pair(array: jax.Array, value: Any) -> tuple[jax.Array, Any]:
 def select(mask: jax.Array, one: Any, other: Any) -> jax.Array:
     """`one` where the mask is True, else `other`; one of both is an array or typed."""
     dtype = (one if hasattr(one, "dtype") else other).dtype
-    shape = _common(mask, one, other)
+    shapes = (getattr(value, "shape", ()) for value in (mask, one, other))
+    shape = lax.broadcast_shapes(*shapes)
     whole = jax.ShapeDtypeStruct(shape, dtype)
     mask = like(mask, jax.ShapeDtypeStruct(shape, np.dtype(bool)))
     return lax.select(mask, like(one, whole), like(other, whole))
@@ -76,16 +74,3 @@ def _is_zero(value: Any) -> bool:
     return (
         not isinstance(value, jax.Array) and np.size(value) == 1 and not np.any(value)
     )
-
-
-def _common(*values: Any) -> tuple[int, ...]:
-    """The shape to which all broadcast."""
-    shapes = {value.shape for value in values if getattr(value, "shape", ())}
-    if len(shapes) == 1:
-        return shapes.pop()
-    return tuple(map(_longest, zip(*shapes, strict=True)))
-
-
-def _longest(sizes: Iterable[int]) -> int:
-    """The size of an axis to which others of one cell broadcast; it may be 0."""
-    return next((n for n in sizes if is_symbolic(n) or n != 1), 1)

@@ -30,7 +30,7 @@ from jaxpool.geometry.steps import (
     norm_steps,
     spread_steps,
 )
-from jaxpool.geometry.window import AxisWindow, Window
+from jaxpool.geometry.window import Window
 
 Implementation: TypeAlias = Literal["reduce_window", "slices", "doubling"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
@@ -100,6 +100,16 @@ class Plan:
         return ends.get(self.platform, "none")
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether each step is a loop of its own, as LLVM vectorises them best."""
+        return self.boundary == "call"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jax differentiates the steps."""
+        return self.platform in (ANY, OPEN)
+
+    @property
     def up(self) -> tuple[AnyStep, ...]:
         """The steps of tangents: those of values, where all shares are alike."""
         return self.steps if self.needs.back == "copies" else self.back
@@ -124,7 +134,8 @@ def _in_steps_on_gpus(window: Window, dtype: np.dtype) -> bool:
 
 def _steps_for(window: Window) -> Implementation:
     """The better way in steps."""
-    return "doubling" if any(map(doubles, window.clipped().dims)) else "slices"
+    most = max(dim.window // dim.stride for dim in window.clipped().dims)
+    return "doubling" if most >= DOUBLING_FROM else "slices"
 
 
 def plan_for(
@@ -235,11 +246,6 @@ def _merged(window: Window) -> tuple[Step, ...]:
         weights.append(weight)
     axes, dims = zip(*pairs, strict=True)
     return (Step(axes, dims, tuple(weights), 1),)
-
-
-def doubles(dim: AxisWindow) -> bool:
-    """Whether log-step doubling is the better pass over this axis."""
-    return dim.window // dim.stride >= DOUBLING_FROM
 
 
 def reads(window: Window) -> int:

@@ -467,27 +467,30 @@ def as_weights(
     return jnp.asarray(given).reshape(shape)
 
 
-def as_scalar(name: str, value: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
-    """One value of the given dtype: a NumPy scalar, or a jax array if it is one.
+def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
+    """`init` as one number of the dtype, a NumPy scalar if it is concrete.
 
-    It may be traced. Raises if the dtype has another kind of number, or if it cannot
-    represent a concrete value.
+    It may be traced, and has no gradient. Raises if the dtype has another kind of
+    number, or if it cannot represent a concrete value.
     """
-    if isinstance(value, (bool, int, float, complex)):
-        given: Any = np.asarray(value)
+    if isinstance(init, (bool, int, float, complex)):
+        given: Any = np.asarray(init)
     else:
-        given = as_given(name, value, "a number")
+        given = as_given("init", init, "a number")
     if given.shape != ():
-        raise ValueError(f"{name} must be a scalar; got {name}.shape={given.shape}")
+        raise ValueError(f"init must be a scalar; got init.shape={given.shape}")
     if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
         raise TypeError(
-            f"{name} must be a number that converts to {spelled('x')}.dtype="
-            f"{np.dtype(dtype)}; got {name}={value!r:.40} of dtype {given.dtype}"
+            f"init must be a number that converts to {spelled('x')}.dtype="
+            f"{np.dtype(dtype)}; got init={init!r:.40} of dtype {given.dtype}"
         )
     if isinstance(given, jax.Array):
-        return given.astype(dtype)
+        given = given.astype(dtype)
+        if isinstance(given, jax.core.Tracer):
+            return jax.lax.stop_gradient(given)
+        return np.asarray(jax.device_get(given))
     if _kind(dtype) in ("integer", "float"):
-        return _held(name, given.item(), dtype)
+        return _held("init", given.item(), dtype)
     return np.asarray(given, dtype)
 
 
@@ -507,15 +510,6 @@ def _kind(dtype: Any) -> str:
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
     names = zip(_KINDS_HELD, kinds, strict=True)
     return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")
-
-
-def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
-    """`init` as one number, a NumPy scalar if concrete, and without a gradient."""
-    identity = as_scalar("init", init, dtype)
-    if isinstance(identity, jax.core.Tracer):
-        return jax.lax.stop_gradient(identity)
-    known: np.ndarray = jax.device_get(identity)
-    return np.asarray(known)
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -101,7 +101,7 @@ def halo_exchange(
             _check_shard(axis, x.shape[axis], dims[axis])
     padded, inside = x, None
     for axis, dim in dims.items():
-        around, first = _around(dim), jnp.int32(0)
+        around, first = (dim.low, dim.behind), jnp.int32(0)
         if axis in split:
             padded = _with_neighbours(padded, axis, around, names[axis])
             first = lax.axis_index(names[axis]) * x.shape[axis]
@@ -152,11 +152,6 @@ def _shards(name: MeshAxis | None) -> int:
         ) from None
 
 
-def _around(dim: AxisWindow) -> tuple[int, int]:
-    """The number of cells before and after a shard that its windows read."""
-    return dim.low, max(0, dim.span - dim.low - dim.size)
-
-
 def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
     """Raise for what an exchange between neighbours cannot provide."""
     if size % dim.stride:
@@ -170,7 +165,7 @@ def _check_shard(axis: int, size: int, dim: AxisWindow) -> None:
             f'"SAME" does; got {dim.out} windows for {dim.size} cells with '
             f"strides={dim.stride} on axis {axis}"
         )
-    halo = max(_around(dim))
+    halo = max(dim.low, dim.behind)
     if halo > size:
         raise ValueError(
             f"window must not reach beyond the next shard: it reads {halo} cells, "

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 import jaxpool
+from jaxpool.aggregations.sums import counts
 from jaxpool.compat._torch.arguments import (
     Pooled,
     Windows,
@@ -21,6 +22,7 @@ from jaxpool.compat._torch.arguments import (
 )
 from jaxpool.functions.arguments import as_given, check_flag
 from jaxpool.geometry.axes import Ints, as_int
+from jaxpool.geometry.window import resolve
 
 
 def max_pool(
@@ -133,23 +135,11 @@ def _truncated_average(
 ) -> jax.Array:
     """The average of integers, rounded towards 0."""
     sums = jaxpool.sum_pool(x, **vars(windows))
-    number = _counts(windows, include_pad, x, sums) if divisor is None else divisor
-    number = jnp.asarray(number, sums.dtype)
+    if divisor is None:
+        over = resolve(x.shape, **vars(windows))
+        divisor = math.prod(counts(over, (), x.ndim, include_pad))
+    number = jnp.asarray(divisor, sums.dtype)
     return lax.div(sums, jnp.broadcast_to(number, sums.shape))
-
-
-def _counts(
-    windows: Windows, include_pad: bool, x: jax.Array, sums: jax.Array
-) -> jax.Array:
-    """Cells in each window, perhaps with padding, never with the ceil overhang."""
-    number = jnp.ones((), sums.dtype)
-    for i, axis in enumerate(windows.axes):
-        pad = windows.padding[i]
-        start = _numbers(sums, axis) * windows.strides[i] - pad
-        low, high = (-pad, x.shape[axis] + pad) if include_pad else (0, x.shape[axis])
-        end = jnp.minimum(start + windows.window[i], high)
-        number = number * (end - jnp.maximum(start, low))
-    return number
 
 
 def _numbers(array: jax.Array, axis: int) -> jax.Array:
