@@ -109,6 +109,22 @@ def test_C11_max_unpool_says_what_becomes_of_wrong_indices_under_jit():
     np.testing.assert_array_equal(got, [0, 1, 0, 0])
 
 
+PAGES = [*README.parent.glob("*.md"), README.parent / "experiments" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_pages_that_sphinx_does_not_build(page):
+    """Of files, and of headings in them."""
+    link = r"\]\((?!https?:|#)([^)#\s]+)(?:#([^)\s]+))?\)"
+    for path, heading in re.findall(link, page.read_text()):
+        target = page.parent / path
+        assert target.exists(), path
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            names = [re.sub(r"[^\w\- ]", "", t).strip().lower() for t in titles]
+            assert heading in [name.replace(" ", "-") for name in names], heading
+
+
 def test_the_reference_has_every_public_name():
     """The build of the site checks this too, and the names of all other modules."""
     pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))

@@ -13,7 +13,7 @@ from flax import nnx
 import jaxpool
 from jaxpool import linen as lp
 from jaxpool import nnx as xp
-from jaxpool.compat import flax, keras, torch
+from jaxpool.compat import flax, keras, onnx, torch
 
 Indexed = tuple[jax.Array, jax.Array]
 
@@ -33,6 +33,11 @@ def right(x: jax.Array, mask: jax.Array) -> list[nn.Module]:
     values, indices = xp.MaxPoolWithIndices((2, 2))(x)
     assert_type(xp.MaxUnpool((6, 6))(values, indices), jax.Array)
     nnx.Sequential(xp.MaxPool([2, 2]), xp.GlobalMaxPool())(x)
+    two, both = np.int64(2), np.asarray([2, 2])
+    assert_type(xp.MaxPool((two, two), two)(x), jax.Array)
+    assert_type(xp.SumPool(both, both, np.asarray([[1, 1], [0, 1]]))(x), jax.Array)
+    spread = xp.Aggregate(jaxpool.StandardDeviation(eps=1e-6), jaxpool.whole())
+    spread(x, where=mask)
     return [
         lp.MinPool((2, 2), 1, "SAME", dilation=2, implementation="slices"),
         lp.AvgPool(window=2, axes=1, count_include_pad=True, name="pool"),
@@ -40,6 +45,8 @@ def right(x: jax.Array, mask: jax.Array) -> list[nn.Module]:
         lp.AdaptiveAvgPool((4, None)),
         lp.FractionalAvgPool(None, 4, rule="random", rng_collection="mine", axes=1),
         lp.MaxUnpool(4, axes=1),
+        lp.MaxPool(both, two),
+        lp.Aggregate(("max", jaxpool.Softmax()), jaxpool.windows((2, 2))),
     ]
 
 
@@ -60,7 +67,15 @@ def right_functions(x: jax.Array, mask: jax.Array) -> None:
     assert_type(pair, tuple[jax.Array, ...])
     assert_type(torch.max_pool2d(x, 2), jax.Array)
     assert_type(torch.max_pool2d(x, 2, return_indices=True), Indexed)
+    assert_type(torch.avg_pool2d(x, (2, two), padding=1), jax.Array)
+    assert_type(torch.adaptive_max_pool2d(x, (two, 2)), jax.Array)
+    assert_type(torch.adaptive_max_pool2d(x, 2, return_indices=True), Indexed)
     assert_type(flax.max_pool(x, (2, 2), (two, two), "SAME"), jax.Array)
+    assert_type(onnx.GlobalMaxPool(x), jax.Array)
+    init, step = jaxpool.stream("max", jaxpool.windows(2, 1, "CAUSAL", axes=1))
+    state = init(x.shape, x.dtype)
+    assert_type(state, jaxpool.StreamState)
+    step(state, x, where=mask)
     assert_type(keras.max_pool(x, 2, padding="same"), jax.Array)
 
 
@@ -74,6 +89,8 @@ def wrong(x: jax.Array) -> None:
     xp.MaxPool((2, 2), stride=2)  # error: call-arg
     lp.MaxPool((2, 2), padding=None)  # error: arg-type
     xp.MaxPool((2, 2), padding=((0, 1, 2),))  # error: arg-type
+    lp.MaxPool((2, 2), padding="SMAE")  # error: arg-type
+    xp.MaxPool((2, 2), padding="SMAE")  # error: arg-type
     lp.SumPool("22")  # error: arg-type
     xp.SumPool((2.5, 2))  # error: arg-type
     lp.AvgPool((2, 2), count_include_pad="no")  # error: arg-type
@@ -110,3 +127,8 @@ def wrong(x: jax.Array) -> None:
     jaxpool.aggregate(x, "max", "whole")  # error: call-overload
     torch.max_pool2d(x, 2, return_indices="yes")  # error: call-overload
     keras.max_pool(x, 2, padding="smae")  # error: arg-type
+    flax.max_pool(x, (2, 2), padding="SMAE")  # error: arg-type
+    onnx.MaxPool(x, kernel_shape=(2, 2), auto_pad="SMAE")  # error: arg-type
+    lp.Aggregate("most", jaxpool.whole())  # error: arg-type
+    xp.Aggregate("max", (2, 2))  # error: arg-type
+    jaxpool.stream("max", 3)  # error: arg-type

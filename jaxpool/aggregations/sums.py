@@ -17,10 +17,11 @@ from jax import lax
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.shares import Aggregation, Shares
-from jaxpool.engines import gathers, symbolic
+from jaxpool.engines import gathers, links, symbolic
 from jaxpool.engines import kernel as kernels
 from jaxpool.engines.faults import divide, zero_where_empty
 from jaxpool.engines.fold import Place
+from jaxpool.engines.gathers import along
 from jaxpool.engines.kernel import call_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
@@ -28,7 +29,7 @@ from jaxpool.engines.plan import Needs
 from jaxpool.engines.xla import add_windows_back, reduce_windows
 from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
-from jaxpool.geometry.links import Links
+from jaxpool.geometry.links import Links, Segments
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.window import Window
 
@@ -115,6 +116,8 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
     if isinstance(over, Bins):
         return gathers.counts(over, tables, rank)
     if isinstance(over, Links):
+        if isinstance(over, Segments) and over.are_sorted:
+            return [along(over.axis, links.lengths(over, tables), rank)]
         shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
         kernel = Shares(over, None, Sum(INT32), INT32, INT32)
         return [*kernels.call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]

@@ -189,6 +189,19 @@ def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> ja
     )
 
 
+def lengths(over: Links, tables: tuple[jax.Array]) -> jax.Array:
+    """How many cells each sorted segment has."""
+    first, end = _ends(*tables, over.dim.out)
+    return (end - first).astype(np.int32)
+
+
+def _ends(keys: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Where each of `count` numbers begins and ends in sorted keys."""
+    search = partial(jnp.searchsorted, keys, method="scan_unrolled")
+    numbers = lax.iota(np.int32, count)
+    return search(numbers), search(numbers, side="right")
+
+
 def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -> Any:
     """The same for sorted keys, by a scan that starts anew where a key does."""
     axis, rank = step.over.axis, jax.tree.leaves(values)[0].ndim
@@ -201,8 +214,6 @@ def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -
 
     flags = along(axis, is_first, rank)
     _, scan = lax.associative_scan(joined, (flags, values), axis=axis)
-    search = partial(jnp.searchsorted, keys, method="scan_unrolled")
-    numbers = lax.iota(np.int32, step.over.most_numbers)
-    first, end = search(numbers), search(numbers, side="right")
+    first, end = _ends(keys, step.over.most_numbers)
     found = jax.tree.map(lambda a: _at(a, axis, (end - 1).astype(np.int32)), scan)
     return of_leaves(partial(select, along(axis, end > first, rank)), found, fill)

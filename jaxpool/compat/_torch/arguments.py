@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxpool.functions.arguments import about, as_array
 from jaxpool.geometry.axes import as_int, check_at_least, check_flag
 
 # `None` keeps a size, in 2-D and 3-D.
-OutputSize: TypeAlias = int | Sequence[int | None]
+OutputSize: TypeAlias = SupportsIndex | Sequence[SupportsIndex | None]
 Pooled: TypeAlias = jax.Array | tuple[jax.Array, jax.Array]
 # Which axes may be empty: PyTorch's functions differ.
 MayBeEmpty: TypeAlias = Literal["N", "first", "N and C"]
