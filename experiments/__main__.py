@@ -218,7 +218,8 @@ def main(argv: list[str] | None = None) -> None:
             console.print(f"Drawn again: {path}", highlight=False, soft_wrap=True)
         return
     for name in names:
-        about = _about(name, arguments.quick)
+        most = "up to " if arguments.only else ""
+        about = most + _about(name, arguments.quick)
         console.print(f"{name} takes {about}.", highlight=False)
     found = {}
     with report.progress_bar(console) as bar:

@@ -24,6 +24,7 @@ ROWS = [
     for row in re.findall(r"^\| `(.+?)` \| `(.+?)` \|", PAGES[page], re.M)
 ]
 FIRST = {"pytorch", "onnx", "equinox"}  # channels
+LIBRARIES = {"lax": lax, "jnp": jax.numpy}
 rng = np.random.default_rng(0)
 
 
@@ -33,6 +34,7 @@ def arrays(page):
     x = distinct(shape[1:] if page == "equinox" else shape) / 300 + 2
     found = {"x": x, "s": distinct((2, 5, 3)), "u": rng.random((2, 3, 2), np.float32)}
     found["mask"] = np.arange(5) < np.array([[2], [4]])
+    found |= {"t": distinct((6, 3)), "ids": np.asarray([0, 2, 0, 1, 2, -1])}
     if page == "pytorch":
         y, i = jaxpool.max_pool_with_indices(x, 2, axes=(-2, -1))
         found |= {"y": np.asarray(y), "i": np.asarray(i, np.int64)}
@@ -54,6 +56,8 @@ def library(page, inputs):
         return {"ops": keras.ops, "layers": keras.layers}
     if page == "onnx":
         return {"op": onnx}
+    if page == "jax":
+        return LIBRARIES | {"jax": jax}
     name = {"flax": "flax.linen", "equinox": "equinox.nn"}.get(page, "tensorflow")
     pytest.importorskip(name.split(".")[0])
     return {"nn": importlib.import_module(name), "lax": lax}
@@ -62,7 +66,7 @@ def library(page, inputs):
 @pytest.mark.parametrize(("page", "theirs", "ours"), ROWS)
 def test_row(page, theirs, ours):
     inputs = arrays(page)
-    natively = vars(jaxpool) | inputs | {"lax": lax, "key": jax.random.key(0)}
+    natively = vars(jaxpool) | inputs | LIBRARIES | {"key": jax.random.key(0)}
     got = jax.tree.leaves(eval(ours, natively))
     assert all(np.isfinite(part).all() for part in got)
     with jax.numpy_dtype_promotion("standard"):
