@@ -22,8 +22,8 @@ from jaxpool.geometry.window import Window
 
 def biased_average(
     logits: jax.Array, x: jax.Array, bias: jax.Array, window: Window
-) -> tuple[jax.Array, jax.Array]:
-    """The largest logit of each window, and the average; 0 where all are -inf.
+) -> jax.Array:
+    """The average of each window; 0 where all its logits are -inf.
 
     `bias` has an axis for each pooled axis, and may have one more for the channels.
     """
@@ -34,8 +34,8 @@ def biased_average(
         cell + _along(flat[number], cell)
         for number, cell in enumerate(_cells(logits, -np.inf, window, places))
     ]
-    largest = lax.stop_gradient(reduce(jnp.maximum, each))
-    most = jnp.where(largest == -np.inf, np.zeros((), largest.dtype), largest)
+    most = lax.stop_gradient(reduce(jnp.maximum, each))
+    most = jnp.where(most == -np.inf, np.zeros((), most.dtype), most)
     weights = [ratio(logit, most) for logit in each]
     total = reduce(jnp.add, weights)
     # A cell whose logit is -inf takes no part, even if it is NaN.
@@ -44,7 +44,7 @@ def biased_average(
         for logit, cell in zip(each, _cells(x, 0, window, places), strict=True)
     ]
     summed = reduce(jnp.add, (w * c for w, c in zip(weights, cells, strict=True)))
-    return largest, summed / jnp.where(total == 0, np.ones((), total.dtype), total)
+    return summed / jnp.where(total == 0, np.ones((), total.dtype), total)
 
 
 def _along(bias: jax.Array, cell: jax.Array) -> jax.Array:

@@ -52,9 +52,11 @@ def moments(given: Call, wide: np.dtype) -> Moments:
     """The moments of each output, in the dtype `wide`."""
     x, over, mask = given.x, given.over, given.mask
     rest = None
-    if jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits > 24:
-        low = x & np.asarray(2 ** (jnp.iinfo(x.dtype).bits - 24) - 1, x.dtype)
-        x, rest = x - low, low.astype(wide)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        more = jnp.iinfo(x.dtype).bits - jnp.finfo(wide).nmant - 1
+        if more > 0:  # lowest bits, so that both parts are exact
+            low = x & np.asarray(2**more - 1, x.dtype)
+            x, rest = x - low, low.astype(wide)
     x = x.astype(wide)
     shape = [1] * x.ndim
     for axis in over.axes:
@@ -96,8 +98,16 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     mean = lax.stop_gradient(total(weight * center, count))
     if apart:
         spread = Shares(over, None, Sum(wide), wide, wide).transpose
-        deviation = center - call_linear(spread, (None, ()), tables, mean)
-        deviation = deviation if rest is None else deviation + rest
+
+        def deviations(mean: jax.Array) -> jax.Array:
+            apart = center - call_linear(spread, (None, ()), tables, mean)
+            return apart if rest is None else apart + rest
+
+        deviation = deviations(mean)
+        if isinstance(over, Segments):  # on a CPU the first sum is one after another
+            moved = lax.stop_gradient(total(weight * deviation, count))
+            mean = mean + moved
+            deviation = deviations(mean)
         firsts = total(weight * deviation)
         seconds = total(weight * deviation * deviation)
     else:
@@ -115,7 +125,7 @@ def _joined(one: Moments, other: Moments) -> Moments:
     count = jnp.maximum(number, np.ones((), number.dtype))
     share = other.weight / count
     apart = (other.center - one.center) + (other.rest - one.rest)
-    squares = one.squares + other.squares + apart * apart * one.weight * share
+    squares = one.squares + other.squares + apart * one.weight * share * apart
     center = jnp.where(one.weight > 0, one.center, other.center)
     own = jnp.where(one.weight > 0, one.rest + apart * share, other.rest)
     return Moments(center, number, own, squares)

@@ -3,7 +3,7 @@
 So that a pool by it is compiled once, although Python makes a new function of a lambda
 wherever it comes by, and although what a function does may change between two calls. It
 is traced at every call, and what that gives is compared. Functions of jax do not
-change: they are traced once.
+change: those of `jax.numpy` and `jax.lax` are traced once.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
@@ -60,8 +61,8 @@ def traced(op: Callable[[Any, Any], Any], x: Any) -> Traced:
     """
     leaves, tree = jax.tree.flatten(x)
     dtypes = tuple(leaf.dtype for leaf in leaves)
-    module = str(getattr(op, "__module__", ""))
-    is_of_jax = module.split(".")[0] == "jax" and isinstance(op, Hashable)
+    name = str(getattr(op, "__name__", ""))
+    is_of_jax = any(getattr(module, name, None) is op for module in (jnp, lax))
     return (_traced_once if is_of_jax else _traced)(op, tree, dtypes)
 
 

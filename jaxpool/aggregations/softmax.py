@@ -59,9 +59,9 @@ def _weighted_jvp(
 
 def scaled_logits(logits: jax.Array, scale: jax.Array, call: Call) -> jax.Array:
     """`scale * logits`, where 0 times infinity is 0."""
-    zero = jnp.zeros((1,) * logits.ndim, logits.dtype)
-    center = _center(logits, call) if is_uniform(scale, call) else zero
-    return _scaled(logits, scale, lax.stop_gradient(center))
+    if not is_uniform(scale, call):
+        return scaled(logits, scale)
+    return scaled(logits, scale, lax.stop_gradient(_center(logits, call)))
 
 
 def is_uniform(scale: jax.Array | None, call: Call) -> bool:
@@ -75,6 +75,13 @@ def _center(logits: jax.Array, call: Call) -> jax.Array:
     counts = counts if call.mask is None else counts & call.mask
     most = jnp.where(counts, logits, none).max(call.over.axes, keepdims=True)
     return jnp.where(most == none, np.zeros((), logits.dtype), most)
+
+
+def scaled(logits: jax.Array, scale: jax.Array, center: Any = None) -> jax.Array:
+    """`scale * logits`; infinite ones have no derivative by the scale."""
+    if center is None:
+        center = jnp.zeros((1,) * logits.ndim, logits.dtype)
+    return _scaled(logits, scale, center)
 
 
 @jax.custom_jvp

@@ -173,14 +173,14 @@ def as_indices(
     Concrete indices must be -1 or the number of a cell. Traced indices outside int32
     become its smallest or largest number, which is not a cell.
     """
-    most = int(INT32.max) if cells is None or is_symbolic(cells) else cells - 1
-    checked = as_links("indices", indices, 0, most, -1)
-    if shape is not None and checked.shape != shape:
+    given = as_given("indices", indices)
+    if shape is not None and given.shape != shape:
         raise ValueError(
             f"indices must have the shape of {spelled('values')}; "
-            f"got indices.shape={checked.shape}"
+            f"got indices.shape={given.shape}"
         )
-    return checked
+    most = int(INT32.max) if cells is None or is_symbolic(cells) else cells - 1
+    return as_links("indices", given, 0, most, -1)
 
 
 def as_links(
@@ -396,12 +396,12 @@ def _is_number(value: Any) -> bool:
 
 def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | None:
     """`scale` as an array that broadcasts to `x`; `None` for 1."""
+    other = " other than 0" if is_divisor else ""
     if _is_number(scale):
         wide = dtypes.summed(dtypes.averaged(call.x.dtype))
         with np.errstate(over="ignore"):
             number = np.asarray(scale, wide)
         if not np.isfinite(number) or (is_divisor and number == 0):
-            other = " other than 0" if is_divisor else ""
             raise ValueError(
                 f"scale must be a finite number{other} in {wide}, or an array; got "
                 f"scale={scale}"
@@ -409,6 +409,10 @@ def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | No
         if scale == 1:
             return None
         scale = number
+    elif isinstance(scale, np.ndarray) and scale.dtype.kind in "iuf":
+        is_right = np.isfinite(scale) & ((scale != 0) | (not is_divisor))
+        if not is_right.all():
+            raise ValueError(f"scale must have finite numbers{other}; got {scale}")
     return as_weights("scale", scale, call, per_output=is_divisor)
 
 
@@ -423,12 +427,14 @@ def as_bias(bias: Any, call: Call) -> jax.Array:
         )
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(f"bias must be floating; got bias.dtype={given.dtype}")
-    shapes = over.lengths, (*over.lengths, call.x.shape[-1])
+    shapes = [over.lengths]
+    if over.axes[-1] != call.x.ndim - 1:
+        shapes.append((*over.lengths, call.x.shape[-1]))
     if given.shape not in shapes:
         raise ValueError(
             f"bias must have the shape of the window, {shapes[0]}, or one axis more "
-            f"for channels, {shapes[1]}; got bias.shape={given.shape} for "
-            f"x.shape={call.x.shape}"
+            "for channels, if these are the last axis and not pooled; got "
+            f"bias.shape={given.shape} for x.shape={call.x.shape}"
         )
     return jnp.asarray(given)
 

@@ -47,12 +47,16 @@ class By(Written):
         implementation: Implementation | None,
     ) -> jax.Array:
         """The result, after all checks."""
+        self.check_over(over)
         options = where, empty_value, implementation
         kinds, averaged = self.kinds, self.averaged
         call = as_call(x, over.resolve, (), *options, kinds=kinds, averaged=averaged)
         call = self.with_arrays(call)._replace(both_modes=over.both_modes)
         pooled = over.pool(self.pool, call)
         return over.finish(pooled, call.over)
+
+    def check_over(self, over: Over) -> None:
+        """Refuse a domain over which there is no such aggregation."""
 
     def with_arrays(self, call: Call) -> Call:
         """The call with the arrays of the aggregation, checked, in the rank of `x`."""
@@ -173,7 +177,7 @@ class PowerMean(By):
         p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
             `x`, such as one number for each channel. An array has a gradient. Its
             numbers must be finite and not near 0; on a device they are not checked.
-        eps: If given, `max(x, eps)` takes the place of `|x|`.
+        eps: If given, a number of at least 0: `max(x, eps)` takes the place of `|x|`.
 
     References:
         F. Radenovic, G. Tolias, O. Chum, "Fine-tuning CNN Image Retrieval with No Human
@@ -191,8 +195,10 @@ class PowerMean(By):
     eps: float | None = None
 
     def with_arrays(self, call: Call) -> Call:
-        if self.eps is not None and not math.isfinite(as_number("eps", self.eps)):
-            raise ValueError(f"eps must be None or finite; got eps={self.eps}")
+        if self.eps is not None and not 0 <= as_number("eps", self.eps) < math.inf:
+            raise ValueError(
+                f"eps must be None or a finite number of at least 0; got eps={self.eps}"
+            )
         exponent = as_exponent(self.p, call)
         return call if isinstance(exponent, float) else call._replace(arrays=exponent)
 
@@ -248,10 +254,12 @@ class Softmax(By):
             cell with a logit of -inf takes no part; if all logits that are given are
             -inf, the result is 0.
         scale: A number, or an array that broadcasts to `x`, with one number for each
-            channel, say (AutoPool). 0 gives the average, large numbers the maximum.
+            channel, say (AutoPool). 0 gives the average, large numbers the maximum. Its
+            gradient loses digits where the logits of some windows are near 1e4, and
+            those of others far from that.
         bias: Array added to the scaled logits at each place of a window, for windows,
-            whole axes and streams. It has the shape of the window, with one more axis
-            for channels if wanted.
+            whole axes and streams. It has the shape of the window, in the order of the
+            axes of `x`, with one more axis for channels if wanted.
 
     References:
         A. Stergiou, R. Poppe, G. Kalliatakis, "Refining activation downsampling with
@@ -272,6 +280,10 @@ class Softmax(By):
     logits: ArrayLike | None = None
     scale: ArrayLike = 1.0
     bias: ArrayLike | None = None
+
+    def check_over(self, over: Over) -> None:
+        if self.bias is not None:
+            _check_windowed("Softmax with a bias", over)
 
     def with_arrays(self, call: Call) -> Call:
         scale, logits, bias = as_scale(self.scale, call), self.logits, self.bias
@@ -370,7 +382,10 @@ class Quantile(By):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Median(By):
-    """The median: the middle cell, or the mean of the two in the middle."""
+    """The median: the middle cell, or the mean of the two in the middle.
+
+    `jaxpool.median_pool` has its gradient.
+    """
 
     def pool(self, call: Call) -> jax.Array:
         return pooling.quantile(call, 0.5)
@@ -380,7 +395,8 @@ class Median(By):
 class TopKMean(By):
     """The mean of the `k` largest cells, or of all cells where there are fewer.
 
-    `k=1` is the maximum, and as many as there are cells the average.
+    `k=1` is the maximum, and as many as there are cells the average. Each of the `k`
+    cells gets `1 / k` of the cotangent. The cost grows with `k`.
 
     Args:
         k: How many cells, a positive int.
@@ -435,9 +451,18 @@ class Monoid(By):
         empty_value: float,
         implementation: Implementation | None,
     ) -> Any:
+        _check_windowed("Monoid", over)
         domain = over.resolve, (), where, implementation
         reduced, window = reduce_by(x, self.init, self.op, *domain)
         return jax.tree.map(partial(over.finish, over=window), reduced)
+
+
+def _check_windowed(name: str, over: Over) -> None:
+    """Refuse domains whose outputs are not windows."""
+    if not over.is_windowed:
+        raise NotImplementedError(
+            f"over must be windows or whole axes for {name}; got over={over!r:.80}"
+        )
 
 
 register(Max, Min, Sum, Average, Lp, PowerMean, LogSumExp, Softmax)

@@ -14,7 +14,6 @@ from jaxpool.functions.arguments import about, as_array, as_identity, as_mask
 from jaxpool.functions.entry import enter
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import Window
 
 
 def reduce_by(
@@ -25,10 +24,10 @@ def reduce_by(
     geometry: tuple[Any, ...],
     where: Any,
     implementation: Implementation | None,
-) -> tuple[Any, Window]:
+) -> tuple[Any, Domain]:
     """Reduce `x`, a pytree of arrays of one shape, by `op`; padded cells are `init`.
 
-    Also returns the window.
+    Also returns the domain.
     """
     leaves, tree = jax.tree.flatten(x, _is_array)
     if not leaves:
@@ -42,11 +41,6 @@ def reduce_by(
                 f"{[leaf.shape for leaf in leaves]}"
             )
         over = resolve(shape, *geometry)
-        if not isinstance(over, Window):
-            raise NotImplementedError(
-                "over must be windows or whole axes for by=Monoid(...), which has no "
-                f"form for other domains; got {type(over).__name__}"
-            )
         check_implementation(implementation, over)
         identities = [
             as_identity(one, leaf.dtype)

@@ -27,6 +27,7 @@ class Over(Written):
     """A domain: `windows`, `whole`, `bins`, `segments` or `neighbors`."""
 
     both_modes: ClassVar[bool] = False  # of maxima, without `forward_mode()`
+    is_windowed: ClassVar[bool] = True  # whether all outputs are windows
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         """The cells of each output, for an input of this shape."""
@@ -112,6 +113,7 @@ class bins(Over):
     """
 
     both_modes = True
+    is_windowed = False
     output_shape: OptionalInts
     _: KW_ONLY
     axes: Ints | None = None
@@ -126,6 +128,7 @@ class Linked(Over):
     """A domain along one axis, whose links are in an array."""
 
     both_modes = True
+    is_windowed = False
     own_axes: ClassVar[int] = 1  # of the array; others are those of `x` before `axis`
 
     @property

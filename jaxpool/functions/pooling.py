@@ -27,7 +27,7 @@ from jaxpool.aggregations.logsumexp import LogSumExp
 from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
-from jaxpool.aggregations.softmax import is_uniform, scaled_logits, weighted
+from jaxpool.aggregations.softmax import is_uniform, scaled, scaled_logits, weighted
 from jaxpool.aggregations.sums import counts, kept, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
@@ -124,7 +124,9 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
     x, scale, valid = call.x, call.arrays, _valid_count(call)
     dtype = dtypes.averaged(x.dtype)
     if scale is not None or mean:
-        x = _scaled(x, scale)
+        wide = dtypes.summed(dtype)
+        x = kept(x, call.mask).astype(wide)
+        x = x if scale is None else scaled(x, scale.astype(wide))
     pooled = _smooth(call, x.astype(dtypes.infinite(dtypes.averaged(x.dtype))))
     if mean:
         count = _cell_count(valid, call, False)
@@ -150,14 +152,14 @@ def softmax(call: Call) -> jax.Array:
     x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
     if bias is not None and isinstance(call.over, Window):
-        most, pooled = biased_average(logits, x, bias, call.over)
+        pooled = biased_average(logits, x, bias, call.over)
     else:
         most, pooled = weighted(by, logits, call._replace(x=x))
-    if given is None and is_uniform(scale, call):
-        # All cells are infinite where the largest of their own logits is -inf.
-        sign = np.ones((), wide.dtype) if scale is None else jnp.sign(scale)
-        limit = lax.stop_gradient(most * sign.astype(most.dtype))
-        pooled = jnp.where(most == -np.inf, limit, pooled)
+        if given is None and is_uniform(scale, call):
+            # All cells are infinite where the largest of their own logits is -inf.
+            sign = np.ones((), wide.dtype) if scale is None else jnp.sign(scale)
+            limit = lax.stop_gradient(most * sign.astype(most.dtype))
+            pooled = jnp.where(most == -np.inf, limit, pooled)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 
@@ -208,11 +210,15 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     """
     _check_form(call)
     dtype = dtypes.averaged(call.x.dtype)
-    wide = dtypes.summed(dtype)
+    is_long = call.x.dtype.kind in "iu" and call.x.dtype.itemsize == 8
+    wide = np.dtype(np.float64) if is_long else dtypes.summed(dtype)
     found = moments(call, wide)
     number = found.weight - np.asarray(ddof, wide)
     one, zero = np.ones((), wide), np.zeros((), wide)
-    pooled = jnp.maximum(found.squares, zero) / jnp.where(number > 0, number, one)
+    # Rounding may give less than 0. A maximum would halve derivatives at 0.
+    less = jnp.where(found.squares < 0, found.squares, zero)
+    squares = found.squares - lax.stop_gradient(less)
+    pooled = squares / jnp.where(number > 0, number, one)
     if eps is not None:
         pooled = pooled + np.asarray(eps, wide)
         is_zero = pooled == 0
@@ -271,12 +277,6 @@ def _by_logs(call: Call, sizes: jax.Array, p: Any, count: Any = None) -> jax.Arr
         inner = inner - jnp.log(jnp.asarray(count, total.dtype))
     edge = lax.stop_gradient(jnp.exp(total / p))  # 0, inf, or NaN
     return jnp.where(is_finite, jnp.exp(inner / p), edge)
-
-
-def _scaled(x: jax.Array, scale: jax.Array | None) -> jax.Array:
-    """`x` times the scale, in the dtype that sums have."""
-    wide = dtypes.summed(dtypes.averaged(x.dtype))
-    return x.astype(wide) if scale is None else x.astype(wide) * scale.astype(wide)
 
 
 def _smooth(call: Call, logits: jax.Array) -> jax.Array:

@@ -220,11 +220,12 @@ def _checked(
         )
     sizes = (*x.shape[:axis], dim.low, *x.shape[axis + 1 :])
     if not isinstance(state, StreamState) or (
-        (state.cells.shape, state.cells.dtype) != (sizes, x.dtype)
+        (state.cells.shape, state.cells.dtype, {*state.arrays})
+        != (sizes, x.dtype, {*names})
     ):
         raise ValueError(
-            "state must be that of init(chunk.shape, chunk.dtype), or of the last "
-            f"step; got state={state!r:.80}"
+            "state must be that of init(chunk.shape, chunk.dtype) of this stream, or "
+            f"of its last step; got state={state!r:.80}"
         )
     if {*arrays} != {*names}:
         raise TypeError(

@@ -1,6 +1,6 @@
 """Small frozen objects that are printed as they are written."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -81,7 +81,13 @@ def _unflattened(kind: type[Written], names: Any, values: Iterable[Any]) -> Writ
 
 def _is_hashed(value: Any) -> bool:
     """Whether values of this kind can be compared by their hashes."""
-    return isinstance(value, Hashable) and not isinstance(value, jax.Array)
+    if isinstance(value, jax.Array):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def frozen(name: str, value: Any) -> Any:

@@ -122,6 +122,40 @@ def test_integers_that_are_no_float32(dtype, near, rtol):
     close(got[0], np.var([0, 7, 0]))
 
 
+def test_long_integers_are_exact():
+    with jax.enable_x64(True):
+        x = jnp.asarray([[100000001], [100000003]], np.int64) + 2**40
+        got = aggregate(x, Variance(), whole(0))
+    assert got.dtype == np.float32
+    assert got == 1
+
+
+def test_long_segments_near_1e8():
+    """The sum of one segment is one cell after another on a CPU."""
+    ids = np.arange(30000) % 2
+    x = np.float32(1e8 + 8 * (np.arange(30000) // 2 % 5))
+    got = aggregate(x, Variance(), segments(ids, 2, axis=0))
+    np.testing.assert_allclose(got, [128, 128], rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", [Variance(), StandardDeviation(eps=1.0)], ids=str)
+def test_second_derivatives_where_all_cells_are_equal(by):
+    """As of ReLUs that are all 0: 2 / n (1 - 1 / n), not half of it."""
+    over = of_windows(3, 2, axes=0)
+    hessian = jax.hessian(lambda x: aggregate(x, by, over)[0])(jnp.zeros(5))
+    want = np.zeros((5, 5))
+    want[:3, :3] = (np.eye(3) - 1 / 3) * 2 / 3
+    want /= 2 if isinstance(by, StandardDeviation) else 1
+    np.testing.assert_allclose(hessian, want, rtol=1e-6, atol=1e-7)
+
+
+def test_long_windows_of_large_floats():
+    """Windows of two passes, whose last runs hold padding only."""
+    over = of_windows(37, 1, "SAME", axes=0)
+    got = aggregate(np.full(40, 2e19, np.float32), StandardDeviation(), over)
+    np.testing.assert_array_equal(got, 0)
+
+
 def test_nan_stays_in_its_window():
     x = np.float32(STEPS[:6, 0])
     x[1] = np.nan

@@ -20,6 +20,7 @@ from jaxpool import (
     Max,
     Median,
     Min,
+    Monoid,
     PowerMean,
     Quantile,
     Softmax,
@@ -365,7 +366,7 @@ def test_names_stand_for_objects():
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_limits_of_softmax(domain):
-    over, x = DOMAINS[domain], distinct(SHAPE)
+    over, x = DOMAINS[domain], distinct(SHAPE) * np.float32(0.37)
 
     def pooled(by):
         return jax.jit(functools.partial(jaxpool.aggregate, by=by, over=over))(x)
@@ -568,6 +569,31 @@ X = jnp.ones(SHAPE)
             lambda: jaxpool.aggregate(X, LogSumExp(0), whole()),
             ValueError,
             "scale must be a finite number other than 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, LogSumExp(np.float32([0, 1, 2])), whole()),
+            ValueError,
+            "scale must have finite numbers other than 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, PowerMean(3, eps=-1), whole()),
+            ValueError,
+            "eps must be None or a finite number of at least 0",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Softmax(bias=X[0, 0]), whole((2, 3))),
+            ValueError,
+            "bias must have the shape of the window",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Softmax(bias=np.ones(2)), bins(1, axes=1)),
+            NotImplementedError,
+            "over must be windows or whole axes for Softmax with a bias; got .*bins",
+        ),
+        (
+            lambda: jaxpool.aggregate(X, Monoid(0.0, jnp.add), bins(7, axes=1)),
+            NotImplementedError,
+            "over must be windows or whole axes for Monoid; got over=bins",
         ),
         (
             lambda: jaxpool.aggregate(X, Softmax(scale=1e39), whole()),

@@ -16,8 +16,12 @@ from jaxpool import (
     Average,
     LogSumExp,
     Lp,
+    Median,
     PowerMean,
     Softmax,
+    StandardDeviation,
+    TopKMean,
+    Variance,
     aggregate,
     neighbors,
     segments,
@@ -28,6 +32,7 @@ from tests.cases import distinct
 from tests.engines.test_platforms import traced_for
 
 BY = ("max", "min", "sum", "avg", Lp(3), LogSumExp(), Softmax(), PowerMean(2))
+BY += (Variance(), StandardDeviation(1, 0.5), Median(), TopKMean(2))
 every_by = pytest.mark.parametrize("by", BY, ids=str)
 LENGTHS = [3, 0, 1, 5, 2]
 IDS = np.repeat(np.arange(5), LENGTHS)
