@@ -65,11 +65,21 @@ def long_monoids(job: report.Job) -> Measured:
         found: jax.Array = jaxpool.pool((x, places), init, larger, **geometry)[0]
         return found
 
+    def product(a: Any, b: Any) -> Any:
+        (p, q, r, s), (t, u, v, w) = a, b
+        return p * t + q * v, p * u + q * w, r * t + s * v, r * u + s * w
+
+    def multiplied(x: jax.Array, window: int) -> jax.Array:
+        geometry = {"window": window, "strides": 1, "padding": "SAME", "axes": 1}
+        found: Any = jaxpool.pool((x, x, -x, x), (1, 0, 0, 1), product, **geometry)
+        return jnp.stack(found).sum(0)
+
     makers: dict[str, Callable[[int], Pool]] = {
         kind: partial(ours, kind, shape, strides=1, padding="SAME")
-        for kind in ("lp", "logsumexp", "softmax", "power_mean", "var")
+        for kind in ("min", "sum", "lp", "logsumexp", "softmax", "power_mean", "std")
     }
     makers["pool, a pair"] = lambda window: partial(carrying, window=window)
+    makers["pool, 2x2 matrices"] = lambda window: partial(multiplied, window=window)
     for name, maker in makers.items():
         for passes in PASSES:
             pools = {str(w): (maker(w), random(shape)) for w in (3, 63)}
