@@ -231,7 +231,7 @@ def draw_line(job: report.Job, line: Maps) -> Path:
         figures.number_map(axes[name], values, cells, name)
     figures.windows(axes["response"], line["response"], 2)
     axes["detector"].set_xlabel("sums to 0")
-    axes["response"].set_xlabel("less than 0 becomes 0 (ReLU)")
+    axes["response"].set_xlabel("after ReLU: 0, not -3")
     figures.headline(
         figure, "Max keeps the response to a thin line, average dilutes it"
     )
