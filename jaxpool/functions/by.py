@@ -113,6 +113,8 @@ class Sum(By):
 class Average(By):
     """The average, `sum_j x_j / n`, or with weights `sum_j w_j x_j / sum_j w_j`.
 
+    `jaxpool.avg_pool` has its gradient. Weights have a gradient too.
+
     Args:
         weights: Numbers that broadcast to `x`, of equal rank, or `None`. The result is
             `empty_value` where they add up to 0.
@@ -173,6 +175,8 @@ class Lp(By):
 class PowerMean(By):
     """The power mean, `(sum_j |x_j| ** p / n) ** (1 / p)`; with `eps`, GeM.
 
+    `jaxpool.power_mean_pool` has its gradient.
+
     Args:
         p: Exponent: `inf`, a number with `|p| >= 0.001`, or an array that broadcasts to
             `x`, such as one number for each channel. An array has a gradient. Its
@@ -213,6 +217,8 @@ class PowerMean(By):
 class LogSumExp(By):
     """`log(sum_j exp(scale * x_j)) / scale`, a smooth maximum.
 
+    The share of a cell is its softmax, as of `jaxpool.logsumexp_pool`.
+
     Args:
         scale: A number other than 0, or an array of such numbers that broadcasts to
             `x`; on a device they are not checked. Negative scales make a smooth
@@ -248,6 +254,8 @@ class LogSumExp(By):
 @dataclass(frozen=True, repr=False, eq=False)
 class Softmax(By):
     """The average with softmax weights, `sum_j softmax(scale * logits)_j x_j`.
+
+    `jaxpool.softmax_pool` has its gradient.
 
     Args:
         logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool). A
@@ -301,7 +309,8 @@ class Softmax(By):
 class Variance(By):
     """The variance, `sum_j (x_j - mean)^2 / (n - ddof)`; of one cell it is 0.
 
-    It is `empty_value` where no more than `ddof` cells count.
+    It is `empty_value` where no more than `ddof` cells count. `jaxpool.var_pool` has
+    its gradient.
 
     Args:
         ddof: Subtracted from the number of cells in the divisor, a non-negative int.
@@ -324,7 +333,7 @@ class Variance(By):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class StandardDeviation(By):
-    """The root of the variance, `sqrt(variance + eps)`.
+    """The root of the variance, `sqrt(variance + eps)`: `jaxpool.std_pool`.
 
     Args:
         ddof: Subtracted from the number of cells in the divisor, a non-negative int.
