@@ -383,6 +383,18 @@ def test_operations_that_differ_are_told_apart():
         ]
 
 
+def test_an_operation_that_changes_is_traced_again():
+    """C7: also one with the name of a function of jax."""
+    x, scale = jnp.asarray([1.0, 2.0, 3.0, 4.0]), [2.0]
+
+    def add(a, b):
+        return a + b * scale[0]
+
+    for scale[0] in (2.0, 3.0):
+        got = jaxpool.pool(x, 0.0, add, 2, axes=0)
+        np.testing.assert_array_equal(got, [1 + 2 * scale[0], 3 + 4 * scale[0]])
+
+
 def test_what_an_operation_closes_over_has_gradients():
     """C7: in and outside `jax.jit`, and under `jax.vmap`."""
     x = jnp.asarray([1.0, 2.0, 3.0, 4.0])

@@ -125,7 +125,7 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
     dtype = dtypes.averaged(x.dtype)
     if scale is not None or mean:
         wide = dtypes.summed(dtype)
-        x = kept(x, call.mask).astype(wide)
+        x = x.astype(wide)
         x = x if scale is None else scaled(x, scale.astype(wide))
     pooled = _smooth(call, x.astype(dtypes.infinite(dtypes.averaged(x.dtype))))
     if mean:

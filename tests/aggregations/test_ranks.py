@@ -108,6 +108,21 @@ def test_ties_and_nan_are_those_of_a_maximum(domain):
     assert np.isfinite(finite).all()
 
 
+@every_domain
+def test_shares_of_a_nan_add_up_to_one(domain):
+    """Also where more cells are asked for than an output has."""
+    x = np.float32(np.arange(378)).reshape(SHAPE)
+    kept = np.arange(378).reshape(SHAPE) % 3 > 0
+    x[0, ::4, ::3] = np.nan
+    kept[0, ::4, ::3] = True
+    pool = functools.partial(aggregate, over=DOMAINS[domain], where=kept)
+    got, want = (
+        gradient(functools.partial(pool, by=by), x) for by in (TopKMean(50), "max")
+    )
+    is_nan = np.isnan(x)
+    np.testing.assert_allclose(got[is_nan], want[is_nan], rtol=1e-6)
+
+
 @pytest.mark.slow
 @every_domain
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
