@@ -96,7 +96,7 @@ class Sum(Aggregation):
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
         if back:
-            return symbolic.spread(window, t)
+            return symbolic.route(window, t, None)
         return reduce_windows(t, np.zeros((), t.dtype), lax.add, window)
 
 

@@ -58,7 +58,7 @@ class Extremes(DomainKernel):
         elif self.positions:
             found = _winners_in_steps(kind, chosen, arrays, dtype)
         else:
-            found = _in_steps(kind, chosen, arrays)
+            found = _in_steps(kind, chosen, arrays, over.axes)
         values, *others = found
         valid = others[self.positions :]
         values = _or(values, x.dtype, self.empty, valid)
@@ -91,6 +91,13 @@ def _cells(
     return jnp.where(valid, wide, worst(kind, dtype)), valid
 
 
+def _of_own_size(mask: jax.Array, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """The mask, with all cells along pooled axes, and its own along others."""
+    sizes = enumerate(zip(x.shape, mask.shape, strict=True))
+    shape = [n if axis in axes else own for axis, (n, own) in sizes]
+    return jnp.broadcast_to(mask, shape)
+
+
 def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     """The cells for a reduction in steps."""
     dtype = dtypes.ordered(arrays[0].dtype)
@@ -101,7 +108,7 @@ def _competing(kind: Kind, chosen: Plan, arrays: Arrays) -> Lifted:
     return Lifted(cells.now(chosen.boundary)) if slow else cells
 
 
-def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
+def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays, axes: Sequence[int]) -> Arrays:
     """The values, and whether a mask keeps any cell, step by step."""
     dtype = arrays[0].dtype
     cells = _competing(kind, chosen, arrays)
@@ -111,19 +118,27 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays) -> Arrays:
     values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
     if len(arrays) == 1:
         return values
-    return *values, *reduced(lax.bitwise_or, cells.pick(1), np.False_)
+    x, mask = arrays
+    kept = Lifted((_of_own_size(mask, x, axes),))
+    return *values, *reduced(lax.bitwise_or, kept, np.False_)
 
 
 def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
     """The same by XLA's own windows."""
     x, portable = arrays[0], platform == ANY
     dtype = compared_in(dtypes.infinite(x.dtype), portable)
-    cells, *valid = _cells(kind, dtype, False, *arrays)
+    cells, *_ = _cells(kind, dtype, False, *arrays)
     fill = worst(kind, dtype)
     values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)
     some = [
-        reduce_windows(ok, np.False_, lax.bitwise_or, window, portable=portable)
-        for ok in valid
+        reduce_windows(
+            _of_own_size(mask, x, window.axes),
+            np.False_,
+            lax.bitwise_or,
+            window,
+            portable=portable,
+        )
+        for mask in arrays[1:]
     ]
     if portable and jnp.issubdtype(x.dtype, jnp.floating):
         has_nan = reduce(operator.and_, arrays[1:], x != x)

@@ -22,9 +22,8 @@ Op: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 def as_number(size: int, dtype: Any = np.int32) -> Any:
     """A size to compute with; what a symbol stands for is known when it runs."""
-    if is_symbolic(size):
-        return jnp.asarray(size, dtype)
-    return np.asarray(size, dtype)
+    xp: Any = jnp if is_symbolic(size) else np
+    return xp.asarray(size, dtype)
 
 
 def reduce_whole(
@@ -50,12 +49,11 @@ def reduce_cells(op: Callable[..., Any], x: Any, init: Any, window: Window) -> A
 
 def counts(axis: int, dim: AxisWindow, rank: int, include_pad: bool) -> Any:
     """Cells in each window along an axis, of a shape that broadcasts."""
-    shape = [1] * rank
     dtype = jax.dtypes.canonicalize_dtype(np.int64)
     padded = any(is_symbolic(pad) or pad for pad in (dim.low, dim.behind))
     if include_pad or not padded:  # the same in all windows
-        return jnp.broadcast_to(as_number(dim.window, dtype), shape)
-    shape[axis] = dim.out
+        return jnp.broadcast_to(as_number(dim.window, dtype), [1] * rank)
+    shape = [dim.out if a == axis else 1 for a in range(rank)]
     start = lax.broadcasted_iota(dtype, shape, axis) * dim.stride
     start -= as_number(dim.low, dtype)
     first = -(start // dim.dilation)
@@ -76,8 +74,7 @@ def position_of(index: jax.Array, window: Window) -> jax.Array:
     """The position inside its window of each winner, from its index in the input."""
     position, cells = jnp.zeros_like(index), 1
     for axis, dim in zip(reversed(window.axes), reversed(window.dims), strict=True):
-        start = _numbers(index.shape, axis) * as_number(dim.stride)
-        start -= as_number(dim.low)
+        start = _numbers(index.shape, axis) * as_number(dim.stride) - as_number(dim.low)
         inside = (index % as_number(dim.size) - start) // dim.dilation
         position += inside * as_number(cells)
         index //= as_number(dim.size)
@@ -85,10 +82,11 @@ def position_of(index: jax.Array, window: Window) -> jax.Array:
     return jnp.clip(position, np.int32(0), as_number(window.cells - 1))
 
 
-def route(window: Window, g: jax.Array, position: jax.Array) -> jax.Array:
-    """Send the cotangent of each window to the cell at `position` inside it."""
-    places = _places(window, position)
-    for (axis, dim), place in zip(window.pairs(), places, strict=True):
+def route(window: Window, g: jax.Array, position: jax.Array | None) -> jax.Array:
+    """Send the cotangent of each window to its cell at `position`, or to all cells."""
+    pairs = window.pairs()
+    places = [None] * len(pairs) if position is None else _places(window, position)
+    for (axis, dim), place in zip(pairs, places, strict=True):
         g = _to_cells(lax.add, g, axis, dim, place)
     return g
 
@@ -97,24 +95,16 @@ def read(window: Window, t: jax.Array, position: jax.Array) -> jax.Array:
     """Read the cell at `position` inside each window: the transpose of `route`."""
     outputs = jax.ShapeDtypeStruct(position.shape, t.dtype)
     routed = partial(route, window, position=position)
-    found: jax.Array = jax.linear_transpose(routed, outputs)(t)[0]
-    return found
+    return jax.linear_transpose(routed, outputs)(t)[0]
 
 
-def spread(window: Window, g: jax.Array) -> jax.Array:
-    """Send the cotangent of each window to every cell of it."""
-    for axis, dim in window.pairs():
-        g = _to_cells(lax.add, g, axis, dim, None)
-    return g
-
-
-def _places(window: Window, position: jax.Array) -> list[jax.Array]:
+def _places(window: Window, position: jax.Array) -> list[jax.Array | None]:
     """The winner's place along each axis, for the windows or the cells that know it.
 
     All windows that pick a cell of one row, at one place along the other axes, pick
     the same cell of it: what they know of the other axes is the same for the row.
     """
-    pairs, places = window.pairs(), []
+    pairs, places = window.pairs(), list[jax.Array | None]()
     position = position.astype(np.int32)
     for number, (axis, dim) in enumerate(pairs):
         rest = Window(window.axes, tuple(dim for _, dim in pairs[number + 1 :])).cells
@@ -131,13 +121,14 @@ def _to_cells(
     """For each cell, fold by `op` what the windows have that pick it, or all of its."""
 
     def picked(j: Any, array: jax.Array) -> jax.Array:
-        return array if place is None else _where(place == j, array)
+        return array if place is None else jnp.where(place == j, array, zero)
 
+    zero = np.zeros((), array.dtype)
     if dim.is_whole:
         shape = *array.shape[:axis], dim.size, *array.shape[axis + 1 :]
         return picked(_numbers(shape, axis), jnp.broadcast_to(array, shape))
     last = (dim.out - 1) * dim.stride  # where the last window begins
-    padded, zero = dim.low + dim.size + dim.behind, np.zeros((), array.dtype)
+    padded = dim.low + dim.size + dim.behind
     parts = []
     for j in range(dim.window):
         start = j * dim.dilation
@@ -165,8 +156,3 @@ def _cell(padded: jax.Array, axis: int, dim: AxisWindow, j: int) -> jax.Array:
 def _numbers(shape: tuple[int, ...], axis: int) -> jax.Array:
     """The number of each cell along an axis."""
     return lax.broadcasted_iota(np.int32, shape, axis)
-
-
-def _where(mask: jax.Array, array: jax.Array) -> jax.Array:
-    """The array, and 0 where the mask is False."""
-    return jnp.where(mask, array, np.zeros((), array.dtype))

@@ -346,8 +346,9 @@ def as_order(p: Any) -> float:
 
 def as_orders(p: Any, call: Call) -> tuple[Call, float | None]:
     """The call with `p` as an array, or the call and `p` as a number."""
-    with about(call.x.shape):
-        if not isinstance(p, (jax.Array, np.ndarray)):
+    is_traced = isinstance(p, jax.core.Tracer)
+    if not is_traced and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
+        with about(call.x.shape):
             return call, as_order(p)
     _check_exponents(p, positive=True)
     return call._replace(arrays=as_weights("p", p, call, per_output=True)), None

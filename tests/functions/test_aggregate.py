@@ -366,12 +366,15 @@ def test_names_stand_for_objects():
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_limits_of_softmax(domain):
-    over, x = DOMAINS[domain], distinct(SHAPE) * np.float32(0.37)
+    over, x = DOMAINS[domain], distinct(SHAPE)
 
-    def pooled(by):
+    def pooled(by, x=x):
         return jax.jit(functools.partial(jaxpool.aggregate, by=by, over=over))(x)
 
-    average = pooled(Average())
+    average = pooled(Average())  # whose sums are exact
+    floats = x * np.float32(0.37)
+    got, want = (pooled(by, floats) for by in (Softmax(scale=0), Average()))
+    np.testing.assert_allclose(got, want, rtol=5e-6, atol=1e-6)
     np.testing.assert_array_equal(pooled(Softmax(np.float32(3))), average)
     np.testing.assert_array_equal(pooled(Softmax(scale=0)), average)
     np.testing.assert_array_equal(pooled(Softmax(scale=1e4)), pooled("max"))
@@ -581,7 +584,9 @@ X = jnp.ones(SHAPE)
             "eps must be None or a finite number of at least 0",
         ),
         (
-            lambda: jaxpool.aggregate(X, Softmax(bias=X[0, 0]), whole((2, 3))),
+            lambda: jaxpool.aggregate(
+                X, Softmax(bias=jnp.ones((5, 3, 3))), whole((2, 3))
+            ),
             ValueError,
             "bias must have the shape of the window",
         ),
