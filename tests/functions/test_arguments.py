@@ -497,7 +497,6 @@ TRACED = [
     ("empty_value", jaxpool.max_pool, {"window": (2, 2)}),
     ("divisor", jaxpool.avg_pool, {"window": (2, 2)}),
     ("count_include_pad", jaxpool.avg_pool, {"window": (2, 2)}),
-    ("p", jaxpool.lp_pool, {"window": (2, 2)}),
     ("keepdims", jaxpool.global_max_pool, {}),
     ("output_shape", jaxpool.adaptive_max_pool, {}),
 ]
