@@ -158,7 +158,7 @@ WRONG = {
             X, Monoid(0.0, jnp.add), segments(np.zeros(9, np.int32), 1, axis=1)
         ),
         NotImplementedError,
-        "windows or whole axes for by=Monoid",
+        "windows or whole axes for Monoid",
     ),
 }
 
