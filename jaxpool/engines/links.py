@@ -47,8 +47,10 @@ class LinkStep(AxisStep):
 def steps_of(over: Links, tables: tuple[jax.Array], scatters: bool) -> tuple[LinkStep]:
     """The one step; `tables` has the array of links."""
     (numbers,) = tables
-    # Numbers below 0 stay in front, where sorted numbers have them.
-    keys = lax.clamp(np.int32(-1), numbers, np.int32(over.most_numbers))
+    keys = numbers
+    if not scatters:
+        # Numbers below 0 stay in front, where sorted numbers have them.
+        keys = lax.clamp(np.int32(-1), numbers, np.int32(over.most_numbers))
     geometry = (over.axis,), (over.dim.size,), (over.dim.out,)
     return (LinkStep(*geometry, over, keys.reshape(-1), scatters),)
 
@@ -191,15 +193,15 @@ def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> ja
 
 def lengths(over: Links, tables: tuple[jax.Array]) -> jax.Array:
     """How many cells each sorted segment has."""
-    first, end = _ends(*tables, over.dim.out)
-    return (end - first).astype(np.int32)
+    begin, end = _ends(*tables, over.dim.out)
+    return end - begin
 
 
 def _ends(keys: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Where each of `count` numbers begins and ends in sorted keys."""
-    search = partial(jnp.searchsorted, keys, method="scan_unrolled")
-    numbers = lax.iota(np.int32, count)
-    return search(numbers), search(numbers, side="right")
+    numbers = lax.iota(np.int32, count + 1)
+    found = jnp.searchsorted(keys, numbers, method="scan_unrolled").astype(np.int32)
+    return found[:-1], found[1:]
 
 
 def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -> Any:
@@ -215,5 +217,5 @@ def _scanned(step: LinkStep, op: Op, keys: jax.Array, values: Any, fill: Fill) -
     flags = along(axis, is_first, rank)
     _, scan = lax.associative_scan(joined, (flags, values), axis=axis)
     first, end = _ends(keys, step.over.most_numbers)
-    found = jax.tree.map(lambda a: _at(a, axis, (end - 1).astype(np.int32)), scan)
+    found = jax.tree.map(lambda a: _at(a, axis, end - np.int32(1)), scan)
     return of_leaves(partial(select, along(axis, end > first, rank)), found, fill)

@@ -32,6 +32,7 @@ from jaxpool.aggregations.sums import counts, kept, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import compiled_once
+from jaxpool.geometry.links import Links
 from jaxpool.geometry.window import Window
 
 # Below, the number of cells to the power 1 / p may overflow: 2**31 cells have 2**124.
@@ -314,13 +315,24 @@ def _valid_count(call: Call) -> jax.Array | None:
     return window_sum(call._replace(x=cells, mask=None), INT32, INT32)
 
 
+def _some(call: Call) -> list[Any]:
+    """More than 0 where an output has a cell, as a factor for each pooled axis."""
+    over, rank = call.over, call.x.ndim
+    if not isinstance(over, Links) or getattr(over, "are_sorted", False):
+        return counts(over, call.tables, rank, False)
+    shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
+    ones = jnp.ones(shape, np.uint8)  # a maximum of bytes is faster than a sum
+    no_cell = np.zeros((), np.uint8)
+    return [extremum(Call(ones, over, empty=no_cell, tables=call.tables), "max")]
+
+
 def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.Array:
     """Put `empty` where an output has no valid cell."""
     over = call.over
     chex.assert_axis_dimension(pooled, over.axes[0], over.dims[0].out)
     if valid is not None:
         return jnp.where(valid > 0, pooled, call.empty)
-    factors = counts(over, call.tables, pooled.ndim, False)
+    factors = _some(call)
     misses = (dim.may_miss for dim in over.dims)
     pairs = zip(factors, misses, strict=True)
     filled = [factor > 0 for factor, may_miss in pairs if may_miss]
