@@ -383,6 +383,52 @@ def test_operations_that_differ_are_told_apart():
         ]
 
 
+INSIDE_A_LOOP = {
+    "max": functools.partial(jaxpool.max_pool, window=3, strides=1, padding="SAME"),
+    "min": functools.partial(jaxpool.min_pool, window=3, strides=1, padding="SAME"),
+    "avg": functools.partial(jaxpool.avg_pool, window=3, strides=1, padding="SAME"),
+    "lp": functools.partial(jaxpool.lp_pool, window=3, strides=1, padding="SAME"),
+    "softmax": functools.partial(
+        jaxpool.softmax_pool, window=3, strides=1, padding="SAME"
+    ),
+    "var": functools.partial(jaxpool.var_pool, window=3, strides=1, padding="SAME"),
+    "median": functools.partial(
+        jaxpool.median_pool, window=3, strides=1, padding="SAME"
+    ),
+    "adaptive_max": functools.partial(jaxpool.adaptive_max_pool, output_shape=7),
+    "indices": lambda x, axes: jaxpool.max_pool_with_indices(
+        x, 3, 1, "SAME", axes=axes
+    )[0],
+}
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["", "vmap"])
+@pytest.mark.parametrize("name", INSIDE_A_LOOP)
+def test_second_derivatives_inside_of_a_scan(name, mapped):
+    """Of a network of equal layers. jax drops rules of `jax.custom_jvp` there."""
+    pool, x = INSIDE_A_LOOP[name], jnp.sin(jnp.arange(28.0)).reshape(2, 7, 2)
+    layer = functools.partial(pool, axes=0 if mapped else 1)
+
+    def step(x, _):
+        return jnp.tanh(layer(x) * 1.5), None
+
+    def looped(x):
+        return jax.lax.scan(step, x, None, length=2)[0]
+
+    def unrolled(x):
+        return step(step(x, None)[0], None)[0]
+
+    def second(network, x):
+        network = jax.vmap(network) if mapped else network
+        slope = jax.grad(lambda x: (network(x) ** 2).sum())
+        forward = jax.jvp(slope, (x,), (jnp.cos(x),))[1]
+        return forward, jax.grad(lambda x: (slope(x) * jnp.cos(x)).sum())(x)
+
+    got, want = (jax.jit(functools.partial(second, f))(x) for f in (looped, unrolled))
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_an_operation_that_changes_is_traced_again():
     """C7: also one with the name of a function of jax."""
     x, scale = jnp.asarray([1.0, 2.0, 3.0, 4.0]), [2.0]

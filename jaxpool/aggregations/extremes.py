@@ -147,7 +147,7 @@ def winners(
             f"for; got x.shape={x.shape}"
         )
     indexed = replace(kernel, positions=True)
-    values, position = call(indexed, x, mask, tables)
+    values, position = call(indexed, x, mask, tables, rule=winners)
     return values, position
 
 
@@ -167,8 +167,12 @@ def _winners_jvp(
 def _values(
     kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    (values,) = call(kernel, x, mask, tables)
+    (values,) = call(kernel, x, mask, tables, rule=_with_derivative)
     return values
+
+
+def _with_derivative(kernel: Extremes, *operands: Any) -> Arrays:
+    return (_extremum_both_modes(kernel, *operands),)
 
 
 def _shares(kernel: Extremes, x: Any) -> Shares:

@@ -146,7 +146,7 @@ class _Joins(DomainKernel):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def joined_state(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
-    return tuple(kernels.call(kernel, x, tables))
+    return tuple(kernels.call(kernel, x, tables, rule=joined_state))
 
 
 @joined_state.defjvp

@@ -198,7 +198,7 @@ def _deviation(cell: Arrays, output: Arrays) -> jax.Array:
 def _deviations(
     kernel: _Deviations, cells: Arrays, center: jax.Array, tables: Any
 ) -> tuple[jax.Array, jax.Array]:
-    first, second = call(kernel, cells, center, tables)
+    first, second = call(kernel, cells, center, tables, rule=_deviations)
     return first, second
 
 

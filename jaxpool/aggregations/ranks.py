@@ -142,7 +142,7 @@ class _Sorts(DomainKernel):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _ranked(kernel: _Sorts, x: jax.Array, mask: Any, tables: Any) -> Arrays:
-    return tuple(call(kernel, x, mask, tables))
+    return tuple(call(kernel, x, mask, tables, rule=_ranked))
 
 
 @_ranked.defjvp

@@ -5,23 +5,24 @@ for a platform. jax traces it only where a program is lowered, and for the platf
 it is lowered for. So a pool is one equation in a jaxpr, its gradient one more, and
 nothing below the lowering decides on a platform again.
 
-`call` runs a kernel, which has no derivative: rules of `jax.custom_vjp` and
-`jax.custom_jvp` call it. `call_linear` runs one that is linear in its last operand and
-has a transpose: forward mode runs the kernel, reverse mode the transpose, each as it
-is written.
+`call` runs a kernel for functions with a rule of `jax.custom_vjp` or `jax.custom_jvp`,
+and knows such a function for where jax drops the rule. `call_linear` runs one that is
+linear in its last operand and has a transpose: forward mode runs the kernel, reverse
+mode the transpose, each as it is written.
 
 The platform "any" stands for standard operations of jax, for every platform, which
 tools that read a jaxpr know. "open" stands for operations that jax differentiates:
 `inline` runs a linear kernel so for its derivative by the other operands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Protocol, TypeAlias
 
 import chex
 import jax
+from jax.dtypes import float0
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -30,6 +31,7 @@ from jaxpool.engines.faults import loose_back
 from jaxpool.engines.loops import Arrays
 
 Types: TypeAlias = Sequence[Any]  # abstract arrays of jax's
+Rule: TypeAlias = Callable[..., Any]
 Axes: TypeAlias = tuple[int | None, ...]  # the mapped axis of each operand
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -61,12 +63,17 @@ class LinearKernel(Kernel, Protocol):
         """The transpose in the last operand; the others are the same."""
 
 
-def call(kernel: Kernel, *operands: Any) -> Arrays:
-    """The results of a kernel; it is not differentiated. Operands are pytrees."""
+def call(kernel: Kernel, *operands: Any, rule: Rule | None = None) -> Arrays:
+    """The results of a kernel. Operands are pytrees.
+
+    `rule(kernel, *operands)` is the function with a derivative that calls the kernel
+    so. For second derivatives inside of `lax.scan`, jax drops the rule of the function,
+    and differentiates what it calls.
+    """
     if kernel.portable:
         return inline(kernel, *operands)
     leaves, tree = jax.tree.flatten(operands)
-    return tuple(_call_p.bind(*leaves, kernel=_Flat(kernel, tree)))
+    return tuple(_call_p.bind(*leaves, kernel=_Flat(kernel, tree, rule)))
 
 
 def call_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
@@ -89,6 +96,7 @@ class _Flat:
 
     kernel: Any
     tree: Any
+    rule: Rule | None = None
 
     def types(self, *leaves: Any) -> Types:
         return self.kernel.types(*jax.tree.unflatten(self.tree, leaves))
@@ -96,6 +104,11 @@ class _Flat:
     def run(self, platform: str, *leaves: Any) -> Arrays:
         operands = jax.tree.unflatten(self.tree, leaves)
         return self.kernel.run(platform, *operands)
+
+    def derived(self, *leaves: Any) -> Any:
+        """The results, with a derivative."""
+        assert self.rule is not None
+        return self.rule(self.kernel, *jax.tree.unflatten(self.tree, leaves))
 
     @property
     def transpose(self) -> "_Flat":
@@ -136,6 +149,10 @@ class _Mapped:
         if self.out is None:  # all that is made of one operand comes back to it
             return tuple(result.sum(0, dtype=result.dtype) for result in results)
         return results
+
+    def derived(self, *operands: Any) -> Any:
+        """The results, with a derivative."""
+        return jax.vmap(self.kernel.derived, self.axes, self.out)(*operands)
 
     @property
     def transpose(self) -> "_Mapped":
@@ -190,6 +207,19 @@ def _jvp(primals: Any, tangents: Any, kernel: LinearKernel) -> Any:
     return results, [reduce(ad.add_tangents, moved)]
 
 
+def _derive(primals: Any, tangents: Any, kernel: Any) -> Any:
+    """The derivative by the rule; integers have none."""
+    if all(type(t) is ad.Zero for t in tangents):
+        results = _call_p.bind(*primals, kernel=kernel)
+        return results, [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
+    tangents = [*map(ad.instantiate_zeros, tangents)]
+    results, moved = jax.jvp(kernel.derived, [*primals], tangents)
+    return [*results], [
+        ad.Zero(jax.typeof(result).to_tangent_aval()) if t.dtype == float0 else t
+        for result, t in zip(results, moved, strict=True)
+    ]
+
+
 def _transpose(cotangents: Any, *operands: Any, kernel: LinearKernel) -> Any:
     *others, _ = operands
     g = ad.instantiate_zeros(cotangents[0])
@@ -222,5 +252,5 @@ def _new(name: str) -> Primitive:
 
 
 _call_p, _linear_p = _new("jaxpool"), _new("jaxpool_linear")
-ad.primitive_jvps[_linear_p] = _jvp
+ad.primitive_jvps[_call_p], ad.primitive_jvps[_linear_p] = _derive, _jvp
 ad.primitive_transposes[_linear_p] = _transpose

@@ -187,6 +187,38 @@ def test_masked_cells_may_hold_anything(name, domain):
     assert not np.where(where, 0, jax.tree.leaves(got)[-1]).any()
 
 
+@pytest.mark.slow
+@pytest.mark.share(12)
+@every_cell
+def test_both_modes_agree_to_second_order(name, domain):
+    """Of cells and of what may be learned, under a mask."""
+    where = jnp.asarray(mask(SHAPE, keep=0.8))
+    by, x = rule(name, domain), jnp.asarray(distinct(SHAPE) / 32 + 0.03)
+    pool = lambda args: pooled(domain, *args, where)  # noqa: E731
+    loss = lambda args: (pool(args) ** 2).sum()  # noqa: E731
+    args = jax.tree.map(lambda a: jnp.asarray(a, np.float32), (by, x))
+    t = jax.tree.map(lambda a: jnp.cos(1 + jnp.arange(a.size, dtype=a.dtype)), args)
+    t = jax.tree.map(lambda t, a: t.reshape(a.shape), t, args)
+
+    def inner(one, other):
+        pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+        return sum((a * b).sum() for a, b in pairs)
+
+    @jax.jit
+    def both(args, t):
+        with jaxpool.forward_mode():
+            y, ty = jax.jvp(pool, (args,), (t,))
+            forward = jax.jvp(jax.grad(loss), (args,), (t,))[1]
+        backward = jax.grad(lambda args: inner(jax.grad(loss)(args), t))(args)
+        g = jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+        (gx,) = jax.vjp(pool, args)[1](g)
+        return (inner(g, ty), forward), (inner(gx, t), backward)
+
+    ours, same = (jax.tree.leaves(one) for one in both(args, t))
+    for one, other in zip(ours, same, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("name", [n for n in AGGREGATIONS if n != "Average(w)"])
 def test_padding_that_is_masked_is_as_if_cut_off(name):
     by, x = AGGREGATIONS[name][0], distinct(SHAPE) / 32 + 0.03
