@@ -107,7 +107,8 @@ class _Flat:
 
     def derived(self, *leaves: Any) -> Any:
         """The results, with a derivative."""
-        assert self.rule is not None
+        if self.rule is None:
+            raise NotImplementedError(f"{self.kernel} has no derivative")
         return self.rule(self.kernel, *jax.tree.unflatten(self.tree, leaves))
 
     @property
