@@ -322,6 +322,9 @@ def test_objects_with_arrays_are_equal_if_these_are_the_same():
     assert hash(Softmax(scale=scale)) == hash(Softmax(scale=scale))
     assert PowerMean(3.0, eps=0.1) == PowerMean(3, eps=0.1) != PowerMean(3.0)
     assert Lp(2) != PowerMean(2)
+    pair = Monoid((jnp.float32(0), scale), max)
+    assert hash(pair) == hash(pair)
+    assert pair == pair != Monoid((jnp.float32(0), scale), max)
 
 
 def test_exponents_that_are_numbers_stay_numbers_in_jit():

@@ -127,6 +127,14 @@ def test_logits_of_each_cell_are_streamed_too():
     alike(want, [run(pool, X, cuts, logits=logits) for cuts in every_cut(4)])
 
 
+def test_the_state_of_another_stream_is_refused():
+    over = causal("8/4")
+    with_logits = stream(Softmax(), over, arrays=["logits"])
+    state = stream(Softmax(), over).init(SHAPE, X.dtype)
+    with pytest.raises(ValueError, match="state must be that of init"):
+        with_logits.step(state, X, logits=X)
+
+
 def test_a_step_is_traced_once_for_each_length():
     init, step = stream("avg", causal("3/1"))
     once = chex.assert_max_traces(lambda state, chunk: step(state, chunk), n=2)
