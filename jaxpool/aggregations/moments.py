@@ -99,15 +99,15 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     if apart:
         spread = Shares(over, None, Sum(wide), wide, wide).transpose
 
-        def deviations(mean: jax.Array) -> jax.Array:
-            apart = center - call_linear(spread, (None, ()), tables, mean)
-            return apart if rest is None else apart + rest
+        def from_mean(mean: jax.Array) -> jax.Array:
+            found = center - call_linear(spread, (None, ()), tables, mean)
+            return found if rest is None else found + rest
 
-        deviation = deviations(mean)
-        if isinstance(over, Segments):  # on a CPU the first sum is one after another
-            moved = lax.stop_gradient(total(weight * deviation, count))
-            mean = mean + moved
-            deviation = deviations(mean)
+        deviation = from_mean(mean)
+        if isinstance(over, Segments):
+            # A CPU adds up cell after cell: the mean of many is not near enough.
+            mean = mean + lax.stop_gradient(total(weight * deviation, count))
+            deviation = from_mean(mean)
         firsts = total(weight * deviation)
         seconds = total(weight * deviation * deviation)
     else:

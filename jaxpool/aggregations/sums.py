@@ -100,6 +100,11 @@ class Sum(Aggregation):
         return reduce_windows(t, np.zeros((), t.dtype), lax.add, window)
 
 
+def ones(over: Links, rank: int, dtype: Any) -> jax.Array:
+    """1 for each cell along the pooled axis, of a shape that broadcasts."""
+    return along(over.axis, jnp.ones(over.dim.size, dtype), rank)
+
+
 def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """`x` with zeros where it does not take part."""
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
@@ -118,9 +123,8 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
     if isinstance(over, Links):
         if isinstance(over, Segments) and over.are_sorted:
             return [along(over.axis, links.lengths(over, tables), rank)]
-        shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
         kernel = Shares(over, None, Sum(INT32), INT32, INT32)
-        return [*kernels.call(kernel, (None, ()), tables, jnp.ones(shape, INT32))]
+        return [*kernels.call(kernel, (None, ()), tables, ones(over, rank, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):
         if is_symbolic(dim.size):

@@ -208,7 +208,7 @@ def _jvp(primals: Any, tangents: Any, kernel: LinearKernel) -> Any:
     return results, [reduce(ad.add_tangents, moved)]
 
 
-def _derive(primals: Any, tangents: Any, kernel: Any) -> Any:
+def _jvp_by_rule(primals: Any, tangents: Any, kernel: Any) -> Any:
     """The derivative by the rule; integers have none."""
     if all(type(t) is ad.Zero for t in tangents):
         results = _call_p.bind(*primals, kernel=kernel)
@@ -253,5 +253,5 @@ def _new(name: str) -> Primitive:
 
 
 _call_p, _linear_p = _new("jaxpool"), _new("jaxpool_linear")
-ad.primitive_jvps[_call_p], ad.primitive_jvps[_linear_p] = _derive, _jvp
+ad.primitive_jvps[_call_p], ad.primitive_jvps[_linear_p] = _jvp_by_rule, _jvp
 ad.primitive_transposes[_linear_p] = _transpose

@@ -344,7 +344,7 @@ def as_order(p: Any) -> float:
     return order
 
 
-def as_orders(p: Any, call: Call) -> tuple[Call, float | None]:
+def as_order_or_array(p: Any, call: Call) -> tuple[Call, float | None]:
     """The call with `p` as an array, or the call and `p` as a number."""
     is_traced = isinstance(p, jax.core.Tracer)
     if not is_traced and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
@@ -362,8 +362,8 @@ def as_fraction(name: str, value: Any) -> float:
     return float(number)
 
 
-def as_exponent(p: Any, call: Call) -> float | jax.Array:
-    """`p` as the exponent of a mean: a number that is not near 0, or an array."""
+def as_exponent(p: Any, call: Call) -> Call:
+    """The call with the exponents of a mean, if `p` is an array; it is not near 0."""
     if _is_number(p):
         number = as_number("p", p)
         if math.isnan(number) or abs(number) < LEAST_EXPONENT or number == -math.inf:
@@ -372,9 +372,9 @@ def as_exponent(p: Any, call: Call) -> float | jax.Array:
                 f"-{LEAST_EXPONENT}, or inf (near 0, take the geometric mean, exp of "
                 f"the average of log(x)); got p={p}"
             )
-        return float(number)
+        return call
     _check_exponents(p)
-    return as_weights("p", p, call, per_output=True)
+    return call._replace(arrays=as_weights("p", p, call, per_output=True))
 
 
 def _check_exponents(p: Any, positive: bool = False) -> None:

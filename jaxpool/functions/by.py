@@ -20,7 +20,7 @@ from jaxpool.functions.arguments import (
     as_fraction,
     as_number,
     as_order,
-    as_orders,
+    as_order_or_array,
     as_scale,
     as_weights,
     check_flag,
@@ -161,10 +161,11 @@ class Lp(By):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("p",)
+    choices: ClassVar[tuple[str, ...]] = ("p",)
     p: ArrayLike
 
     def with_arrays(self, call: Call) -> Call:
-        return as_orders(self.p, call)[0]
+        return as_order_or_array(self.p, call)[0]
 
     def pool(self, call: Call) -> jax.Array:
         order = as_order(self.p) if call.arrays is None else None
@@ -195,6 +196,7 @@ class PowerMean(By):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("p",)
+    choices: ClassVar[tuple[str, ...]] = ("p",)
     p: ArrayLike
     eps: float | None = None
 
@@ -203,8 +205,7 @@ class PowerMean(By):
             raise ValueError(
                 f"eps must be None or a finite number of at least 0; got eps={self.eps}"
             )
-        exponent = as_exponent(self.p, call)
-        return call if isinstance(exponent, float) else call._replace(arrays=exponent)
+        return as_exponent(self.p, call)
 
     def pool(self, call: Call) -> jax.Array:
         p: Any = self.p
@@ -404,8 +405,8 @@ class Median(By):
 class TopKMean(By):
     """The mean of the `k` largest cells, or of all cells where there are fewer.
 
-    `k=1` is the maximum, and as many as there are cells the average. Each of the `k`
-    cells gets `1 / k` of the cotangent. The cost grows with `k`.
+    `k=1` is the maximum, and as many as there are cells the average. Each of these
+    cells gets an equal part of the cotangent. The cost grows with `k`.
 
     Args:
         k: How many cells, a positive int.

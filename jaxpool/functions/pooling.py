@@ -28,11 +28,11 @@ from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.softmax import is_uniform, scaled, scaled_logits, weighted
-from jaxpool.aggregations.sums import counts, kept, window_sum
+from jaxpool.aggregations.sums import counts, kept, ones, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import compiled_once
-from jaxpool.geometry.links import Links
+from jaxpool.geometry.links import Links, Segments
 from jaxpool.geometry.window import Window
 
 # Below, the number of cells to the power 1 / p may overflow: 2**31 cells have 2**124.
@@ -318,12 +318,12 @@ def _valid_count(call: Call) -> jax.Array | None:
 def _some(call: Call) -> list[Any]:
     """More than 0 where an output has a cell, as a factor for each pooled axis."""
     over, rank = call.over, call.x.ndim
-    if not isinstance(over, Links) or getattr(over, "are_sorted", False):
+    is_sorted = isinstance(over, Segments) and over.are_sorted
+    if not isinstance(over, Links) or is_sorted:
         return counts(over, call.tables, rank, False)
-    shape = [over.dim.size if axis == over.axis else 1 for axis in range(rank)]
-    ones = jnp.ones(shape, np.uint8)  # a maximum of bytes is faster than a sum
+    cells = ones(over, rank, np.uint8)  # a maximum of bytes is faster than a sum
     no_cell = np.zeros((), np.uint8)
-    return [extremum(Call(ones, over, empty=no_cell, tables=call.tables), "max")]
+    return [extremum(Call(cells, over, empty=no_cell, tables=call.tables), "max")]
 
 
 def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.Array:

@@ -17,7 +17,7 @@ from jaxpool.functions.arguments import (
     about,
     as_call,
     as_divisor,
-    as_orders,
+    as_order_or_array,
     check_flag,
 )
 from jaxpool.functions.monoids import reduce_by
@@ -371,7 +371,7 @@ def lp_pool(
     call = as_call(
         x, resolve, geometry, where, empty_value, implementation, averaged=True
     )
-    call, order = as_orders(p, call)
+    call, order = as_order_or_array(p, call)
     return pooled(pooling.norm, call, padding_mode, order)
 
 

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
+NUMBERS = int, float, np.number
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Written:
@@ -18,6 +20,7 @@ class Written:
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()  # fields that may hold arrays
+    choices: ClassVar[tuple[str, ...]] = ()  # of these, where a number chooses a form
 
     def __post_init__(self) -> None:
         """Freeze what is static, so that it hashes."""
@@ -53,7 +56,7 @@ class Written:
 def register(*kinds: type[Written]) -> None:
     """Make these types pytrees of their arrays; other fields are static.
 
-    So is an exponent `p` that is a number: a form is chosen by it.
+    So is a number that chooses a form.
     """
     for kind in kinds:
         names = [field.name for field in fields(kind)]
@@ -65,7 +68,7 @@ def register(*kinds: type[Written]) -> None:
 def _flattened(names: Sequence[str], written: Written) -> Any:
     """Names and values of what may hold arrays, and of what is static."""
     values = {name: getattr(written, name) for name in names}
-    numbers = {"p"} if isinstance(values.get("p"), (int, float, np.number)) else set()
+    numbers = {n for n in written.choices if isinstance(values[n], NUMBERS)}
     leaves = [name for name in names if name in {*written.arrays} - numbers]
     static = tuple((name, values[name]) for name in names if name not in leaves)
     return [(GetAttrKey(n), values[n]) for n in leaves], (tuple(leaves), static)
