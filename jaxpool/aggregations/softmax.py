@@ -1,9 +1,10 @@
 """Averages with softmax weights.
 
     y = sum_j w_j x_j,    w = softmax(logits)
-    by x: w_j,    by logits: w_j (x_j - y)
+    by x: w_j,  by logits: w_j (x_j - y),  by their scale: sum_j w_j (x_j - y) l_j
 
-They are the derivative of log-sum-exp of the logits, along `x`.
+`y` is the derivative of log-sum-exp of the logits, along `x`. A cell with a logit of
+-inf takes no part, whatever it holds.
 """
 
 from functools import partial

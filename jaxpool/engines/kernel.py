@@ -66,9 +66,9 @@ class LinearKernel(Kernel, Protocol):
 def call(kernel: Kernel, *operands: Any, rule: Rule | None = None) -> Arrays:
     """The results of a kernel. Operands are pytrees.
 
-    `rule(kernel, *operands)` is the function with a derivative that calls the kernel
-    so. For second derivatives inside of `lax.scan`, jax drops the rule of the function,
-    and differentiates what it calls.
+    `rule` is the function with a derivative that makes this call:
+    `rule(kernel, *operands)` has the same results. For second derivatives inside of
+    `lax.scan`, jax drops the derivative of that function and asks for that of the call.
     """
     if kernel.portable:
         return inline(kernel, *operands)

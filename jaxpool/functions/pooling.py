@@ -315,7 +315,7 @@ def _valid_count(call: Call) -> jax.Array | None:
     return window_sum(call._replace(x=cells, mask=None), INT32, INT32)
 
 
-def _some(call: Call) -> list[Any]:
+def _occupied(call: Call) -> list[Any]:
     """More than 0 where an output has a cell, as a factor for each pooled axis."""
     over, rank = call.over, call.x.ndim
     is_sorted = isinstance(over, Segments) and over.are_sorted
@@ -332,7 +332,7 @@ def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.A
     chex.assert_axis_dimension(pooled, over.axes[0], over.dims[0].out)
     if valid is not None:
         return jnp.where(valid > 0, pooled, call.empty)
-    factors = _some(call)
+    factors = _occupied(call)
     misses = (dim.may_miss for dim in over.dims)
     pairs = zip(factors, misses, strict=True)
     filled = [factor > 0 for factor, may_miss in pairs if may_miss]
