@@ -136,6 +136,19 @@ def test_a_million_ones_in_bfloat16_average_to_one():
     assert jaxpool.segment_avg_pool(x, ids, 2).dtype == jnp.bfloat16
 
 
+def test_a_million_equal_floats_average_to_one_of_them():
+    """Added up one by one, they would lose a hundredth."""
+    x, count = np.full((1_000_000, 2), 0.1, np.float32), 1000
+    ids = np.full(len(x), count - 1, np.int32)
+    ids[::1000], ids[1::1000] = -1, count
+    x[::1000], x[1::1000] = np.nan, np.nan
+    y = jax.jit(lambda x, ids: jaxpool.segment_avg_pool(x, ids, count))(x, ids)
+    np.testing.assert_allclose(y[-1], x[2], rtol=5e-4)
+    assert not y[:-1].any()
+    sums = jax.ops.segment_sum(x, ids, count)[-1] / 998_000
+    assert abs(sums[0] / x[2, 0] - 1) > 5e-3  # or this needs no test
+
+
 @every_by
 def test_ids_of_each_item_of_the_batch(by):
     """Also by `jax.vmap`, and with a mask and weights that broadcast."""
