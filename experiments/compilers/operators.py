@@ -55,7 +55,16 @@ BINS = {"56 to 29": Case(MAPS, 2, 2)}
 # One draw for each axis.
 DRAWN = {"window": 2, "samples": np.asarray([0.3, 0.6], np.float32)}
 
-SHORT = jaxpool.Max(), jaxpool.Average(), jaxpool.Softmax()
+# Over segments and neighbors.
+LINKED = (
+    jaxpool.Max(),
+    jaxpool.Average(),
+    jaxpool.Softmax(),
+    jaxpool.Lp(3.0),
+    jaxpool.PowerMean(3.0),
+    jaxpool.LogSumExp(),
+    jaxpool.Quantile(0.25),
+)
 
 Pool = Callable[[jax.Array], jax.Array]
 Maker = Callable[[Case], Pool]
@@ -245,11 +254,11 @@ OPERATORS = {
     "std_pool": Operator(_windowed("std_pool"), cases=COMMON),
     **{
         f"{by!r} over segments": Operator(_over(by, _segments), cases=WHOLE)
-        for by in (*SHORT, jaxpool.Variance(), jaxpool.TopKMean(2))
+        for by in (*LINKED, jaxpool.Variance(), jaxpool.TopKMean(2))
     },
     **{
         f"{by!r} over neighbors": Operator(_over(by, _neighbors), cases=WHOLE)
-        for by in SHORT
+        for by in LINKED
     },
     "pool_by_positions": Operator(_in_tiles, cases=WHOLE),
     **{
