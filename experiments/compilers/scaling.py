@@ -306,9 +306,24 @@ def _draw(job: report.Job, rows: Sequence[Row]) -> Path:
             ax.set_ylabel("KiB")
         if window == DRAWN[-1]:
             ax.set_xlabel("devices that share the rows")
-    figures.headline(figure, "What each device receives from the other ones")
+    growth = {way: _growth([r for r in rows if r.way == way]) for way in LOOKS}
+    reach = f"From {devices[0]} to {devices[-1]} devices, each receives up to"
+    ours, theirs = max(growth["jit"], growth["halo"]), growth["lax"]
+    title = f"{reach} {ours:.1f} times as much by jaxpool, {theirs:.1f} times by lax"
+    figures.headline(figure, title)
     figures.legend_below(*axes.values(), columns=3)
     return figures.save(figure, job, "scaling")
+
+
+def _growth(rows: Sequence[Row]) -> float:
+    """How many times as much a device of many receives as one of two, at most."""
+    received: dict[tuple[str, str, str], list[int]] = {}
+    for row in rows:
+        if row.kind == "max" and row.window in DRAWN and row.devices > 1:
+            received.setdefault((row.kind, row.window, row.passes), []).append(
+                row.received
+            )
+    return max(max(found) / min(found) for found in received.values())
 
 
 def _points(rows: Sequence[Row]) -> tuple[list[int], list[float]]:

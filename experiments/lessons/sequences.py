@@ -129,8 +129,17 @@ def draw_vowels(job: report.Job, task: Task, masked: Scores, bare: Scores) -> Pa
         ax.axvline(chance, color="black", linestyle=":", label=CONSTANT)
         ax.set(title=f"{test} steps", xlabel="accuracy in %", xlim=(0, 125))
         ax.set_xticks(range(0, 101, 25))
-    title = "Vowels of 7 to 29 steps: which of nine men speaks?"
-    figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
+    usual = next(iter(task.tests))
+    costs = {
+        name: 100 * (np.mean(s[usual]) - np.mean(bare[name][usual]))
+        for name, s in masked.items()
+    }
+    worst = max(costs, key=costs.__getitem__)
+    title = (
+        f"Without a mask, the {worst} loses {costs[worst]:.1f} points\n"
+        "Which of nine men speaks? Vowels of 7 to 29 steps; mean and range"
+    )
+    figures.headline(figure, f"{title}, seeds: {job.seeds}")
     figures.legend_below(axes[0])
     return figures.save(figure, job, "sequences_vowels")
 
@@ -149,7 +158,15 @@ def draw_motifs(job: report.Job, results: Results) -> Path:
         good = " (low is good)" if task.lowest else " in % (high is good)"
         ax.set_xlabel(task.unit + good)
         ax.margins(x=0.15)
-    title = "An LSTM, then a pool over time: which pool answers which question?"
+    best = [
+        report.leaders(
+            {name: np.mean([*s.values()], 0) for name, s in scores.items()},
+            lowest=task.lowest,
+        )
+        for task, scores in results
+    ]
+    find, count = (" and ".join(names) for names in best)
+    title = f"Best after an LSTM: to find a motif, {find}; to count it, {count}"
     figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
     figures.legend_below(ax)
     return figures.save(figure, job, "sequences_motif")

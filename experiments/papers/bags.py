@@ -280,6 +280,13 @@ def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
         good = "low" if task.lowest else "high"
         ax.set(title=task.question, xlabel=f"{task.unit} ({good} is good)")
         ax.margins(x=0.15)
-    title = "Bags of about 10 digits, labelled as a whole: which pool learns what?"
+    last = {
+        task.lowest: " and ".join(report.leaders(scores, lowest=not task.lowest))
+        for task, scores in zip(TASKS, results["score"].values(), strict=True)
+    }
+    title = (
+        "Labels for whole bags of about 10 digits. "
+        f"Last at finding a 9: {last[False]}; at the share of 9s: {last[True]}"
+    )
     figures.headline(figure, f"{title}\nMean and range, seeds: {job.seeds}")
     return figures.save(figure, job, "papers_bags")

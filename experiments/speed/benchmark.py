@@ -290,7 +290,7 @@ def _draw_ratios(job: report.Job, ratios: Ratios) -> Path:
     ahead = sum(ratio > 1 for ratio in every)
     title = f"jaxpool is faster in {ahead} of {len(every)} comparisons"
     figures.headline(figure, title)
-    figures.legend_below(*axes, columns=5)
+    figures.legend_below(*axes, columns=6)
     return figures.save(figure, job, "benchmark_ratios")
 
 

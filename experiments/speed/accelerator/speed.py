@@ -124,7 +124,7 @@ def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
     labels = list(
         dict.fromkeys(x for p in shares.values() for s in p.values() for x in s)
     )
-    size = (14, 2.4 + 0.27 * len(labels))
+    size = (10.5, 2.6 + 0.27 * len(labels))
     figure, axes = figures.panels(len(shares), size, sharey=True, sharex=True)
     for ax, ((dtype, passes), panel) in zip(
         axes, sorted(shares.items(), reverse=True), strict=True
@@ -136,7 +136,7 @@ def draw(job: report.Job, results: Mapping[str, Any]) -> Path:
             heights = [labels.index(label) for label in points]
             look = {"color": color, "markersize": 8, "alpha": 0.8, "label": name}
             ax.plot([*points.values()], heights, marker, zorder=5 - layer, **look)
-        ax.set(title=f"{dtype}, {passes}", xticks=range(0, 101, 25), xlim=(0, 110))
+        ax.set(title=f"{dtype}\n{passes}", xticks=range(0, 101, 25), xlim=(0, 110))
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(labels)), labels)
