@@ -306,7 +306,10 @@ def _draw(job: report.Job, rows: Sequence[Row]) -> Path:
             ax.set_ylabel("KiB")
         if window == DRAWN[-1]:
             ax.set_xlabel("devices that share the rows")
-    growth = {way: _growth([r for r in rows if r.way == way]) for way in LOOKS}
+    growth = {
+        way: _growth([r for r in rows if r.way == way and r.devices > 1])
+        for way in LOOKS
+    }
     reach = f"From {devices[0]} to {devices[-1]} devices, each receives up to"
     ours, theirs = max(growth["jit"], growth["halo"]), growth["lax"]
     title = f"{reach} {ours:.1f} times as much by jaxpool, {theirs:.1f} times by lax"
@@ -317,13 +320,11 @@ def _draw(job: report.Job, rows: Sequence[Row]) -> Path:
 
 def _growth(rows: Sequence[Row]) -> float:
     """How many times as much a device of many receives as one of two, at most."""
-    received: dict[tuple[str, str, str], list[int]] = {}
-    for row in rows:
-        if row.kind == "max" and row.window in DRAWN and row.devices > 1:
-            received.setdefault((row.kind, row.window, row.passes), []).append(
-                row.received
-            )
-    return max(max(found) / min(found) for found in received.values())
+    received = [
+        [row.received for row in rows if (row.kind, row.window, row.passes) == shown]
+        for shown in itertools.product(["max"], DRAWN, PASSES)
+    ]
+    return max((max(found) / min(found) for found in received if found), default=1)
 
 
 def _points(rows: Sequence[Row]) -> tuple[list[int], list[float]]:

@@ -7,6 +7,7 @@
 -inf takes no part, whatever it holds.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,25 +19,37 @@ from jax import lax
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.joined import Joined, join_kernel, joined, joined_state
 from jaxpool.aggregations.shares import Shares
-from jaxpool.engines.kernel import call_linear
-from jaxpool.engines.loops import Arrays
+from jaxpool.engines.fold import Place, first_cell, fold
+from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.loops import Arrays, Lifted, stage
+from jaxpool.engines.plan import DomainKernel, Needs, averages_at_once
 from jaxpool.geometry.window import Window
 
 
-def weighted(by: Joined, logits: jax.Array, call: Call) -> tuple[jax.Array, jax.Array]:
-    """The average of `x` over each output; also its largest logit, or near it."""
-    x, over, tables = call.x, call.over, call.tables
+def weighted(by: Joined, logits: jax.Array, given: Call) -> tuple[jax.Array, jax.Array]:
+    """The largest logit of each output, or near it; and the average of `x`."""
+    x, over = given.x, given.over
     if isinstance(over, Window) and over.is_symbolic:
 
         def pooled(logits: jax.Array) -> jax.Array:
-            return joined(by, call._replace(x=logits))
+            return joined(by, given._replace(x=logits))
 
         most, average = jax.jvp(pooled, (logits,), (x,))
         return most, average
-    kernel = join_kernel(by, call)
-    state = joined_state(kernel, logits, tables)
-    shares = Shares(kernel.over, kernel.implementation, by, x.dtype, x.dtype)
-    return state[0], _weighted(shares, logits, state, x, tables)
+    if averages_at_once(over, given.implementation):
+        return _averaged(_Averages(over.clipped(), None, by), logits, x)
+    return _by_states(by, logits, given)
+
+
+def _by_states(
+    by: Joined, logits: jax.Array, given: Call
+) -> tuple[jax.Array, jax.Array]:
+    """By the states of the logits, which derivatives need."""
+    joins = join_kernel(by, given)
+    state = joined_state(joins, logits, given.tables)
+    dtype = given.x.dtype
+    shares = Shares(joins.over, joins.implementation, by, dtype, dtype)
+    return state[0], _weighted(shares, logits, state, given.x, given.tables)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -56,6 +69,58 @@ def _weighted_jvp(
     x = jnp.where(logits == -np.inf, np.zeros((), x.dtype), x)  # which takes no part
     moved = _weighted(shares, logits, state, of_x + x * of_logits, tables)
     return y, moved - y * of_state[0]
+
+
+@dataclass(frozen=True)
+class _Averages(DomainKernel):
+    """The kernel of largest logits and averages of windows, all cells in one loop."""
+
+    by: Joined
+
+    def types(self, logits: Any, x: Any) -> Any:
+        shape = self.over.output_shape(x.shape)
+        return [array.update(shape=shape) for array in (logits, x)]
+
+    def run(self, platform: str, logits: jax.Array, x: jax.Array) -> Arrays:
+        by = self.by
+        chosen = self.plan(platform, by.wide, Needs(at_once=True), ())
+        (step,) = chosen.steps
+        zero, folded = np.zeros((), by.wide), partial(fold, step, boundary="none")
+
+        def relative(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
+            return by.relative(cell, output[0])
+
+        def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
+            return by.share(cell[:-1], output, place, cell[-1])
+
+        def averaged(logits: jax.Array, x: jax.Array) -> Arrays:
+            cells = by.lift(logits)
+            (most,) = folded(lax.max, first_cell, by.none[0], [Lifted(cells)])
+            outputs = Lifted((most,))
+            (total,) = folded(lax.add, relative, zero, [Lifted(cells)], outputs)
+            (sums,) = folded(lax.add, shared, zero, [Lifted((*cells, x))], outputs)
+            end = by.at_outputs((logits, most, total), back=False)
+            return most, *end.lift(sums, *end.arrays)
+
+        return tuple(stage(chosen.boundary, averaged, logits, x))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _averaged(
+    kernel: _Averages, logits: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    most, y = call(kernel, logits, x, rule=_averaged)
+    return most, y
+
+
+@_averaged.defjvp
+def _averaged_jvp(
+    kernel: _Averages, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Arrays, Arrays]:
+    def by_states(logits: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _by_states(kernel.by, logits, Call(x, kernel.over))
+
+    return jax.jvp(by_states, primals, tangents)
 
 
 def scaled_logits(logits: jax.Array, scale: jax.Array, call: Call) -> jax.Array:

@@ -54,6 +54,10 @@ CPU_RATIOS = 4
 # 0.4 to 0.6 times as long for softmax and log-sum-exp of 2x2 windows, forward, and 0.8
 # for both passes; norms take as long as before (docs/notes/h100.md).
 SOFT_CELLS = 4
+# Cells of a window up to which values of softmax averages take one loop. A CPU then
+# takes 0.5 to 0.95 of the time of two kernels, 1.3 times for 5x5 cells at stride 1. An
+# H100 took 0.4 to 0.5 for 2x2 and 3x3 cells, in a plain formula of that shape.
+AVERAGED_CELLS = 16
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
 AT_ONCE = 49
@@ -218,6 +222,12 @@ def _steps(
 def _is_soft(window: Window, needs: Needs) -> bool:
     """Whether a GPU divides in one step: few cells, in windows that do not overlap."""
     return needs.divides and window.are_apart and window.cells <= SOFT_CELLS
+
+
+def averages_at_once(over: Domain, implementation: Implementation | None) -> bool:
+    """Whether values of softmax averages take one loop: all cells of a window."""
+    is_window = isinstance(over, Window) and not over.is_symbolic
+    return is_window and not implementation and 1 < over.cells <= AVERAGED_CELLS
 
 
 def _is_at_once(

@@ -78,9 +78,11 @@ def test_softmax_has_an_average_and_extremes_as_limits():
     """Equal logits give the average, bit for bit; large scales the extremes."""
     x = jnp.asarray(X)
     average = jaxpool.avg_pool(x, **GEOMETRY)
-    tiling = {"window": (1, 2)}  # of cells whose number is a power of 2
-    equal = jaxpool.softmax_pool(x, **tiling, logits=np.zeros((1, 1, 1, 1), np.float32))
-    np.testing.assert_array_equal(equal, jaxpool.avg_pool(x, **tiling))
+    cells = np.sin(np.arange(147, dtype=np.float32)).reshape(1, 7, 7, 3)
+    for window in (2, 3):
+        pooled = {"window": (window, window), "strides": (2, 2)}
+        equal = jaxpool.softmax_pool(cells, **pooled, logits=np.full_like(cells, 0.5))
+        np.testing.assert_array_equal(equal, jaxpool.avg_pool(cells, **pooled))
     np.testing.assert_allclose(
         jaxpool.softmax_pool(x, **GEOMETRY, scale=0.0), average, rtol=1e-6, atol=1e-6
     )
