@@ -402,12 +402,29 @@ INSIDE_A_LOOP = {
 }
 
 
+def in_a_rule(pool):
+    """A function of a user whose rule of `jax.custom_jvp` pools."""
+
+    @jax.custom_jvp
+    def squared(x):
+        return pool(x) ** 2
+
+    @squared.defjvp
+    def squared_jvp(primals, tangents):
+        with jaxpool.forward_mode():
+            y, t = jax.jvp(pool, primals, tangents)
+            return y**2, 2 * pool(*primals) * t
+
+    return squared
+
+
 @pytest.mark.parametrize("mapped", [False, True], ids=["", "vmap"])
 @pytest.mark.parametrize("name", INSIDE_A_LOOP)
-def test_second_derivatives_inside_of_a_scan(name, mapped):
+@pytest.mark.parametrize("wrapped", [lambda pool: pool, in_a_rule], ids=["", "rule"])
+def test_second_derivatives_inside_of_a_scan(wrapped, name, mapped):
     """Of a network of equal layers. jax drops rules of `jax.custom_jvp` there."""
     pool, x = INSIDE_A_LOOP[name], jnp.sin(jnp.arange(28.0)).reshape(2, 7, 2)
-    layer = functools.partial(pool, axes=0 if mapped else 1)
+    layer = wrapped(functools.partial(pool, axes=0 if mapped else 1))
 
     def step(x, _):
         return jnp.tanh(layer(x) * 1.5), None

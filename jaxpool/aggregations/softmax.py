@@ -36,8 +36,9 @@ def weighted(by: Joined, logits: jax.Array, given: Call) -> tuple[jax.Array, jax
 
         most, average = jax.jvp(pooled, (logits,), (x,))
         return most, average
+    over = over.clipped()
     if averages_at_once(over, given.implementation):
-        return _averaged(_Averages(over.clipped(), None, by), logits, x)
+        return _averaged(_Averages(over, None, by), logits, x)
     return _by_states(by, logits, given)
 
 

@@ -80,6 +80,13 @@ def test_D9_programs_by_name_are_of_primitives_of_jax(name, geometry, masked):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=kind)
 
 
+def test_D9_values_of_a_softmax_by_name():
+    """By default they have a kernel of their own, for short windows."""
+    named = functools.partial(jaxpool.softmax_pool, implementation="reduce_window")
+    program = jax.make_jaxpr(functools.partial(named, window=(2, 2)))(X)
+    assert names(program.jaxpr) <= set(STANDARD.split())
+
+
 @pytest.mark.share(18)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_D9_forward_mode_is_of_primitives_of_jax(geometry):

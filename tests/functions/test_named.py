@@ -93,6 +93,12 @@ def test_softmax_has_an_average_and_extremes_as_limits():
         )
 
 
+def test_softmax_of_one_cell_is_the_cell():
+    for strides, step in ((1, 1), ((2, 1), 2)):
+        pooled = jaxpool.softmax_pool(X, 1, strides, axes=(1, 2), logits=LOGITS)
+        np.testing.assert_array_equal(pooled, X[:, ::step])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float16])
 def test_softmax_is_stable_and_within_its_cells(dtype):
     for offset in (-1e4, 0, 1e4):
