@@ -84,6 +84,8 @@ class _Averages(DomainKernel):
 
     def run(self, platform: str, logits: jax.Array, x: jax.Array) -> Arrays:
         by = self.by
+        if not averages_at_once(self.over, None, platform):
+            return _by_states(by, logits, Call(x, self.over))
         chosen = self.plan(platform, by.wide, Needs(at_once=True), ())
         (step,) = chosen.steps
         zero, folded = np.zeros((), by.wide), partial(fold, step, boundary="none")

@@ -58,6 +58,9 @@ SOFT_CELLS = 4
 # takes 0.5 to 0.95 of the time of two kernels, 1.3 times for 5x5 cells at stride 1. An
 # H100 took 0.4 to 0.5 for 2x2 and 3x3 cells, in a plain formula of that shape.
 AVERAGED_CELLS = 16
+# Windows that read a cell, up to which a CPU does so where there is padding: LLVM does
+# not vectorise a loop with more pads. 3x3 cells at stride 1 then take 6 times as long.
+AVERAGED_READS = 8
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
 AT_ONCE = 49
@@ -224,10 +227,16 @@ def _is_soft(window: Window, needs: Needs) -> bool:
     return needs.divides and window.are_apart and window.cells <= SOFT_CELLS
 
 
-def averages_at_once(over: Domain, implementation: Implementation | None) -> bool:
-    """Whether values of softmax averages take one loop: all cells of a window."""
-    is_window = isinstance(over, Window) and not over.is_symbolic
-    return is_window and not implementation and 1 < over.cells <= AVERAGED_CELLS
+def averages_at_once(
+    over: Domain, implementation: Implementation | None, platform: str | None = None
+) -> bool:
+    """Whether values of softmax averages take one loop, on all platforms or on one."""
+    if not isinstance(over, Window) or over.is_symbolic or implementation:
+        return False
+    is_padded = any(dim.low > 0 or dim.behind > 0 for dim in over.dims)
+    if platform == "cpu" and is_padded and reads(over) > AVERAGED_READS:
+        return False
+    return 1 < over.cells <= AVERAGED_CELLS
 
 
 def _is_at_once(
