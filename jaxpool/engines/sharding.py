@@ -48,9 +48,10 @@ def in_auto_mode(
     function: Callable[..., T], geometry: Geometry, x: jax.Array, *others: Any
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
-    x, others = _alike_varying(x, others)
     arrays = jax.tree.leaves((x, others))
-    names = set[str]().union(*(_splitting(array) for array in arrays))
+    if any(map(_varying, arrays)):
+        x, others = _alike_varying(x, others)
+    names = set[str]().union(*map(_splitting, arrays))
     if not names:
         return function(x, *others)
     mesh = next(jax.typeof(a).sharding.mesh for a in arrays if _splitting(a))

@@ -100,7 +100,7 @@ def as_array(x: Any, kinds: Kinds = "real", name: str = "x") -> jax.Array:
             )
     elif not jnp.issubdtype(x.dtype, jnp.number):
         raise TypeError(f"{name} must have a number dtype; {got}")
-    x = jnp.asarray(_kept_by_jax(name, x))
+    x = _kept_by_jax(name, x)
     return x if dtypes.has_zero(x.dtype) else _without_derivative(x)
 
 
@@ -118,9 +118,11 @@ def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
     )
 
 
-def _kept_by_jax(name: str, x: Any) -> Any:
+def _kept_by_jax(name: str, x: Any) -> jax.Array:
     """`x`, if jax does not wrap its integers (64 bits without `jax_enable_x64`)."""
     own = jax.dtypes.canonicalize_dtype(x.dtype)
+    if isinstance(x, jax.Array) and own == x.dtype:
+        return x
     if jnp.issubdtype(own, jnp.integer) and own != x.dtype:
         bounds, info = known_range(x), jnp.iinfo(own)
         if bounds is not None and not info.min <= bounds[0] <= bounds[1] <= info.max:
@@ -128,7 +130,7 @@ def _kept_by_jax(name: str, x: Any) -> Any:
                 f"{name} must fit in {own} unless jax_enable_x64 is set; got "
                 f"values from {bounds[0]} to {bounds[1]} for {name}.shape={x.shape}"
             )
-    return x
+    return jnp.asarray(x)
 
 
 def as_given(name: str, value: Any, what: str = "an array") -> Any:
@@ -220,6 +222,8 @@ def as_links(
 def _int32(numbers: Any) -> jax.Array:
     if not isinstance(numbers, jax.Array):
         return jnp.asarray(numbers.clip(INT32.min, INT32.max).astype(np.int32))
+    if numbers.dtype == np.int32:
+        return numbers
     is_traced = isinstance(numbers, jax.core.Tracer)
     return _as_int32(numbers) if is_traced else _as_int32_at_once(numbers)
 
@@ -245,13 +249,13 @@ def known_range(array: jax.Array | np.ndarray) -> tuple[Any, Any] | None:
     if not isinstance(array, jax.Array):
         return array.min().item(), array.max().item()
     with jax.ensure_compile_time_eval():
-        least, most = jax.device_get(_bounds(array))
+        least, most = np.asarray(_bounds(array))
     return least.item(), most.item()
 
 
 @jax.jit
-def _bounds(array: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return array.min(), array.max()
+def _bounds(array: jax.Array) -> jax.Array:
+    return jnp.stack([array.min(), array.max()])
 
 
 def as_mask(where: Any, x: jax.Array) -> jax.Array | None:
