@@ -67,6 +67,22 @@ def compiling(job: report.Job) -> Measured:
                 yield f"{kind} {case[1]}/{case[2]} {passes} ({one:.2f} s)", one / other
 
 
+def first_steps(job: report.Job) -> Measured:
+    """Tracing, lowering and compiling the same with Flax's."""
+    shapes = [jax.ShapeDtypeStruct(MAPS, np.float32)]
+    cases = [(kind, MAPS, *case) for kind in KINDS for case in TRACED]
+
+    def summed(makers: Callable[..., Pool], x: jax.Array) -> jax.Array:
+        return sum(makers(*case)(x).sum() for case in cases)
+
+    for passes in PASSES:
+        derived = jax.value_and_grad if passes == "both" else (lambda model: model)
+        models = [jax.jit(derived(partial(summed, makers))) for makers in (ours, flax)]
+        work = [lambda m=m: m.trace(*shapes).lower().compile() for m in models]
+        one, other = _least_seconds(work, job.full_or_quick(3, 1))
+        yield f"{passes} ({one:.1f} s)", one / other
+
+
 def _least_seconds(works: Sequence[Callable[[], Any]], repeats: int) -> Sequence[float]:
     """The least seconds of some works, in turn; each meets empty caches each time."""
     least = [math.inf] * len(works)

@@ -33,6 +33,7 @@ from experiments.speed.cases import (
     times,
 )
 from experiments.speed.peers import PASSES, Pass, Pool
+from experiments.speed.timing import interleaved
 
 TILING = ((IMAGE, 2), (IMAGE, 3), (IMAGE, 4), (IMAGE, 8), ((32, 28, 28, 256), 7))
 WHOLE = ((32, 28, 28, 256), IMAGE, (64, 512, 128), (128, 7, 7, 512))
@@ -103,6 +104,7 @@ def softmaxes(job: report.Job) -> Measured:
             yield f"{case[1]}/{case[2]} {passes}", over(seconds, "ours", "formula")
 
 
+EAGER = "max", "avg", "lp", "logsumexp", "softmax", "power_mean", "var", "median"
 NODES, GROUPS = (65536, 64), 700
 
 
@@ -159,6 +161,24 @@ def window_15(job: report.Job) -> Measured:
         args, x = (WIDE, 15, 1, 0), random(WIDE)
         pools = {"flax": (flax(kind, *args), x), "ours": (ours(kind, *args), x)}
         yield kind, over(times(job, "forward", pools), "flax", "ours")
+
+
+def eager_calls(job: report.Job) -> Measured:
+    """An average of Flax's, called eagerly."""
+    x, ids = jnp.ones((1, 8, 8, 4)), jnp.zeros(1, np.int32)
+    calls: dict[str, Callable[[], Any]] = {
+        f"{kind}_pool": partial(getattr(jaxpool, f"{kind}_pool"), x, (2, 2))
+        for kind in EAGER
+    }
+    calls |= {
+        "global_max_pool": partial(jaxpool.global_max_pool, x),
+        "adaptive_avg_pool": partial(jaxpool.adaptive_avg_pool, x, (3, 3)),
+        "pool": partial(jaxpool.pool, x, 0.0, jnp.add, (2, 2)),
+        "segment_max_pool": partial(jaxpool.segment_max_pool, x, ids, 4),
+    }
+    flax_pool = partial(nnx.avg_pool, x, (2, 2), (2, 2))
+    seconds = interleaved(calls | {"flax": flax_pool}, job.full_or_quick(200, 20))
+    yield from ((name, over(seconds, name, "flax")) for name in calls)
 
 
 def copies(job: report.Job) -> Measured:

@@ -119,6 +119,8 @@ TARGETS = (
     Target("medians", "a sort of patches", 0, 1, ratios.medians),
     Target("tracing and lowering", "those of Flax's", 0, 6, programs.tracing, 3),
     Target("compiling", "compiling Flax's", 0, 3, programs.compiling),
+    Target("first step of ten pools", "with Flax's", 0, 1.5, programs.first_steps),
+    Target("eager calls", "Flax's", 0, 1.5, ratios.eager_calls),
     Target("bytes of temporaries", "of the input", 0, 1.01, programs.temporaries),
     Target(
         "training step with Flax's pools",
