@@ -59,7 +59,7 @@ TIMES = {
     "sequences": ("1.5 min", "30 s"),
     "benchmark": ("8 min", "1 min"),
     "baseline": ("6 min", "10 s"),  # the part benchmark with --baseline
-    "targets": ("3 min", "15 s"),
+    "targets": ("4.5 min", "20 s"),
     "thresholds": ("3 min", "15 s"),
     "accelerator": ("7 min on an H100", "1 min"),
     "devices": ("21 min", "1 min"),
@@ -146,7 +146,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             "--baseline",
             type=Path,
             metavar="PATH",
-            help="compare with the jaxpool of another checkout instead of the peers",
+            help="compare with the jaxpool of another checkout instead of the peers: "
+            f"{_about('baseline')}",
         )
     if name in ("accelerator", "benchmark", "papers", "scaling"):
         command.add_argument(
