@@ -25,7 +25,7 @@ from jaxpool.aggregations.winners import Extremes, Kind
 from jaxpool.engines import symbolic
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.fold import Place, fold_back
-from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.plan import Needs, Plan
 from jaxpool.engines.symbolic import as_number
@@ -109,7 +109,7 @@ def _extremum_bwd(
 ) -> tuple[jax.Array, None, None]:
     position, tables = residual
     shares = _shares(kernel, g).transpose
-    return call_linear(shares, (position,), tables, g), None, None
+    return bind_linear(shares, (position,), tables, g), None, None
 
 
 _extremum.defvjp(_extremum_fwd, _extremum_bwd)
@@ -147,7 +147,7 @@ def winners(
             f"for; got x.shape={x.shape}"
         )
     indexed = replace(kernel, positions=True)
-    values, position = call(indexed, x, mask, tables, rule=winners)
+    values, position = bind(indexed, x, mask, tables, rule=winners)
     return values, position
 
 
@@ -159,7 +159,7 @@ def _winners_jvp(
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
     values, position = winners(kernel, *primals)
     named = checkpoint_name(position, POSITION)
-    tangent = call_linear(_shares(kernel, values), (named,), primals[2], tangents[0])
+    tangent = bind_linear(_shares(kernel, values), (named,), primals[2], tangents[0])
     no_tangent = zero_from_primal(position)
     return (values, position), (tangent, no_tangent)
 
@@ -167,7 +167,7 @@ def _winners_jvp(
 def _values(
     kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
-    (values,) = call(kernel, x, mask, tables, rule=_with_derivative)
+    (values,) = bind(kernel, x, mask, tables, rule=_with_derivative)
     return values
 
 

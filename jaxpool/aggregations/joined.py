@@ -20,9 +20,8 @@ from jax import lax
 
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
-from jaxpool.engines import kernel as kernels
 from jaxpool.engines.fold import Place, Step, first_cell, fold, sources_of
-from jaxpool.engines.kernel import call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.engines.symbolic import reduce_cells
@@ -146,7 +145,7 @@ class _Joins(DomainKernel):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def joined_state(kernel: _Joins, x: jax.Array, tables: Any) -> Arrays:
-    return tuple(kernels.call(kernel, x, tables, rule=joined_state))
+    return tuple(bind(kernel, x, tables, rule=joined_state))
 
 
 @joined_state.defjvp
@@ -157,7 +156,7 @@ def _joined_jvp(
     state = joined_state(kernel, x, tables)
     by, wide = kernel.by, state[0].dtype
     shares = Shares(kernel.over, kernel.implementation, by, x.dtype, wide)
-    return state, _tangents(state, call_linear(shares, (x, *state), tables, t))
+    return state, _tangents(state, bind_linear(shares, (x, *state), tables, t))
 
 
 def _tangents(state: Arrays, t: jax.Array) -> Arrays:

@@ -24,7 +24,7 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.aggregations.sums import Sum, window_sum
 from jaxpool.engines.fold import Place, fold
-from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.geometry.bins import Bins
@@ -48,9 +48,9 @@ class Moments(NamedTuple):
     squares: Any = None
 
 
-def moments(given: Call, wide: np.dtype) -> Moments:
+def moments(call: Call, wide: np.dtype) -> Moments:
     """The moments of each output, in the dtype `wide`."""
-    x, over, mask = given.x, given.over, given.mask
+    x, over, mask = call.x, call.over, call.mask
     rest = None
     if jnp.issubdtype(x.dtype, jnp.integer):
         more = jnp.iinfo(x.dtype).bits - jnp.finfo(wide).nmant - 1
@@ -68,7 +68,7 @@ def moments(given: Call, wide: np.dtype) -> Moments:
     found = Moments(x, weight.astype(wide), rest)
     domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
     for number, one in reversed([*enumerate(domains)]):
-        found = _reduced(found, one, given.tables[number : number + 1])
+        found = _reduced(found, one, call.tables[number : number + 1])
     # Where all outputs are cells, 0, or NaN.
     return found if found.squares is not None else found._replace(squares=x - x)
 
@@ -100,7 +100,7 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
         spread = Shares(over, None, Sum(wide), wide, wide).transpose
 
         def from_mean(mean: jax.Array) -> jax.Array:
-            found = center - call_linear(spread, (None, ()), tables, mean)
+            found = center - bind_linear(spread, (None, ()), tables, mean)
             return found if rest is None else found + rest
 
         deviation = from_mean(mean)
@@ -198,7 +198,7 @@ def _deviation(cell: Arrays, output: Arrays) -> jax.Array:
 def _deviations(
     kernel: _Deviations, cells: Arrays, center: jax.Array, tables: Any
 ) -> tuple[jax.Array, jax.Array]:
-    first, second = call(kernel, cells, center, tables, rule=_deviations)
+    first, second = bind(kernel, cells, center, tables, rule=_deviations)
     return first, second
 
 
@@ -212,7 +212,7 @@ def _deviations_jvp(
     t = reduce(jnp.add, rest, t)
     wide = center.dtype
     shares = Shares(kernel.over, None, _Deviation(wide), wide, wide)
-    second = call_linear(shares, (*cells, center), tables, t)
+    second = bind_linear(shares, (*cells, center), tables, t)
     first = _sum(kernel.over, tables, cells[1] * t)
     return _deviations(kernel, cells, center, tables), (first, second)
 

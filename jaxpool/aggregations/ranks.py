@@ -29,7 +29,7 @@ from jaxpool.aggregations.winners import position_dtype
 from jaxpool.engines.elementwise import is_nan, like, select
 from jaxpool.engines.fold import Place, first_cell, fold
 from jaxpool.engines.gathers import along, cells_of
-from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs
 from jaxpool.geometry.bins import Bins
@@ -80,14 +80,14 @@ class Ranks:
         return reduce(operator.add, (last.astype(dtype) * part for part in parts))
 
 
-def ranked(ranks: Ranks, given: Call) -> tuple[list[jax.Array], jax.Array]:
+def ranked(ranks: Ranks, call: Call) -> tuple[list[jax.Array], jax.Array]:
     """The cells of some ranks in each output, in the dtype of `x`, a float.
 
     Also the number of cells that count. Where an output has fewer cells than a rank,
     the value is 0.
     """
-    x, over, tables = given.x, given.over.clipped(), given.tables
-    mask = None if given.mask is None else jnp.broadcast_to(given.mask, x.shape)
+    x, over, tables = call.x, call.over.clipped(), call.tables
+    mask = None if call.mask is None else jnp.broadcast_to(call.mask, x.shape)
     if not isinstance(over, Links) and not _is_listed(over):
         x, mask, links, table = _linked(x, mask, over, tables)
         found = _ranked(_Sorts(links, None, ranks), x, mask, (table,))
@@ -142,7 +142,7 @@ class _Sorts(DomainKernel):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _ranked(kernel: _Sorts, x: jax.Array, mask: Any, tables: Any) -> Arrays:
-    return tuple(call(kernel, x, mask, tables, rule=_ranked))
+    return tuple(bind(kernel, x, mask, tables, rule=_ranked))
 
 
 @_ranked.defjvp
@@ -156,7 +156,7 @@ def _ranked_jvp(
     by = _Picked(dtypes.summed(x.dtype), x.ndim - 1)
     shares = Shares(kernel.over, None, by, x.dtype, x.dtype)
     positions, others = found[count:-1], found[count:]
-    moved = [call_linear(shares, (p,), tables, tangents[0]) for p in positions]
+    moved = [bind_linear(shares, (p,), tables, tangents[0]) for p in positions]
     return found, (*moved, *map(zero_from_primal, others))
 
 

@@ -20,44 +20,44 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.joined import Joined, join_kernel, joined, joined_state
 from jaxpool.aggregations.shares import Shares
 from jaxpool.engines.fold import Place, first_cell, fold
-from jaxpool.engines.kernel import call, call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, averages_at_once
 from jaxpool.geometry.window import Window
 
 
-def weighted(by: Joined, logits: jax.Array, given: Call) -> tuple[jax.Array, jax.Array]:
+def weighted(by: Joined, logits: jax.Array, call: Call) -> tuple[jax.Array, jax.Array]:
     """The largest logit of each output, or near it; and the average of `x`."""
-    x, over = given.x, given.over
+    x, over = call.x, call.over
     if isinstance(over, Window) and over.is_symbolic:
 
         def pooled(logits: jax.Array) -> jax.Array:
-            return joined(by, given._replace(x=logits))
+            return joined(by, call._replace(x=logits))
 
         most, average = jax.jvp(pooled, (logits,), (x,))
         return most, average
     over = over.clipped()
-    if averages_at_once(over, given.implementation):
+    if averages_at_once(over, call.implementation):
         return _averaged(_Averages(over, None, by), logits, x)
-    return _by_states(by, logits, given)
+    return _by_states(by, logits, call)
 
 
 def _by_states(
-    by: Joined, logits: jax.Array, given: Call
+    by: Joined, logits: jax.Array, call: Call
 ) -> tuple[jax.Array, jax.Array]:
     """By the states of the logits, which derivatives need."""
-    joins = join_kernel(by, given)
-    state = joined_state(joins, logits, given.tables)
-    dtype = given.x.dtype
+    joins = join_kernel(by, call)
+    state = joined_state(joins, logits, call.tables)
+    dtype = call.x.dtype
     shares = Shares(joins.over, joins.implementation, by, dtype, dtype)
-    return state[0], _weighted(shares, logits, state, given.x, given.tables)
+    return state[0], _weighted(shares, logits, state, call.x, call.tables)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _weighted(
     shares: Shares, logits: jax.Array, state: Arrays, x: jax.Array, tables: Any
 ) -> jax.Array:
-    return call_linear(shares, (logits, *state), tables, x)
+    return bind_linear(shares, (logits, *state), tables, x)
 
 
 @_weighted.defjvp
@@ -112,7 +112,7 @@ class _Averages(DomainKernel):
 def _averaged(
     kernel: _Averages, logits: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    most, y = call(kernel, logits, x, rule=_averaged)
+    most, y = bind(kernel, logits, x, rule=_averaged)
     return most, y
 
 

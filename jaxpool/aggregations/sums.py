@@ -18,11 +18,10 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.shares import Aggregation, Shares
 from jaxpool.engines import gathers, links, symbolic
-from jaxpool.engines import kernel as kernels
 from jaxpool.engines.faults import divide, zero_where_empty
 from jaxpool.engines.fold import Place
 from jaxpool.engines.gathers import along
-from jaxpool.engines.kernel import call_linear
+from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
 from jaxpool.engines.plan import Needs
@@ -46,8 +45,8 @@ def window_sum(
     kernel = Shares(call.over.clipped(), call.implementation, by, x.dtype, result)
     operands = (call.mask, divisors), call.tables, x
     if jnp.issubdtype(x.dtype, jnp.inexact):
-        return call_linear(kernel, *operands)
-    (sums,) = kernels.call(kernel, *operands)
+        return bind_linear(kernel, *operands)
+    (sums,) = bind(kernel, *operands)
     return sums
 
 
@@ -124,7 +123,7 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
         if isinstance(over, Segments) and over.are_sorted:
             return [along(over.axis, links.lengths(over, tables), rank)]
         kernel = Shares(over, None, Sum(INT32), INT32, INT32)
-        return [*kernels.call(kernel, (None, ()), tables, ones(over, rank, INT32))]
+        return [*bind(kernel, (None, ()), tables, ones(over, rank, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):
         if is_symbolic(dim.size):

@@ -5,8 +5,8 @@ for a platform. jax traces it only where a program is lowered, and for the platf
 it is lowered for. So a pool is one equation in a jaxpr, its gradient one more, and
 nothing below the lowering decides on a platform again.
 
-`call` runs a kernel for functions with a rule of `jax.custom_vjp` or `jax.custom_jvp`,
-and knows such a function for where jax drops the rule. `call_linear` runs one that is
+`bind` runs a kernel for functions with a rule of `jax.custom_vjp` or `jax.custom_jvp`,
+and knows such a function for where jax drops the rule. `bind_linear` runs one that is
 linear in its last operand and has a transpose: forward mode runs the kernel, reverse
 mode the transpose, each as it is written.
 
@@ -63,7 +63,7 @@ class LinearKernel(Kernel, Protocol):
         """The transpose in the last operand; the others are the same."""
 
 
-def call(kernel: Kernel, *operands: Any, rule: Rule | None = None) -> Arrays:
+def bind(kernel: Kernel, *operands: Any, rule: Rule | None = None) -> Arrays:
     """The results of a kernel. Operands are pytrees.
 
     `rule` is the function with a derivative that makes this call:
@@ -76,7 +76,7 @@ def call(kernel: Kernel, *operands: Any, rule: Rule | None = None) -> Arrays:
     return tuple(_call_p.bind(*leaves, kernel=_Flat(kernel, tree, rule)))
 
 
-def call_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
+def bind_linear(kernel: LinearKernel, *operands: Any) -> jax.Array:
     """The result of a kernel that is linear in its last operand, an array."""
     if kernel.portable:
         return inline(kernel, *operands)[0]

@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxpool.aggregations import dtypes
-from jaxpool.engines.kernel import call_linear
+from jaxpool.engines.kernel import bind_linear
 from jaxpool.engines.sharding import Sizes
 from jaxpool.engines.symbolic import as_number
 from jaxpool.functions.arguments import about, as_array, as_given, as_indices, as_sizes
@@ -116,7 +116,7 @@ def _unpooled(
         return jnp.moveaxis(array, positions, last).reshape(*batch, count)
 
     placement = _placement(flat(indices), math.prod(sizes))
-    placed = call_linear(_Placing(math.prod(sizes)), placement, flat(values))
+    placed = bind_linear(_Placing(math.prod(sizes)), placement, flat(values))
     return jnp.moveaxis(placed.reshape(*batch, *sizes), last, positions)
 
 

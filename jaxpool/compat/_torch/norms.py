@@ -22,7 +22,7 @@ from jaxpool.compat._torch.arguments import (
     check_fits,
 )
 from jaxpool.compat._torch.windows import avg_pool
-from jaxpool.engines.kernel import call_linear
+from jaxpool.engines.kernel import bind_linear
 from jaxpool.geometry.axes import Ints
 
 
@@ -116,7 +116,7 @@ def _roots(order: float, cells: int, means: jax.Array) -> jax.Array:
 
 def _gathering(x: jax.Array) -> jax.Array:
     """`x`; cotangents of 0 are not -0, as PyTorch gathers them by adding to 0."""
-    return call_linear(_Gathering(), x)
+    return bind_linear(_Gathering(), x)
 
 
 @dataclass(frozen=True)
