@@ -21,7 +21,7 @@ from jaxpool.aggregations import dtypes, places
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
-from jaxpool.aggregations.winners import Extremes, Kind
+from jaxpool.aggregations.winners import Kind, Winners
 from jaxpool.engines import symbolic
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.fold import Place, fold_back
@@ -30,7 +30,6 @@ from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.plan import Needs, Plan
 from jaxpool.engines.symbolic import as_number
 from jaxpool.geometry.domain import Domain
-from jaxpool.geometry.steps import PADS_A_LOOP
 from jaxpool.geometry.window import Window
 
 POSITION = "jaxpool_position"  # the residual's name, for remat policies
@@ -41,9 +40,9 @@ def extremum(call: Call, kind: Kind) -> jax.Array:
 
     Where it keeps no cell of an output, the value is `empty`, and there is no winner.
     """
-    over = call.over.clipped()
-    if len(over.axes) > 1 and not over.is_countable:
-        return _axis_by_axis(call._replace(over=over), kind)
+    call = call._replace(over=call.over.clipped())
+    if len(call.over.axes) > 1 and not call.over.is_countable:
+        return _axis_by_axis(call, kind)
     kernel = _kernel(call, kind)
     if not jnp.issubdtype(call.x.dtype, jnp.floating):
         return _values(kernel, call.x, call.mask, call.tables)
@@ -65,7 +64,7 @@ def _axis_by_axis(call: Call, kind: Kind) -> jax.Array:
         one = call._replace(x=x, over=each, mask=cells, tables=tables)
         x = extremum(one, kind)
         if cells is not None:
-            kernel = Extremes(each, call.implementation, "max", 0)
+            kernel = Winners(each, "max", 0, implementation=call.implementation)
             counts = _values(kernel, cells.astype(np.uint8), None, tables)
             mask = counts > np.uint8(0)
     return x
@@ -76,8 +75,8 @@ def indexed_extremum(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
 
     It is -1 where the mask keeps no cell.
     """
-    kernel = _kernel(call, kind)
-    values, position = winners(kernel, call.x, call.mask, call.tables)
+    kernel = _kernel(call._replace(over=call.over.clipped()), kind)
+    values, position = values_and_positions(kernel, call.x, call.mask, call.tables)
     indices = places.index_of(position, kernel.over, call.tables)
     if call.mask is not None:
         some = position < as_number(kernel.over.cells, position.dtype)
@@ -85,27 +84,27 @@ def indexed_extremum(call: Call, kind: Kind) -> tuple[jax.Array, jax.Array]:
     return values, indices
 
 
-def _kernel(call: Call, kind: Kind) -> Extremes:
-    over = call.over.clipped()
-    return Extremes(over, call.implementation, kind, call.empty.item())
+def _kernel(call: Call, kind: Kind) -> Winners:
+    name = call.implementation
+    return Winners(call.over, kind, call.empty.item(), implementation=name)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _extremum(
-    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Winners, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
     return _values(kernel, x, mask, tables)
 
 
 def _extremum_fwd(
-    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Winners, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> tuple[jax.Array, Any]:
-    values, position = winners(kernel, x, mask, tables)
+    values, position = values_and_positions(kernel, x, mask, tables)
     return values, (checkpoint_name(position, POSITION), tables)
 
 
 def _extremum_bwd(
-    kernel: Extremes, residual: tuple[jax.Array, Any], g: jax.Array
+    kernel: Winners, residual: tuple[jax.Array, Any], g: jax.Array
 ) -> tuple[jax.Array, None, None]:
     position, tables = residual
     shares = _shares(kernel, g).transpose
@@ -117,14 +116,14 @@ _extremum.defvjp(_extremum_fwd, _extremum_bwd)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _extremum_both_modes(
-    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Winners, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
     return _values(kernel, x, mask, tables)
 
 
 @_extremum_both_modes.defjvp
 def _extremum_jvp(
-    kernel: Extremes,
+    kernel: Winners,
     primals: tuple[jax.Array, jax.Array | None, Any],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[jax.Array, jax.Array]:
@@ -133,8 +132,8 @@ def _extremum_jvp(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def winners(
-    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
+def values_and_positions(
+    kernel: Winners, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> tuple[jax.Array, jax.Array]:
     """The value of each winner, and its position inside the window, row-major.
 
@@ -147,17 +146,17 @@ def winners(
             f"for; got x.shape={x.shape}"
         )
     indexed = replace(kernel, positions=True)
-    values, position = bind(indexed, x, mask, tables, rule=winners)
+    values, position = bind(indexed, x, mask, tables, rule=values_and_positions)
     return values, position
 
 
-@winners.defjvp
+@values_and_positions.defjvp
 def _winners_jvp(
-    kernel: Extremes,
+    kernel: Winners,
     primals: tuple[jax.Array, jax.Array | None, Any],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
-    values, position = winners(kernel, *primals)
+    values, position = values_and_positions(kernel, *primals)
     named = checkpoint_name(position, POSITION)
     tangent = bind_linear(_shares(kernel, values), (named,), primals[2], tangents[0])
     no_tangent = zero_from_primal(position)
@@ -165,20 +164,21 @@ def _winners_jvp(
 
 
 def _values(
-    kernel: Extremes, x: jax.Array, mask: jax.Array | None, tables: Any
+    kernel: Winners, x: jax.Array, mask: jax.Array | None, tables: Any
 ) -> jax.Array:
     (values,) = bind(kernel, x, mask, tables, rule=_with_derivative)
     return values
 
 
-def _with_derivative(kernel: Extremes, *operands: Any) -> Arrays:
+def _with_derivative(kernel: Winners, *operands: Any) -> Arrays:
     return (_extremum_both_modes(kernel, *operands),)
 
 
-def _shares(kernel: Extremes, x: Any) -> Shares:
+def _shares(kernel: Winners, x: Any) -> Shares:
     """The kernel that reads tangents at the winners; its transpose sends them back."""
     by = Winner(dtypes.summed(x.dtype), x.ndim - 1)
-    return Shares(kernel.over, kernel.implementation, by, x.dtype, x.dtype)
+    name = kernel.implementation
+    return Shares(kernel.over, by, x.dtype, x.dtype, implementation=name)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Winner(Aggregation):
 
     @property
     def needs(self) -> Needs:
-        return Needs(back="places", alone=self.last_axis, most_pads=PADS_A_LOOP)
+        return Needs(back="places", alone=self.last_axis, few_pads=True)
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         return select(place.has(output[0]), t, 0)
@@ -213,12 +213,12 @@ class Winner(Aggregation):
                 inner,
                 found[0],
                 boundary=chosen.boundary,
-                most_pads=PADS_A_LOOP,
+                few_pads=True,
             )
             found.insert(0, Lifted(position))
         return Levels([NOTHING] * (len(found) + 1), [NOTHING, *found])
 
-    def anywhere(
+    def without_steps(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
         move = symbolic.route if back else symbolic.read

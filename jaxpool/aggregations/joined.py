@@ -40,7 +40,7 @@ class Joined(Aggregation):
         return Needs(divides=True)
 
     @property
-    def none(self) -> Arrays:
+    def identity(self) -> Arrays:
         """The identity, which stands for padding."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Joined(Aggregation):
     def chain(self, chosen: Plan, steps: Sequence[Step], x: jax.Array) -> list[Lifted]:
         """The cells, and what each step joins of them."""
         cells = Lifted((x,), self.lift)
-        join = _open_join if chosen.is_open else _join
+        join = _open_join if chosen.is_open else join_cells
         if chosen.is_open:
             cells = Lifted(self.open_lift(x))
         found = [cells]
@@ -96,7 +96,7 @@ class Joined(Aggregation):
         most = lax.max(one[0], other[0])
         return self.rejoin(most, self.relative(one, most) + self.relative(other, most))
 
-    def anywhere(
+    def without_steps(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
         """The rule for one window that is all cells."""
@@ -113,7 +113,7 @@ def joined(by: Joined, call: Call) -> jax.Array:
         combine = partial(_open_combine, by)
         cells = partial(reduce_cells, combine, window=over)
         kept = jax.checkpoint(cells, prevent_cse=False)
-        state = kept(by.open_lift(x), init=by.none)
+        state = kept(by.open_lift(x), init=by.identity)
     else:
         state = joined_state(join_kernel(by, call), x, call.tables)
     return by.result(state).astype(x.dtype)
@@ -121,7 +121,7 @@ def joined(by: Joined, call: Call) -> jax.Array:
 
 def join_kernel(by: Joined, call: Call) -> "_Joins":
     """The kernel for the domain of a call."""
-    return _Joins(call.over.clipped(), call.implementation, by)
+    return _Joins(call.over.clipped(), by, implementation=call.implementation)
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class _Joins(DomainKernel):
 
     def types(self, x: Any, tables: Any) -> Sequence[Any]:
         shape = self.over.output_shape(x.shape)
-        return [x.update(shape=shape, dtype=none.dtype) for none in self.by.none]
+        return [x.update(shape=shape, dtype=one.dtype) for one in self.by.identity]
 
     def run(self, platform: str, x: jax.Array, tables: Any) -> Arrays:
         by = self.by
         chosen = self.plan(platform, by.wide, by.needs, tables)
         if chosen.form == "reduce_window" and isinstance(self.over, Window):
-            return reduce_windows(by.lift(x), by.none, by.combine, self.over)
+            return reduce_windows(by.lift(x), by.identity, by.combine, self.over)
         (*_, outputs) = by.chain(chosen, chosen.steps, x)
         return outputs.now(chosen.boundary)
 
@@ -155,7 +155,8 @@ def _joined_jvp(
     (x, tables), (t, _) = primals, tangents
     state = joined_state(kernel, x, tables)
     by, wide = kernel.by, state[0].dtype
-    shares = Shares(kernel.over, kernel.implementation, by, x.dtype, wide)
+    name = kernel.implementation
+    shares = Shares(kernel.over, by, x.dtype, wide, implementation=name)
     return state, _tangents(state, bind_linear(shares, (x, *state), tables, t))
 
 
@@ -164,7 +165,7 @@ def _tangents(state: Arrays, t: jax.Array) -> Arrays:
     return t, *map(jnp.zeros_like, state[1:])
 
 
-def _join(
+def join_cells(
     by: Joined, step: Step, lifts: tuple[Callable[..., Arrays], ...], *cells: Arrays
 ) -> Arrays:
     """What a step joins, in one loop."""
@@ -174,7 +175,7 @@ def _join(
         return by.relative(cell, output[0])
 
     joined = partial(fold, step, boundary="none")
-    (most,) = joined(lax.max, first_cell, by.none[0], sources)
+    (most,) = joined(lax.max, first_cell, by.identity[0], sources)
     zero = np.zeros((), by.wide)
     (total,) = joined(lax.add, relative, zero, sources, Lifted((most,)))
     return by.rejoin(most, total)
@@ -183,7 +184,7 @@ def _join(
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _open_join(by: Joined, step: Step, lifts: Any, *cells: Arrays) -> Arrays:
     """The same with a derivative, of cells that are lifted."""
-    return _join(by, step, lifts, *cells)
+    return join_cells(by, step, lifts, *cells)
 
 
 @_open_join.defjvp

@@ -25,7 +25,7 @@ class LogSumExp(Joined):
     """Joins pairs; all differences from the largest are at most 0."""
 
     @property
-    def none(self) -> Arrays:
+    def identity(self) -> Arrays:
         return np.full((), -np.inf, self.wide), np.zeros((), self.wide)
 
     def lift(self, x: jax.Array) -> Arrays:

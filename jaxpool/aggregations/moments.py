@@ -22,7 +22,7 @@ from jax import lax
 
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
-from jaxpool.aggregations.sums import Sum, window_sum
+from jaxpool.aggregations.sums import Sum, kept, window_sum
 from jaxpool.engines.fold import Place, fold
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted
@@ -33,7 +33,7 @@ from jaxpool.geometry.links import Segments
 from jaxpool.geometry.window import AxisWindow, Window
 
 # Cells of an overlapping window along one axis that are read one by one.
-MOST_AT_ONCE = 32
+MOST_UNSPLIT = 32
 
 
 class Moments(NamedTuple):
@@ -64,7 +64,7 @@ def moments(call: Call, wide: np.dtype) -> Moments:
     weight = jnp.ones(shape, wide)
     if mask is not None:
         weight = jnp.broadcast_to(mask, np.broadcast_shapes(mask.shape, tuple(shape)))
-        x = jnp.where(mask, x, np.zeros((), x.dtype))
+        x = kept(x, mask)
     found = Moments(x, weight.astype(wide), rest)
     domains: tuple[Domain, ...] = over.clipped().axis_by_axis()
     for number, one in reversed([*enumerate(domains)]):
@@ -79,7 +79,7 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     if isinstance(dim, AxisWindow) and dim.is_identity:
         return found
     apart = _is_apart(over)
-    if isinstance(dim, AxisWindow) and dim.window > MOST_AT_ONCE and not apart:
+    if isinstance(dim, AxisWindow) and dim.window > MOST_UNSPLIT and not apart:
         runs, of_runs, last, start = _halves(dim)
         run = _reduced(found, Window(over.axes, (runs,)), ())
         joined = _reduced(run, Window(over.axes, (of_runs,)), ())
@@ -97,7 +97,7 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
     # where it is subtracted at once, and the center must be the same everywhere.
     mean = lax.stop_gradient(total(weight * center, count))
     if apart:
-        spread = Shares(over, None, Sum(wide), wide, wide).transpose
+        spread = Shares(over, Sum(wide), wide, wide).transpose
 
         def from_mean(mean: jax.Array) -> jax.Array:
             found = center - bind_linear(spread, (None, ()), tables, mean)
@@ -112,7 +112,7 @@ def _reduced(found: Moments, over: Domain, tables: Any) -> Moments:
         seconds = total(weight * deviation * deviation)
     else:
         cells = (center, weight) if rest is None else (center, weight, rest)
-        firsts, seconds = _deviations(_Deviations(over, None), cells, mean, tables)
+        firsts, seconds = _deviations(_Deviations(over), cells, mean, tables)
     more = firsts / count
     around = seconds - firsts * more
     around = around if squares is None else total(squares) + around
@@ -170,7 +170,7 @@ class _Deviations(DomainKernel):
         return [center, center]
 
     def run(self, platform: str, cells: Arrays, center: jax.Array, tables: Any) -> Any:
-        chosen = self.plan(platform, center.dtype, Needs(at_once=True), tables)
+        chosen = self.plan(platform, center.dtype, Needs(one_step=True), tables)
         (step,) = chosen.steps
 
         def term(cell: Arrays, output: Arrays, place: Place) -> Arrays:
@@ -211,7 +211,7 @@ def _deviations_jvp(
     t, _, *rest = tangents[0]
     t = reduce(jnp.add, rest, t)
     wide = center.dtype
-    shares = Shares(kernel.over, None, _Deviation(wide), wide, wide)
+    shares = Shares(kernel.over, _Deviation(wide), wide, wide)
     second = bind_linear(shares, (*cells, center), tables, t)
     first = _sum(kernel.over, tables, cells[1] * t)
     return _deviations(kernel, cells, center, tables), (first, second)
@@ -223,7 +223,7 @@ class _Deviation(Aggregation):
 
     @property
     def needs(self) -> Needs:
-        return Needs(at_once=True)
+        return Needs(one_step=True)
 
     def share(self, cell: Arrays, output: Arrays, place: Place, t: jax.Array) -> Any:
         return np.asarray(2, self.wide) * cell[1] * _deviation(cell, output) * t

@@ -67,6 +67,7 @@ def _reduce_any(
     if window.is_symbolic:
         return reduce_cells(of_arrays, x, init, window)
     needs = Needs(ordered=True)
+    # On every platform: in steps, which jax can differentiate for any `op`.
     steps = plan_for(window, "cpu", first.dtype, implementation, needs).steps
     cells = Lifted(x if isinstance(x, tuple) else (x,))
     results = reduce_steps(of_arrays, cells, init, steps, boundary="open")

@@ -23,8 +23,8 @@ class Norm(Joined):
     p: float
 
     @property
-    def none(self) -> Arrays:
-        """No size."""
+    def identity(self) -> Arrays:
+        """A size of 0."""
         return (np.zeros((), self.wide),)
 
     def lift(self, x: jax.Array) -> Arrays:

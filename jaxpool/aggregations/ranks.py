@@ -90,10 +90,10 @@ def ranked(ranks: Ranks, call: Call) -> tuple[list[jax.Array], jax.Array]:
     mask = None if call.mask is None else jnp.broadcast_to(call.mask, x.shape)
     if not isinstance(over, Links) and not _is_listed(over):
         x, mask, links, table = _linked(x, mask, over, tables)
-        found = _ranked(_Sorts(links, None, ranks), x, mask, (table,))
+        found = _ranked(_Sorts(links, ranks), x, mask, (table,))
         found = _unlinked(found, over)
     else:
-        found = _ranked(_Sorts(over, None, ranks), x, mask, tables)
+        found = _ranked(_Sorts(over, ranks), x, mask, tables)
     return [*found[: ranks.count]], found[-1]
 
 
@@ -116,7 +116,7 @@ class _Sorts(DomainKernel):
 
     def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
         wide = dtypes.ordered(x.dtype)
-        chosen = self.plan(platform, x.dtype, Needs(at_once=True), tables)
+        chosen = self.plan(platform, x.dtype, Needs(one_step=True), tables)
         arrays = (x,) if mask is None else (x, mask)
 
         def cells(x: jax.Array, *masks: Any) -> Arrays:
@@ -154,7 +154,7 @@ def _ranked_jvp(
     count = kernel.ranks.count
     found = _ranked(kernel, x, mask, tables)
     by = _Picked(dtypes.summed(x.dtype), x.ndim - 1)
-    shares = Shares(kernel.over, None, by, x.dtype, x.dtype)
+    shares = Shares(kernel.over, by, x.dtype, x.dtype)
     positions, others = found[count:-1], found[count:]
     moved = [bind_linear(shares, (p,), tables, tangents[0]) for p in positions]
     return found, (*moved, *map(zero_from_primal, others))
@@ -166,7 +166,7 @@ class _Picked(Winner):
 
     @property
     def needs(self) -> Needs:
-        return replace(super().needs, at_once=True)
+        return replace(super().needs, one_step=True)
 
 
 def _by_lists(

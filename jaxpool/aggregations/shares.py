@@ -19,10 +19,9 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.cells import cut, pad
+from jaxpool.engines.cells import ZERO, cut, pad
 from jaxpool.engines.elementwise import equals, is_nan, select, widened
 from jaxpool.engines.fold import Place, Step, fold, fold_back, sources_of
-from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.geometry.steps import Step as WindowStep
@@ -37,9 +36,6 @@ class Levels(NamedTuple):
 
     cells: list[Lifted]
     outputs: list[Lifted]
-
-
-_ZERO = np.zeros(())
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,10 @@ class Aggregation:
         """The rule by XLA's own windows, where the plan says so."""
         raise NotImplementedError
 
-    def anywhere(
+    def without_steps(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
-        """The rule for windows over axes of symbolic sizes."""
+        """The rule where the plan has no steps: symbolic sizes, and some whole axes."""
         raise NotImplementedError
 
 
@@ -128,15 +124,14 @@ class Shares(DomainKernel):
             return (lax.convert_element_type(result, self._dtype),)
 
         start, end = Lifted((t, *first.arrays), begin), Lifted(last.arrays, finish)
-        form = chosen.back_form if self.back else chosen.form
-        by_windows = form == "reduce_window" and self.by.needs.back == "copies"
-        at_once = self.over.is_symbolic or self._is_one_sum(chosen)
-        if isinstance(self.over, Window) and (at_once or by_windows):
+        by_windows, no_steps = chosen.by_windows(self.back), chosen.needs_no_steps
+        if isinstance(self.over, Window) and (no_steps or by_windows):
             (t,) = start.now("none")
-            if at_once:
-                t = self.by.anywhere(self.over, residual, t, self.back)
+            if no_steps:
+                t = self.by.without_steps(self.over, residual, t, self.back)
             else:
-                t = self.by.by_windows(self.over, t, self.back, platform == ANY)
+                portable = chosen.is_portable
+                t = self.by.by_windows(self.over, t, self.back, portable)
             if self.back and not self.over.is_symbolic:
                 (t,) = self._uncropped(t)
             return end.lift(t, *end.arrays)
@@ -144,16 +139,6 @@ class Shares(DomainKernel):
             start = Lifted(start.now(chosen.boundary))
         levels = self.by.levels(chosen, residual)
         return (self._down if self.back else self._up)(chosen, levels, start, end)
-
-    def _is_one_sum(self, chosen: Plan) -> bool:
-        """Whether outputs are sums over whole axes, which XLA would fuse from steps.
-
-        A GPU's compiler does not end if each cell costs a division.
-        """
-        is_whole = isinstance(self.over, Window) and all(
-            dim.is_whole for dim in self.over.dims
-        )
-        return is_whole and self.by.needs.divides and not chosen.on_cpu
 
     def _up(self, chosen: Plan, levels: Levels, t: Lifted, end: Lifted) -> Arrays:
         """From the cells through all steps to the outputs."""
@@ -172,12 +157,12 @@ class Shares(DomainKernel):
                 step,
                 lax.add,
                 term,
-                _ZERO,
+                ZERO,
                 [levels.cells[source].along_with(moved[source]) for source in sources],
                 levels.outputs[number],
                 boundary=boundary,
                 finish=end if is_last else NOTHING,
-                most_pads=by.needs.most_pads,
+                few_pads=by.needs.few_pads,
             )
             moved.append(Lifted((result,)))
         return moved[-1].arrays
@@ -215,7 +200,7 @@ class Shares(DomainKernel):
                     levels.cells[source],
                     boundary=boundary,
                     finish=end if is_last else NOTHING,
-                    most_pads=by.needs.most_pads,
+                    few_pads=by.needs.few_pads,
                 )
                 if source in arrived:
                     more = more + arrived[source].arrays[0]
@@ -243,7 +228,7 @@ class Shares(DomainKernel):
         beyond = {
             axis: (0, dim.size - cells.shape[axis]) for axis, dim in self.over.pairs()
         }
-        return (pad(cells, _ZERO, beyond),)
+        return (pad(cells, ZERO, beyond),)
 
 
 def _cropped(steps: Sequence[Step], t: jax.Array) -> Arrays:

@@ -17,12 +17,18 @@ import numpy as np
 from jax import lax
 
 from jaxpool.aggregations.call import Call
-from jaxpool.aggregations.joined import Joined, join_kernel, joined, joined_state
+from jaxpool.aggregations.joined import (
+    Joined,
+    join_cells,
+    join_kernel,
+    joined,
+    joined_state,
+)
 from jaxpool.aggregations.shares import Shares
-from jaxpool.engines.fold import Place, first_cell, fold
+from jaxpool.engines.fold import Place, fold
 from jaxpool.engines.kernel import bind, bind_linear
-from jaxpool.engines.loops import Arrays, Lifted, stage
-from jaxpool.engines.plan import DomainKernel, Needs, averages_at_once
+from jaxpool.engines.loops import Arrays, Lifted, as_they_are, stage
+from jaxpool.engines.plan import DomainKernel, Needs, averages_in_one_loop
 from jaxpool.geometry.window import Window
 
 
@@ -37,8 +43,8 @@ def weighted(by: Joined, logits: jax.Array, call: Call) -> tuple[jax.Array, jax.
         most, average = jax.jvp(pooled, (logits,), (x,))
         return most, average
     over = over.clipped()
-    if averages_at_once(over, call.implementation):
-        return _averaged(_Averages(over, None, by), logits, x)
+    if averages_in_one_loop(over, call.implementation):
+        return _averaged(_Averages(over, by), logits, x)
     return _by_states(by, logits, call)
 
 
@@ -49,7 +55,8 @@ def _by_states(
     joins = join_kernel(by, call)
     state = joined_state(joins, logits, call.tables)
     dtype = call.x.dtype
-    shares = Shares(joins.over, joins.implementation, by, dtype, dtype)
+    name = joins.implementation
+    shares = Shares(joins.over, by, dtype, dtype, implementation=name)
     return state[0], _weighted(shares, logits, state, call.x, call.tables)
 
 
@@ -84,24 +91,20 @@ class _Averages(DomainKernel):
 
     def run(self, platform: str, logits: jax.Array, x: jax.Array) -> Arrays:
         by = self.by
-        if not averages_at_once(self.over, None, platform):
+        if not averages_in_one_loop(self.over, None, platform):
             return _by_states(by, logits, Call(x, self.over))
-        chosen = self.plan(platform, by.wide, Needs(at_once=True), ())
+        chosen = self.plan(platform, by.wide, Needs(one_step=True), ())
         (step,) = chosen.steps
-        zero, folded = np.zeros((), by.wide), partial(fold, step, boundary="none")
-
-        def relative(cell: Arrays, output: Arrays, place: Place) -> jax.Array:
-            return by.relative(cell, output[0])
+        zero = np.zeros((), by.wide)
 
         def shared(cell: Arrays, output: Arrays, place: Place) -> Any:
             return by.share(cell[:-1], output, place, cell[-1])
 
         def averaged(logits: jax.Array, x: jax.Array) -> Arrays:
             cells = by.lift(logits)
-            (most,) = folded(lax.max, first_cell, by.none[0], [Lifted(cells)])
-            outputs = Lifted((most,))
-            (total,) = folded(lax.add, relative, zero, [Lifted(cells)], outputs)
-            (sums,) = folded(lax.add, shared, zero, [Lifted((*cells, x))], outputs)
+            most, total = join_cells(by, step, (as_they_are,), cells)
+            each, outputs = [Lifted((*cells, x))], Lifted((most,))
+            (sums,) = fold(step, lax.add, shared, zero, each, outputs, boundary="none")
             end = by.at_outputs((logits, most, total), back=False)
             return most, *end.lift(sums, *end.arrays)
 

@@ -22,7 +22,7 @@ from jaxpool.engines.faults import divide, zero_where_empty
 from jaxpool.engines.fold import Place
 from jaxpool.engines.gathers import along
 from jaxpool.engines.kernel import bind, bind_linear
-from jaxpool.engines.loops import Arrays, Lifted
+from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers
 from jaxpool.engines.plan import Needs
 from jaxpool.engines.xla import add_windows_back, reduce_windows
@@ -42,7 +42,8 @@ def window_sum(
     Padded cells count as 0, as do those that are not in the mask.
     """
     by, x = Sum(accumulator), call.x
-    kernel = Shares(call.over.clipped(), call.implementation, by, x.dtype, result)
+    over, implementation = call.over.clipped(), call.implementation
+    kernel = Shares(over, by, x.dtype, result, implementation=implementation)
     operands = (call.mask, divisors), call.tables, x
     if jnp.issubdtype(x.dtype, jnp.inexact):
         return bind_linear(kernel, *operands)
@@ -64,7 +65,7 @@ class Sum(Aggregation):
     def at_cells(self, residual: Arrays) -> Lifted:
         mask, _ = residual
         if mask is None:
-            return Lifted()
+            return NOTHING
         return Lifted((mask,), lambda t, mask: (kept(t, mask),))
 
     def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
@@ -91,7 +92,7 @@ class Sum(Aggregation):
             sums = zero_where_empty(sums, cells)
         return sums
 
-    def anywhere(
+    def without_steps(
         self, window: Window, residual: Arrays, t: jax.Array, back: bool
     ) -> jax.Array:
         if back:
@@ -122,7 +123,7 @@ def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]
     if isinstance(over, Links):
         if isinstance(over, Segments) and over.are_sorted:
             return [along(over.axis, links.lengths(over, tables), rank)]
-        kernel = Shares(over, None, Sum(INT32), INT32, INT32)
+        kernel = Shares(over, Sum(INT32), INT32, INT32)
         return [*bind(kernel, (None, ()), tables, ones(over, rank, INT32))]
     factors: list[Any] = []
     for axis, dim in zip(over.axes, over.dims, strict=True):

@@ -20,21 +20,20 @@ from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.elementwise import is_nan, like, plus, select, widened
 from jaxpool.engines.faults import compared_in, with_nan
 from jaxpool.engines.fold import Op, Place, Step, first_cell, fold, reduce_steps
-from jaxpool.engines.kernel import ANY
 from jaxpool.engines.loops import Arrays, Boundary, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.engines.xla import reduce_windows
 from jaxpool.geometry import steps
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.steps import PADS_A_LOOP, pads_of
+from jaxpool.geometry.steps import pads_of
 from jaxpool.geometry.window import Window
 
 Kind: TypeAlias = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
-class Extremes(DomainKernel):
+class Winners(DomainKernel):
     """The kernel of the values of winners, and of their positions in their windows."""
 
     kind: Kind
@@ -48,13 +47,15 @@ class Extremes(DomainKernel):
 
     def run(self, platform: str, x: jax.Array, mask: Any, tables: Any) -> Arrays:
         kind, over = self.kind, self.over
-        needs = Needs(overlap=True, alone=x.ndim - 1 if self.positions else None)
+        needs = Needs(idempotent=True, alone=x.ndim - 1 if self.positions else None)
         chosen = self.plan(platform, x.dtype, needs, tables)
         dtype = position_dtype(over, mask is not None)
         arrays = (x,) if mask is None else (x, mask)
         if chosen.form == "reduce_window" and isinstance(over, Window):
-            way = _winners_by_windows if self.positions else _by_windows
-            found = way(kind, over, platform, arrays)
+            if self.positions:
+                found = _winners_by_windows(kind, over, arrays)
+            else:
+                found = _by_windows(kind, over, chosen.is_portable, arrays)
         elif self.positions:
             found = _winners_in_steps(kind, chosen, arrays, dtype)
         else:
@@ -115,7 +116,7 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays, axes: Sequence[int]) -> 
     wide = dtypes.ordered(dtype)
     reduced = partial(reduce_steps, steps=chosen.steps, boundary=chosen.boundary)
     narrow = Lifted((), lambda values: (lax.convert_element_type(values, dtype),))
-    values = reduced(_extreme(kind), cells.pick(0), worst(kind, wide), finish=narrow)
+    values = reduced(_op(kind), cells.pick(0), worst(kind, wide), finish=narrow)
     if len(arrays) == 1:
         return values
     x, mask = arrays
@@ -123,13 +124,13 @@ def _in_steps(kind: Kind, chosen: Plan, arrays: Arrays, axes: Sequence[int]) -> 
     return *values, *reduced(lax.bitwise_or, kept, np.False_)
 
 
-def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Arrays:
+def _by_windows(kind: Kind, window: Window, portable: bool, arrays: Arrays) -> Arrays:
     """The same by XLA's own windows."""
-    x, portable = arrays[0], platform == ANY
+    x = arrays[0]
     dtype = compared_in(dtypes.infinite(x.dtype), portable)
     cells, *_ = _cells(kind, dtype, False, *arrays)
     fill = worst(kind, dtype)
-    values = reduce_windows(cells, fill, _extreme(kind), window, portable=portable)
+    values = reduce_windows(cells, fill, _op(kind), window, portable=portable)
     some = [
         reduce_windows(
             _of_own_size(mask, x, window.axes),
@@ -154,9 +155,7 @@ def _by_windows(kind: Kind, window: Window, platform: str, arrays: Arrays) -> Ar
     return values, *some
 
 
-def _winners_by_windows(
-    kind: Kind, window: Window, platform: str, arrays: Arrays
-) -> Arrays:
+def _winners_by_windows(kind: Kind, window: Window, arrays: Arrays) -> Arrays:
     """The value and the position of each winner, by XLA's own windows."""
     wide = dtypes.infinite(arrays[0].dtype)
     cells = _cells(kind, wide, False, *arrays)
@@ -183,7 +182,7 @@ def worst(kind: Kind, dtype: jax.typing.DTypeLike) -> np.ndarray:
     return np.asarray(info.min if lowest else info.max, dtype)
 
 
-def _extreme(kind: Kind) -> Op:
+def _op(kind: Kind) -> Op:
     return lax.max if kind == "max" else lax.min
 
 
@@ -245,7 +244,7 @@ class _Join:
         runs = Lifted(arrays, lift)
         joined = partial(fold, step, boundary=self.boundary)
         fill = worst(self.kind, self.wide)
-        values = joined(_extreme(self.kind), first_cell, fill, [runs.pick(0)])
+        values = joined(_op(self.kind), first_cell, fill, [runs.pick(0)])
         # XLA:CPU vectorises these selects for 32-bit integers, not for smaller ones.
         none = np.int32(min(np.iinfo(self.dtype).max, np.iinfo(np.int32).max))
 
@@ -268,7 +267,7 @@ class _Join:
             none,
             [runs if first else runs.then(_with_int32)],
             Lifted(values),
-            most_pads=PADS_A_LOOP,
+            few_pads=True,
             dtype=self.dtype,
         )
         if not self.masked:

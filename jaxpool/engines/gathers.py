@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.blocks import Place
-from jaxpool.engines.cells import Scalar
+from jaxpool.engines.cells import ZERO, Scalar
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
 from jaxpool.engines.slices import Fill, Op, Term, of_leaves
@@ -91,7 +91,7 @@ def fold(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
     dtype: np.dtype | None = None,
 ) -> Arrays:
     """For each bin, `op` over its cells of `term(cell, bin, place)`; one source."""
@@ -117,7 +117,7 @@ def fold_back(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
 ) -> Arrays:
     """For each cell, `op` over the bins that read it of `term(cell, bin, place)`."""
     (axis,), (starts, _) = step.axes, step.table
@@ -132,7 +132,7 @@ def fold_back(
 
     reads = _reads(step.covering, step.covers)
     arrays = outputs.arrays, cells.arrays
-    return _reduced(axis, op, term_at, np.zeros(()), reads, arrays, finish, boundary)
+    return _reduced(axis, op, term_at, ZERO, reads, arrays, finish, boundary)
 
 
 class _Read(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.blocks import Place
+from jaxpool.engines.cells import ZERO
 from jaxpool.engines.elementwise import select
 from jaxpool.engines.gathers import AxisStep, along, take
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
@@ -65,7 +66,7 @@ def fold(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
     dtype: np.dtype | None = None,
 ) -> Arrays:
     """For each output, `op` over its cells of `term(cell, output, place)`; one source.
@@ -88,7 +89,7 @@ def fold(
 
         def value(j: int) -> Any:
             read = tuple(_at(array, axis, keys[:, j]) for array in cell)
-            is_link = _are_links(step, keys[:, j], cell[0].ndim)
+            is_link = along(axis, _are_links(step, keys[:, j]), cell[0].ndim)
             one = term_at(read, own, Place(np.int32(j), 1))
             return of_leaves(partial(select, is_link), one, fill)
 
@@ -107,7 +108,7 @@ def fold_back(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
 ) -> Arrays:
     """For each cell, `op` over the outputs that read it of `term(cell, output, place)`.
 
@@ -122,14 +123,15 @@ def fold_back(
     def by_segment(own: Arrays, cell: Arrays) -> Any:
         own = tuple(_at(array, axis, step.keys) for array in own)
         value = term_at(cell, own, lax.iota(np.int32, len(step.keys)))
-        return select(_are_links(step, step.keys, value.ndim), value, 0)
+        are = along(axis, _are_links(step, step.keys), value.ndim)
+        return select(are, value, 0)
 
     def by_neighbor(own: Arrays, cell: Arrays) -> Any:
         link = lax.iota(np.int32, len(step.keys))
         count = np.int32(len(step.keys) // step.over.dim.out)
         own = tuple(_at(array, axis, link // count) for array in own)
         cell = tuple(_at(array, axis, step.keys) for array in cell)
-        return _reduced(step, op, term_at(cell, own, link % count), np.zeros(()))
+        return _reduced(step, op, term_at(cell, own, link % count), ZERO)
 
     way = by_neighbor if isinstance(step.over, Neighbors) else by_segment
     return _staged(way, outputs.arrays, cells.arrays, finish, boundary)
@@ -153,10 +155,9 @@ def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
     return take(array, axis, lax.clamp(np.int32(0), keys, last))
 
 
-def _are_links(step: LinkStep, keys: jax.Array, rank: int) -> jax.Array:
-    """Which keys are links, along the axis."""
-    are = (keys >= 0) & (keys < np.int32(step.over.most_numbers))
-    return along(step.over.axis, are, rank)
+def _are_links(step: LinkStep, keys: jax.Array) -> jax.Array:
+    """Which keys are links."""
+    return (keys >= 0) & (keys < np.int32(step.over.most_numbers))
 
 
 def _reduced(step: LinkStep, op: Op, values: Any, fill: Fill) -> Any:
@@ -187,8 +188,8 @@ def _scattered(step: LinkStep, scatter: Any, values: jax.Array, fill: Any) -> ja
         parts = 1  # where it takes time, and saves few digits
     else:
         part = lax.iota(np.int32, len(keys)) >> np.int32(bits)
-        is_link = (keys >= 0) & (keys < np.int32(count))
-        keys = select(is_link, part * np.int32(count) + keys, np.int32(-1))
+        own = part * np.int32(count) + keys
+        keys = select(_are_links(step, keys), own, np.int32(-1))
     shape = *values.shape[:axis], parts * count, *values.shape[axis + 1 :]
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=tuple(range(1, values.ndim)),

@@ -9,7 +9,7 @@ names in `implementation=`:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -63,34 +63,40 @@ AVERAGED_CELLS = 16
 AVERAGED_READS = 8
 # Windows to look at for each cell, up to which cotangents go back in one step where
 # that is better: on a TPU, and by name.
-AT_ONCE = 49
+MOST_READS_BACK = 49
 
 
 @dataclass(frozen=True)
 class Needs:
     """What an aggregation asks of the steps of a window.
 
-    It may meet cells twice (`overlap`), or needs them in row-major order (`ordered`);
-    the axis `alone` gets steps of its own. Each cell may cost a division (`divides`).
-    The way `back` goes by the place of a winner, by copies, or by the steps that lead
-    forward. More pads on the way back than `most_pads` go to further loops. All cells
-    of a window may be needed in one step (`at_once`).
+    - `idempotent`: a cell may be combined twice.
+    - `ordered`: cells are combined in row-major order.
+    - `alone`: this axis gets steps of its own.
+    - `divides`: each cell costs a division or an exponential.
+    - `back`: cotangents go to the place of a winner, are copied to all cells, or go
+      back by the steps that lead forward.
+    - `few_pads`: a loop has few pads; further ones get loops of their own.
+    - `one_step`: all cells of a window are combined in one step.
     """
 
-    overlap: bool = False
+    idempotent: bool = False
     ordered: bool = False
     alone: int | None = None
     divides: bool = False
     back: Literal["places", "copies", "steps"] = "steps"
-    most_pads: int | None = None
-    at_once: bool = False
+    few_pads: bool = False
+    one_step: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How windows are reduced on a platform, and the steps that lead back to cells.
+    """How outputs are reduced on a platform, and the steps that lead back to cells.
 
-    The steps `back` are in the order that leads forward.
+    The steps `back` are in the order that leads forward. Where `needs_no_steps`, all
+    cells of an output are read in one operation: axes of symbolic sizes, and on a GPU
+    sums over whole axes whose cells cost a division each. Its compiler would fuse the
+    steps of these, and would not end.
     """
 
     form: Implementation
@@ -99,6 +105,17 @@ class Plan:
     back_form: Implementation
     platform: str
     needs: Needs
+    needs_no_steps: bool = False
+
+    def by_windows(self, back: bool) -> bool:
+        """Whether XLA's own windows add up copies, or lead them back."""
+        form = self.back_form if back else self.form
+        return form == "reduce_window" and self.needs.back == "copies"
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether the program is of standard operations."""
+        return self.platform == ANY
 
     @property
     def boundary(self) -> Boundary:
@@ -158,7 +175,7 @@ def plan_for(
     `tables` are the places of bins that are drawn, or the numbers of links.
     """
     if over.is_symbolic:
-        return Plan("reduce_window", (), (), "reduce_window", platform, needs)
+        return Plan("reduce_window", (), (), "reduce_window", platform, needs, True)
     if isinstance(over, Window):
         return _plan_windows(over, platform, dtype, implementation, needs)
     steps: tuple[AnyStep, ...]
@@ -178,11 +195,13 @@ def _plan_windows(
     needs: Needs,
 ) -> Plan:
     """How to reduce `window` on `platform`, and how to go back."""
-    if needs.at_once or (
+    is_whole = all(dim.is_whole for dim in window.dims)
+    no_steps = is_whole and needs.divides and platform != "cpu"
+    if needs.one_step or (
         platform in GPUS and not implementation and _is_soft(window, needs)
     ):
         steps = _merged(window)
-        return Plan("slices", steps, steps, "slices", platform, needs)
+        return Plan("slices", steps, steps, "slices", platform, needs, no_steps)
     form = implementation or form_for(platform, window, dtype)
     if implementation is None and platform in TPUS and needs.divides:
         form = _steps_for(window)  # whose cost XLA's compilers may not know
@@ -196,13 +215,13 @@ def _plan_windows(
     back_form: Implementation = "reduce_window" if by_windows else in_steps
     if needs.back == "copies":
         back = tuple(spread_steps(window, doubling))[::-1]
-    elif _is_at_once(window, platform, implementation):
+    elif _is_one_step_back(window, platform, implementation):
         back = _merged(window)
     elif needs.back == "places":
         back = tuple(backward_steps(window, doubling, alone=needs.alone))[::-1]
     else:
         back = steps
-    return Plan(form, steps, back, back_form, platform, needs)
+    return Plan(form, steps, back, back_form, platform, needs, no_steps)
 
 
 def _steps(
@@ -215,7 +234,7 @@ def _steps(
     steps = forward_steps(
         window,
         doubling,
-        idempotent=needs.overlap,
+        idempotent=needs.idempotent,
         ordered=needs.ordered,
         alone=needs.alone,
     )
@@ -227,7 +246,7 @@ def _is_soft(window: Window, needs: Needs) -> bool:
     return needs.divides and window.are_apart and window.cells <= SOFT_CELLS
 
 
-def averages_at_once(
+def averages_in_one_loop(
     over: Domain, implementation: Implementation | None, platform: str | None = None
 ) -> bool:
     """Whether values of softmax averages take one loop, on all platforms or on one."""
@@ -239,7 +258,7 @@ def averages_at_once(
     return 1 < over.cells <= AVERAGED_CELLS
 
 
-def _is_at_once(
+def _is_one_step_back(
     window: Window, platform: str, implementation: Implementation | None
 ) -> bool:
     """Whether cells look for all windows that read them in one step.
@@ -252,7 +271,7 @@ def _is_at_once(
     selects = math.prod(-(-dim.extent // dim.stride) for _, dim in window.pairs())
     there = platform in TPUS or (platform in GPUS and window.are_apart)
     by_name = implementation == "reduce_window"
-    return (by_name or (not implementation and there)) and selects <= AT_ONCE
+    return (by_name or (not implementation and there)) and selects <= MOST_READS_BACK
 
 
 def _merged(window: Window) -> tuple[Step, ...]:
@@ -277,7 +296,7 @@ class DomainKernel:
     """A kernel over a domain."""
 
     over: Domain
-    implementation: Implementation | None
+    implementation: Implementation | None = field(default=None, kw_only=True)
 
     @property
     def portable(self) -> bool:

@@ -30,6 +30,9 @@ Term: TypeAlias = Callable[[Arrays, Arrays, Place], Any]
 Fill: TypeAlias = Scalar | tuple[Scalar, ...]
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
 
+# Pads in one loop, where an aggregation asks for few.
+PADS_A_LOOP = 4
+
 
 def fold(
     step: Step,
@@ -41,7 +44,7 @@ def fold(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
     dtype: np.dtype | None = None,
 ) -> Arrays:
     """For each output, `op` over its cells of `term(cell, output, place)`.
@@ -51,7 +54,7 @@ def fold(
     in turn.
 
     Cells that the same windows have are combined before they are padded. XLA branches
-    at each pad, and vectorises a loop only if there are few: with `most_pads`, more of
+    at each pad, and vectorises a loop only if there are few: with `few_pads`, more of
     them go to further loops. Each loop writes `dtype`, if that is given. The last one
     applies `finish` to what is combined, and to arrays of its own.
     """
@@ -78,7 +81,7 @@ def fold(
         for number, part in enumerate(step.pieces)
         for js, windows in _regions(part.dims)
     ]
-    loops = _loops(regions, step.dims, most_pads)
+    loops = _loops(regions, step.dims, few_pads)
     return _run(loops, op, combined, (*sources, outputs), finish, boundary)
 
 
@@ -91,7 +94,7 @@ def fold_back(
     *,
     boundary: Boundary,
     finish: Lifted = NOTHING,
-    most_pads: int | None = None,
+    few_pads: bool = False,
 ) -> Arrays:
     """For each cell, `op` over the outputs that read it of `term(cell, output, place)`.
 
@@ -155,8 +158,8 @@ def fold_back(
 
     each = [*covers.values()]
     regions = [_Region(0, js, windows) for js, windows in _regions(each, True)]
-    most = most_pads if len(each) == 1 else None  # several are few enough
-    loops = _loops(regions, each, most)
+    few = few_pads and len(each) == 1  # along several axes there are few enough
+    loops = _loops(regions, each, few)
     return _run(loops, op, combined, (outputs, cells), finish, boundary)
 
 
@@ -198,14 +201,14 @@ def _regions(
 
 
 def _loops(
-    regions: Sequence[_Region], dims: Sequence[AxisWindow], most_pads: int | None
+    regions: Sequence[_Region], dims: Sequence[AxisWindow], few_pads: bool
 ) -> list[list[_Region]]:
     """The regions, with so few in each loop that are padded."""
     lengths = [dim.out for dim in dims]
     padded = [r for r in regions if [len(windows) for windows in r.windows] != lengths]
-    if most_pads is None or len(padded) <= most_pads:
+    if not few_pads or len(padded) <= PADS_A_LOOP:
         return [list(regions)]
-    loops = math.ceil(len(padded) / most_pads)
+    loops = math.ceil(len(padded) / PADS_A_LOOP)
     first, *further = (padded[i::loops] for i in range(loops))
     return [[r for r in regions if r not in padded] + first, *further]
 

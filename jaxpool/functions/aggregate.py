@@ -96,24 +96,26 @@ def aggregate(
         (Array(3.5, dtype=float32), Array(5., dtype=float32))
     """
     options = where, empty_value, implementation
-    results = [rule.aggregate(x, over, *options) for rule in check_table(by, over)]
+    results = [rule.aggregate(x, over, *options) for rule in as_rules(by, over)]
     return tuple(results) if isinstance(by, tuple) else results[0]
 
 
-def check_table(by: Any, over: Any) -> list[By]:
+def as_rules(by: Any, over: Any) -> list[By]:
     """The aggregations, if `by` and `over` name a part of the table."""
     each = by if isinstance(by, tuple) else (by,)
-    rules = [NAMED.get(one) if isinstance(one, str) else one for one in each]
-    for rule in rules:
+    rules = list[By]()
+    for one in each:
+        rule = NAMED.get(one) if isinstance(one, str) else one
         if not isinstance(rule, By):
             raise TypeError(
                 "by must be 'max', 'min', 'sum', 'avg', an aggregation such as "
                 f"jaxpool.Softmax(), or a tuple of these; got by={by!r:.80}"
             )
+        rules.append(rule)
     if not isinstance(over, Over):
         raise TypeError(
             "over must be a domain: jaxpool.windows(...), whole(...), bins(...), "
             "segments(...) or neighbors(...); "
             f"got over={over!r:.80}"
         )
-    return rules  # type: ignore[return-value]
+    return rules

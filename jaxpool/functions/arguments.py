@@ -225,7 +225,7 @@ def _int32(numbers: Any) -> jax.Array:
     if numbers.dtype == np.int32:
         return numbers
     is_traced = isinstance(numbers, jax.core.Tracer)
-    return _as_int32(numbers) if is_traced else _as_int32_at_once(numbers)
+    return _as_int32(numbers) if is_traced else _as_int32_jitted(numbers)
 
 
 def _as_int32(indices: jax.Array) -> jax.Array:
@@ -236,7 +236,7 @@ def _as_int32(indices: jax.Array) -> jax.Array:
     return indices.astype(np.int32)
 
 
-_as_int32_at_once = jax.jit(_as_int32)
+_as_int32_jitted = jax.jit(_as_int32)
 
 
 def known_range(array: jax.Array | np.ndarray) -> tuple[Any, Any] | None:

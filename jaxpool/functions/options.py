@@ -21,7 +21,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation, check_implementation, check_name
-from jaxpool.functions.aggregate import Name, check_table
+from jaxpool.functions.aggregate import Name, as_rules
 from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
 from jaxpool.functions.by import By
 from jaxpool.functions.fractional import Rule, check_options
@@ -121,7 +121,7 @@ class WindowedPool(Options):
 
     def _window(self) -> Window:
         """The window in an array that is large enough."""
-        shape = _shape("window", self.window, self.axes)
+        shape = _shape(self.window, self.axes)
         geometry = self.window, self.strides, self.padding, self.dilation, self.axes
         return resolve(shape, *geometry, self.ceil_mode)
 
@@ -149,7 +149,7 @@ class GlobalPool(Options):
     empty_value: float = 0
 
     def _check(self) -> None:
-        whole(_shape("axes", None, self.axes), self.axes)
+        whole(_shape(None, self.axes), self.axes)
         super()._check()
 
 
@@ -165,7 +165,7 @@ class AdaptivePool(Options):
         super()._check()
         wanted = as_optional_ints("output_shape", self.output_shape)
         _check_sizes([wanted] if isinstance(wanted, int) else wanted or ())
-        shape = _shape("output_shape", wanted, self.axes)
+        shape = _shape(wanted, self.axes)
         pooled_axes("output_shape", wanted, self.axes, shape)
 
 
@@ -196,7 +196,7 @@ class FractionalPool(Options):
                 "rng_collection must be the name of a stream; "
                 f"got rng_collection={self.rng_collection!r}"
             )
-        shape = _shape("output_shape", self.output_shape, self.axes)
+        shape = _shape(self.output_shape, self.axes)
         if self.window is not None:
             window_draws(shape, self.window, self.output_shape, self.axes)
         else:
@@ -228,7 +228,7 @@ class Aggregation(Options):
 
     def _check(self) -> None:
         super()._check()
-        check_table(self.by, self.over)
+        as_rules(self.by, self.over)
         check_name(self.implementation)
 
 
@@ -243,7 +243,7 @@ class Unpool(Options):
     def _check(self) -> None:
         super()._check()
         wanted = as_ints("output_shape", self.output_shape)
-        shape = _shape("output_shape", wanted, self.axes)
+        shape = _shape(wanted, self.axes)
         _, sizes = pooled_axes("output_shape", wanted, self.axes, shape)
         _check_sizes(sizes)
         check_countable("output_shape", sizes)
@@ -259,7 +259,7 @@ def _check_sizes(sizes: Sequence[int | None]) -> None:
     check_at_least("output_shape", [n for n in sizes if n is not None], 1)
 
 
-def _shape(name: str, entries: Any, axes: Any) -> tuple[int, ...]:
+def _shape(entries: Any, axes: Any) -> tuple[int, ...]:
     """The shape of an array that has the axes, and a window or bins of any size."""
     given = () if axes is None else as_ints("axes", axes)
     given = (given,) if isinstance(given, int) else given

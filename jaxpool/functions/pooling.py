@@ -230,7 +230,8 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
 @compiled_once
 def quantile(call: Call, q: float) -> jax.Array:
     """The quantile of each output, between two cells by linear interpolation."""
-    (low, high), number, ranks = _ranked(call, Ranks(q=q))
+    ranks = Ranks(q=q)
+    (low, high), number = _ranked(call, ranks)
     last = jnp.maximum(number - np.int32(1), np.int32(0))
     place = ranks.place(last, low.dtype)
     part = place - jnp.floor(place)
@@ -242,18 +243,18 @@ def quantile(call: Call, q: float) -> jax.Array:
 @compiled_once
 def top_mean(call: Call, k: int) -> jax.Array:
     """The mean of the `k` largest cells of each output, or of all if they are fewer."""
-    values, number, _ = _ranked(call, Ranks(k))
+    values, number = _ranked(call, Ranks(k))
     count = jnp.clip(number, 1, k).astype(values[0].dtype)
     pooled = reduce(operator.add, values) / count
     return _fill_empty(pooled.astype(dtypes.averaged(call.x.dtype)), call, number)
 
 
-def _ranked(call: Call, ranks: Ranks) -> tuple[list[jax.Array], jax.Array, Ranks]:
+def _ranked(call: Call, ranks: Ranks) -> tuple[list[jax.Array], jax.Array]:
     """Cells by their ranks, in the dtype of sums; and how many cells count."""
     _check_form(call)
     x = call.x.astype(dtypes.averaged(call.x.dtype))
     values, number = ranked(ranks, call._replace(x=x))
-    return [value.astype(dtypes.summed(x.dtype)) for value in values], number, ranks
+    return [value.astype(dtypes.summed(x.dtype)) for value in values], number
 
 
 def _check_form(call: Call) -> None:

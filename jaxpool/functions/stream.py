@@ -18,7 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.forward_mode import explaining
-from jaxpool.functions.aggregate import Name, aggregate, check_table
+from jaxpool.functions.aggregate import Name, aggregate, as_rules
 from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
 from jaxpool.functions.over import Over, windows
@@ -117,7 +117,7 @@ def stream(
         >>> print(y, z)
         [1. 3.] [6. 9.]
     """
-    rules = check_table(by, over)
+    rules = as_rules(by, over)
     as_number("empty_value", empty_value)
     if not isinstance(arrays, (list, tuple)):
         raise TypeError(
@@ -140,7 +140,8 @@ def stream(
             "over must have ceil_mode=False in a stream, which has no last window; got "
             f"over={over!r}"
         )
-    pooled = partial(_pooled, by, over, empty_value)
+    named = tuple(rules) if isinstance(by, tuple) else rules[0]
+    pooled = partial(_pooled, named, over, empty_value)
     return Stream(partial(_init, over, names), partial(_step, pooled, over, names))
 
 
@@ -306,7 +307,7 @@ def _in_blocks(pooled: Any, axis: int, dim: AxisWindow, full: Any) -> Any:
 
 
 def _pooled(
-    by: Any,
+    by: By | tuple[By, ...],
     over: windows,
     empty: float,
     axis: int,
@@ -319,15 +320,14 @@ def _pooled(
     same = documents == documents[..., -1:]
     mask = valid & same.reshape(*same.shape, *(1,) * (x.ndim - same.ndim))
     one = windows(over.window, 1, dilation=over.dilation, axes=axis)
-    rules = [_with(rule, arrays) for rule in (by if isinstance(by, tuple) else (by,))]
-    results = aggregate(x, tuple(rules), one, where=mask, empty_value=empty)
+    each = by if isinstance(by, tuple) else (by,)
+    rules = tuple(_with(rule, arrays) for rule in each)
+    results = aggregate(x, rules, one, where=mask, empty_value=empty)
     found = tuple(jnp.squeeze(result, axis) for result in results)
     return found if isinstance(by, tuple) else found[0]
 
 
-def _with(rule: Any, arrays: dict[str, jax.Array]) -> Any:
+def _with(rule: By, arrays: dict[str, jax.Array]) -> By:
     """An aggregation with the numbers of the cells of a window."""
-    if not isinstance(rule, By):
-        return rule
     own = {field.name for field in fields(rule)} & {*arrays}
     return replace(rule, **{name: arrays[name] for name in sorted(own)})

@@ -32,11 +32,9 @@ MOST_RATIOS = 16
 STEP_COST = 3
 # Runs that one backward step combines: each costs one more select.
 MOST_RUNS = 2
-# Pads in one loop. An axis that needs more gets several loops.
-PADS_A_LOOP = 4
 # Cells along an axis that are reduced one after the other: each is an operation of the
 # program.
-MOST_AT_ONCE = 256
+MOST_SLICES = 256
 # Selects for each cell on the way back.
 MOST_SELECTS = 9
 
@@ -263,7 +261,7 @@ def _split(doubling: bool, overlap: bool, most: int) -> Split:
 
     def split(dim: AxisWindow) -> tuple[Link, ...]:
         pays = doubling and dim.window >= 4 * dim.stride
-        if pays or dim.window > MOST_AT_ONCE:
+        if pays or dim.window > MOST_SLICES:
             return links_of(dim.window, overlap, most)
         return _whole(dim.window)
 
