@@ -12,9 +12,11 @@ from jaxpool.geometry.domain import Domain
 class Call(NamedTuple):
     """The checked arguments that all pools share.
 
-    `tables` are the places of bins that are drawn, and `arrays` are what an aggregation
-    takes in addition to the cells. With `both_modes`, maxima have forward mode without
-    `forward_mode()`.
+    - `over`: the domain, which says which cells each output reads.
+    - `mask`: which cells count; `empty`: the result of an output without such a cell.
+    - `tables`: where the bins begin that are drawn, or the numbers of links.
+    - `arrays`: parameters of the aggregation that are arrays.
+    - `both_modes`: whether maxima have forward mode without `forward_mode()`.
     """
 
     x: jax.Array

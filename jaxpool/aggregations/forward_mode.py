@@ -62,7 +62,7 @@ def is_forward_mode() -> bool:
 def explaining(pool: Callable[P, T]) -> Callable[P, T]:
     """Let jax's refusal of forward mode through a pool say what to do.
 
-    Where the whole is under `jax.jit`, jax refuses later, and alone.
+    Under a `jax.jit` around it, jax refuses later, with its own message.
     """
 
     @wraps(pool)

@@ -5,7 +5,7 @@
 So no power and no exponential of a cell is ever computed, only of what is relative to
 the largest, which cannot overflow. A run of cells joins to a state of the same kind as
 that of a cell; so runs join like cells, and the share of a cell follows from its state
-and that of the output. All derivative of a state is that of its first array.
+and that of the output. Only the first array of a state has a derivative.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ def joined(by: Joined, call: Call) -> jax.Array:
     """The cells of each output joined, in the dtype of `x`, without a mask."""
     x, over = call.x, call.over
     if isinstance(over, Window) and over.is_symbolic and not is_symbolic(over.cells):
-        # Of the cells are kept the lifted ones, not each step.
+        # The way back keeps the lifted cells, not what each step makes.
         combine = partial(_open_combine, by)
         cells = partial(reduce_cells, combine, window=over)
         kept = jax.checkpoint(cells, prevent_cse=False)

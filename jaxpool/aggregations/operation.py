@@ -1,9 +1,9 @@
 """A caller's operation, as something that is equal if it computes the same.
 
-So that a pool by it is compiled once, although Python makes a new function of a lambda
-wherever it comes by, and although what a function does may change between two calls. It
-is traced at every call, and what that gives is compared. Functions of jax do not
-change: those of `jax.numpy` and `jax.lax` are traced once.
+So its pool is compiled once, although each evaluation of a lambda makes a new function,
+and although what a function does may change between two calls. It is traced at every
+call, and the programs are compared. Functions of `jax.numpy` and `jax.lax` do not
+change: they are traced once.
 """
 
 import inspect

@@ -48,7 +48,7 @@ def with_next(array: jax.Array, axis: int) -> jax.Array:
 
 
 def split(array: jax.Array, axis: int, length: int) -> jax.Array:
-    """Make two axes of one: its parts of some length, and what is in each."""
+    """Split an axis in two: its parts, and the `length` cells of each."""
     shape = array.shape
     parts = shape[axis] // length
     return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))

@@ -193,7 +193,7 @@ def _reduced(
     finish: Lifted,
     boundary: Boundary,
 ) -> Arrays:
-    """Reduce the terms of the first array's items and of those that read them."""
+    """For each item of the second arrays, reduce the terms of the items it reads."""
     (first, *further), (read_from, own) = reads, arrays
     count = len(read_from)
 

@@ -41,7 +41,8 @@ ANY, OPEN = "any", "open"
 class Kernel(Protocol):
     """A function of arrays, described by what hashes.
 
-    A `portable` one is to be of standard operations, whoever reads the program.
+    If `portable`, its program must consist of standard operations of jax, which other
+    tools can read.
     """
 
     @property

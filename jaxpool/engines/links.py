@@ -150,7 +150,7 @@ def _staged(
 
 
 def _at(array: jax.Array, axis: int, keys: jax.Array) -> jax.Array:
-    """What an array has at some keys; what it has at others has no meaning."""
+    """The entries at some keys. Keys beyond the axis give an entry of no meaning."""
     last = np.int32(array.shape[axis] - 1)
     return take(array, axis, lax.clamp(np.int32(0), keys, last))
 

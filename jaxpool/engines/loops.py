@@ -37,7 +37,7 @@ class Lifted(NamedTuple):
         return Lifted(self.arrays, lambda *arrays: function(*lift(*arrays)))
 
     def after(self, function: Callable[..., Arrays]) -> "Lifted":
-        """The same of what `function` makes of one more array, the first."""
+        """`lift(*function(t), *arrays)`, where `t` is one more array, the first."""
         lift = self.lift
         return Lifted(self.arrays, lambda t, *arrays: lift(*function(t), *arrays))
 
@@ -54,7 +54,7 @@ class Lifted(NamedTuple):
         )
 
     def now(self, boundary: Boundary) -> Arrays:
-        """That, in memory."""
+        """What is made of the arrays, computed and stored."""
         return stage(boundary, self.lift, *self.arrays)
 
     def finished(self, finish: "Lifted", boundary: Boundary) -> Arrays:

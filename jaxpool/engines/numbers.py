@@ -17,7 +17,7 @@ _DIGIT = 256
 
 
 def numbers(count: int) -> Numbers:
-    """0, 1, and so on: int64 of NumPy's, or int32 of jax's."""
+    """0, 1, and so on: a NumPy array of int64, or of int32 computed by the program."""
     return np.arange(count) if count <= LONG else lax.iota(np.int32, count)
 
 
@@ -27,7 +27,7 @@ def is_known(array: Numbers) -> bool:
 
 
 def module_of(array: Numbers) -> Any:
-    """NumPy for what is known when tracing, else its namesake."""
+    """`numpy` for a constant, else `jax.numpy`."""
     return np if is_known(array) else jnp
 
 

@@ -53,7 +53,7 @@ CPU_RATIOS = 4
 # Cells of windows that do not overlap, which a GPU divides in one step. An H100 takes
 # 0.4 to 0.6 times as long for softmax and log-sum-exp of 2x2 windows, forward, and 0.8
 # for both passes; norms take as long as before (docs/notes/h100.md).
-SOFT_CELLS = 4
+GPU_RATIOS = 4
 # Cells of a window up to which values of softmax averages take one loop. A CPU then
 # takes 0.5 to 0.95 of the time of two kernels, 1.3 times for 5x5 cells at stride 1. An
 # H100 took 0.4 to 0.5 for 2x2 and 3x3 cells, in a plain formula of that shape.
@@ -198,7 +198,7 @@ def _plan_windows(
     is_whole = all(dim.is_whole for dim in window.dims)
     no_steps = is_whole and needs.divides and platform != "cpu"
     if needs.one_step or (
-        platform in GPUS and not implementation and _is_soft(window, needs)
+        platform in GPUS and not implementation and _divides_in_one_step(window, needs)
     ):
         steps = _merged(window)
         return Plan("slices", steps, steps, "slices", platform, needs, no_steps)
@@ -241,9 +241,9 @@ def _steps(
     return tuple(steps)
 
 
-def _is_soft(window: Window, needs: Needs) -> bool:
+def _divides_in_one_step(window: Window, needs: Needs) -> bool:
     """Whether a GPU divides in one step: few cells, in windows that do not overlap."""
-    return needs.divides and window.are_apart and window.cells <= SOFT_CELLS
+    return needs.divides and window.are_apart and window.cells <= GPU_RATIOS
 
 
 def averages_in_one_loop(

@@ -68,7 +68,7 @@ def fold(
             def term_at(
                 j: Cell, cell: Arrays, output: Arrays, part: Step = part
             ) -> Any:
-                return term(cell, output, Place(part.start(j), part.length(j)))
+                return term(cell, output, Place(part.start(j), part.run_length(j)))
 
             dims = dims_of(part)
             piece = _combined(op, term_at, dims, (js, windows), states[number], own)
@@ -278,7 +278,7 @@ def _padded(piece: Any, fill: Fill, dims: Dims, windows: Ranges) -> Any:
 
 
 def seen(array: jax.Array, dims: Dims, j: Cell, windows: Ranges) -> jax.Array:
-    """One cell of each of `windows`, which all have it in the input."""
+    """Cell `j` of each of `windows`; for all of them it lies inside the input."""
     places = {}
     for (axis, dim), number, ws in zip(dims.items(), j, windows, strict=True):
         start = ws.start * dim.stride + number * dim.dilation - dim.low
@@ -287,7 +287,7 @@ def seen(array: jax.Array, dims: Dims, j: Cell, windows: Ranges) -> jax.Array:
 
 
 def of_windows(array: jax.Array, dims: Dims, windows: Ranges) -> jax.Array:
-    """What an array with one cell for each window says of some of them."""
+    """The entries of some windows, of an array with one entry for each window."""
     places = {
         axis: (ws.start, len(ws), 1) for axis, ws in zip(dims, windows, strict=True)
     }

@@ -79,9 +79,10 @@ def compiled_once(pool: Callable[..., T]) -> Callable[..., T]:
     """A pool that takes a `Call` and options; all but the arrays is static."""
 
     @wraps(pool)
-    def body(static: tuple[Any, ...], x: jax.Array, mask: Any, *others: Any) -> T:
+    def body(
+        static: tuple[Any, ...], x: jax.Array, mask: Any, tables: Any, arrays: Any
+    ) -> T:
         over, empty, implementation, both_modes, *options = static
-        tables, arrays = others
         checked = x, over, mask, empty, implementation, tables, arrays, both_modes
         return pool(Call(*checked), *options)
 

@@ -42,6 +42,9 @@ class Over(Written):
         return pooled
 
 
+# Domains have names like functions, which is how users call them.
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class windows(Over):
     """Windows that slide over the pooled axes.

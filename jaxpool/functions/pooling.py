@@ -43,7 +43,8 @@ LEAST_OF_NORMS = 0.25
 @compiled_once
 def extreme(call: Call, kind: Kind) -> jax.Array:
     """Maximum or minimum of each output, in the dtype of `x`."""
-    return _fill_empty(extremum(call, kind), call, None)
+    pooled = extremum(call, kind)  # `empty` where a mask keeps no cell
+    return _fill_empty(pooled, call, None)
 
 
 @compiled_once

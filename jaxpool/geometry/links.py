@@ -74,7 +74,7 @@ def linked_axis(
 ) -> tuple[tuple[int], tuple[AxisLinks]]:
     """The axis that links lead along, and its sizes; `name` is that of `outputs`.
 
-    An output has at most so many `cells`, or all.
+    An output has at most `cells` cells; `None`: all cells of the axis.
     """
     (along,), (out,) = per_axis("axis", axis, 1), per_axis(name, outputs, 1)
     check_at_least(name, [out], 1)

@@ -53,7 +53,8 @@ class Step(PooledAxes):
     apart on each axis. A run ends where the next starts; the last run has `last` cells.
 
     `rest` is a window of single cells to combine with the runs. It reads the input of
-    the chain, which is the input of the step with `begins`.
+    the chain, which is the input of the step with `begins`. Only operations that must
+    not read a cell twice have one. They ignore positions, so it has none.
     """
 
     dims: tuple[AxisWindow, ...]
@@ -73,7 +74,7 @@ class Step(PooledAxes):
         """The row-major position where a run starts."""
         return sum(map(operator.mul, cell, self.weights))
 
-    def length(self, cell: Sequence[int]) -> int:
+    def run_length(self, cell: Sequence[int]) -> int:
         """The number of positions in a run."""
         (dim, *others), (weight, *_) = self.dims, self.weights
         return self.last if others or cell[0] == dim.window - 1 else weight
@@ -131,7 +132,7 @@ def backward_steps(
 
 
 def spread_steps(window: Window, doubling: bool = False) -> list[Step]:
-    """The same for a cotangent of all cells; an axis with one window has one step."""
+    """The same for a sum, whose cotangent goes to all cells."""
     return _undoing(window, _split(doubling, False, BLOCK), None, copied=True)
 
 
