@@ -135,7 +135,7 @@ def _kept_by_jax(name: str, x: Any) -> jax.Array:
 
 def as_given(name: str, value: Any, what: str = "an array") -> Any:
     """An argument as a jax or NumPy array, with a dtype that jax supports."""
-    if not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__"):
+    if _is_wrapped(value):
         value = value.__jax_array__()
     name = spelled(name)
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
@@ -350,8 +350,8 @@ def as_order(p: Any) -> float:
 
 def as_order_or_array(p: Any, call: Call) -> tuple[Call, float | None]:
     """The call with `p` as an array, or the call and `p` as a number."""
-    is_traced = isinstance(p, jax.core.Tracer)
-    if not is_traced and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
+    is_learned = isinstance(p, jax.core.Tracer) or _is_wrapped(p)
+    if not is_learned and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
         with about(call.x.shape):
             return call, as_order(p)
     _check_exponents(p, positive=True)
@@ -391,6 +391,11 @@ def _check_exponents(p: Any, positive: bool = False) -> None:
             f"p must be finite in an array, and {name} at least {LEAST_EXPONENT}; got "
             f"p={p}"
         )
+
+
+def _is_wrapped(value: Any) -> bool:
+    """Whether a value holds an array, as `nnx.Param` does."""
+    return not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__")
 
 
 def _is_number(value: Any) -> bool:

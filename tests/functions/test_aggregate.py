@@ -546,6 +546,27 @@ def test_gem_with_a_learned_exponent():
     assert (np.asarray(got) != 0).all()
 
 
+@pytest.mark.parametrize("p", [3.0, [2.0, 3.0, 4.0]], ids=["one", "channels"])
+def test_norms_with_a_learned_order(p):
+    x = jnp.abs(jnp.asarray(distinct(SHAPE))) / 32 + 1
+    order = jnp.asarray(p)
+    pools = {
+        "named": lambda p: jaxpool.global_lp_pool(x, p=p),
+        "aggregate": lambda p: jaxpool.aggregate(x, Lp(p), whole()),
+        "module": lambda p: jaxpool.nnx.Aggregate(Lp(p), whole())(x),
+    }
+
+    def plain(p):
+        p = jnp.broadcast_to(p, x.shape)
+        return jnp.sum(x**p, (1, 2)) ** (1 / p[:, 0, 0])
+
+    slope = jax.grad(lambda p: plain(p).sum())(order)
+    for pool in pools.values():
+        np.testing.assert_allclose(pool(nnx.Param(order)), plain(order), rtol=1e-5)
+        got = jax.grad(lambda p, pool=pool: pool(p).sum())(nnx.Param(order))
+        np.testing.assert_allclose(got[...], slope, rtol=1e-4)
+
+
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])
 @pytest.mark.parametrize("by", ["avg", Softmax(scale=CHANNELS), ("max", Lp(3))])
 def test_modules(flavour, by):
