@@ -30,7 +30,7 @@ from jaxpool.geometry.bins import Bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Links, Segments
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.window import Window
+from jaxpool.geometry.window import AxisWindow, Window
 
 
 def window_sum(
@@ -108,6 +108,26 @@ def ones(over: Links, rank: int, dtype: Any) -> jax.Array:
 def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """`x` with zeros where it does not take part."""
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
+
+
+def cells_read(over: Domain, tables: Any, rank: int) -> jax.Array | None:
+    """Which cells some output reads, of a shape that broadcasts; `None`: all.
+
+    Also `None` for axes of symbolic sizes, where it is not known.
+    """
+    if isinstance(over, Bins) or over.is_symbolic:
+        return None
+    read = list[jax.Array]()
+    domains: tuple[Domain, ...] = over.axis_by_axis()
+    for one in domains:
+        (axis,), (dim,) = one.axes, one.dims
+        if isinstance(dim, AxisWindow) and dim.reads_all:
+            continue
+        outputs = along(axis, jnp.ones(dim.out, INT32), rank)
+        back = Shares(one, Sum(INT32), INT32, INT32).transpose
+        (number,) = bind(back, (None, ()), tables, outputs)
+        read.append(number > 0)
+    return reduce(jnp.logical_and, read) if read else None
 
 
 def counts(over: Domain, tables: Any, rank: int, include_pad: bool) -> list[Any]:

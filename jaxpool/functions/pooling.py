@@ -28,7 +28,7 @@ from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.softmax import is_uniform, scaled, scaled_logits, weighted
-from jaxpool.aggregations.sums import counts, kept, ones, window_sum
+from jaxpool.aggregations.sums import cells_read, counts, kept, ones, window_sum
 from jaxpool.aggregations.winners import Kind
 from jaxpool.engines.numbers import is_known
 from jaxpool.functions.entry import compiled_once
@@ -106,12 +106,14 @@ def norm(call: Call, p: float | None = None) -> jax.Array:
     wide = dtypes.summed(x.dtype)
     inner = call._replace(x=x, mask=None, arrays=None, empty=np.zeros(()))
     if p is None:
-        norms = _by_logs(inner, sizes_of(x, wide), call.arrays.astype(wide))
-        norms = norms.astype(x.dtype)
+        sizes = sizes_of(_Unread(call).zeroed(x), wide)
+        norms = _by_logs(inner, sizes, call.arrays.astype(wide)).astype(x.dtype)
     elif math.isinf(p):
+        x = _Unread(call).ignored(x)
         norms = extremum(inner._replace(x=sizes_of(x, x.dtype)), "max")
     elif p == 1 or (not over.is_symbolic and over.cells == 1):
-        norms = window_sum(inner._replace(x=sizes_of(x, wide)), wide, x.dtype)
+        sizes = sizes_of(_Unread(call).ignored(x), wide)
+        norms = window_sum(inner._replace(x=sizes), wide, x.dtype)
     else:
         norms = joined(Norm(wide, p), inner)
     return _fill_empty(norms, call, _valid_count(call))
@@ -147,10 +149,12 @@ def softmax(call: Call) -> jax.Array:
     given, scale, bias = call.arrays
     dtype = dtypes.averaged(call.x.dtype)
     wide = call.x.astype(dtypes.summed(dtype))  # once: both its gradients add up wide
-    logits = (wide if given is None else given).astype(wide.dtype)
+    unread = _Unread(call)
+    wide = unread.ignored(wide)
+    logits = wide if given is None else unread.ignored(given.astype(wide.dtype))
     if scale is not None:
         logits = scaled_logits(logits, scale.astype(wide.dtype), call)
-    logits = jnp.broadcast_to(logits, wide.shape)
+    logits = unread.ignored(jnp.broadcast_to(logits, wide.shape))
     x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
     if bias is not None and isinstance(call.over, Window):
@@ -170,8 +174,9 @@ def weighted_mean(call: Call) -> jax.Array:
     """Average with the weights `call.arrays`; empty where they add up to 0."""
     dtype = dtypes.averaged(call.x.dtype)
     wide = dtypes.summed(dtype)
-    weights = jnp.broadcast_to(call.arrays.astype(wide), call.x.shape)
-    x = kept(call.x, call.mask).astype(wide)
+    unread = _Unread(call)
+    weights = unread.ignored(jnp.broadcast_to(call.arrays.astype(wide), call.x.shape))
+    x = unread.ignored(kept(call.x, call.mask).astype(wide))
     number = window_sum(call._replace(x=weights), wide, wide)
     total = window_sum(call._replace(x=x * weights), wide, wide)
     is_empty = number == 0
@@ -187,6 +192,7 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
     dtype = dtypes.averaged(x.dtype)
     wide = dtypes.summed(dtype)
     x = kept(x, call.mask).astype(wide)
+    x = _Unread(call).zeroed(x) if p is None else _Unread(call).ignored(x)
     if eps is None:
         sizes = sizes_of(x, wide)
     else:
@@ -214,7 +220,7 @@ def variance(call: Call, ddof: int, eps: float | None = None) -> jax.Array:
     dtype = dtypes.averaged(call.x.dtype)
     is_long = call.x.dtype.kind in "iu" and call.x.dtype.itemsize == 8
     wide = np.dtype(np.float64) if is_long else dtypes.summed(dtype)
-    found = moments(call, wide)
+    found = moments(call._replace(x=_Unread(call).ignored(call.x)), wide)
     number = found.weight - np.asarray(ddof, wide)
     one, zero = np.ones((), wide), np.zeros((), wide)
     # Rounding may give less than 0. A maximum would halve derivatives at 0.
@@ -326,6 +332,26 @@ def _occupied(call: Call) -> list[Any]:
     cells = ones(over, rank, np.uint8)  # a maximum of bytes is faster than a sum
     no_cell = np.zeros((), np.uint8)
     return [extremum(Call(cells, over, empty=no_cell, tables=call.tables), "max")]
+
+
+class _Unread:
+    """Cells that no output reads. What they hold, such as NaN, must reach no gradient.
+
+    Their cotangents are 0, but 0 times NaN is NaN.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._read = cells_read(call.over, call.tables, call.x.ndim)
+
+    def ignored(self, x: jax.Array) -> jax.Array:
+        """`x`, with derivatives of 0 at these cells."""
+        if self._read is None:
+            return x
+        return jnp.where(self._read, x, lax.stop_gradient(x))
+
+    def zeroed(self, x: jax.Array) -> jax.Array:
+        """`x`, with zeros in these cells."""
+        return kept(x, self._read)
 
 
 def _fill_empty(pooled: jax.Array, call: Call, valid: jax.Array | None) -> jax.Array:

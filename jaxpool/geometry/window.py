@@ -86,6 +86,12 @@ class AxisWindow:
         return is_one and self.window == self.size
 
     @property
+    def reads_all(self) -> bool:
+        """Whether each cell of the axis is in a window, as far as is easy to see."""
+        is_dense = self.dilation == 1 and (self.stride <= self.window or self.out == 1)
+        return is_dense and self.low >= 0 and self.span - self.low >= self.size
+
+    @property
     def may_miss(self) -> bool:
         """Whether a window may read only padding."""
         return self.dilation > 1 and (is_symbolic(self.low) or self.low > 0)
