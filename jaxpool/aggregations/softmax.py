@@ -25,6 +25,7 @@ from jaxpool.aggregations.joined import (
     joined_state,
 )
 from jaxpool.aggregations.shares import Shares
+from jaxpool.aggregations.sums import cells_read
 from jaxpool.engines.fold import Place, fold
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, as_they_are, stage
@@ -142,9 +143,10 @@ def is_uniform(scale: jax.Array | None, call: Call) -> bool:
 
 
 def _center(logits: jax.Array, call: Call) -> jax.Array:
-    """The largest finite logit along the pooled axes."""
+    """The largest finite logit along the pooled axes, of the cells that count."""
     none, counts = np.asarray(-np.inf, logits.dtype), jnp.isfinite(logits)
-    counts = counts if call.mask is None else counts & call.mask
+    for keep in (call.mask, cells_read(call.over, call.tables, logits.ndim)):
+        counts = counts if keep is None else counts & keep
     most = jnp.where(counts, logits, none).max(call.over.axes, keepdims=True)
     return jnp.where(most == none, np.zeros((), logits.dtype), most)
 

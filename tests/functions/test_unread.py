@@ -50,7 +50,7 @@ WITH_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
 @pytest.mark.parametrize("domain", UNREAD)
 def test_cells_that_no_output_reads_reach_no_gradient(domain, name, value):
