@@ -22,18 +22,18 @@ from jaxpool.geometry.window import Window
 
 def biased_average(
     logits: jax.Array, x: jax.Array, bias: jax.Array, window: Window
-) -> jax.Array:
-    """The average of each window; 0 where all its logits are -inf.
+) -> tuple[jax.Array, jax.Array]:
+    """The largest logit of each window, without the bias; and the average.
+
+    The average is 0 where all logits with their bias are -inf.
 
     `bias` has an axis for each pooled axis, and may have one more for the channels.
     """
     sides = tuple(dim.window for dim in window.dims)
     flat = bias.reshape(math.prod(sides), *bias.shape[len(sides) :])
     places = [*itertools.product(*map(range, sides))]
-    each = [
-        cell + _along(flat[number], cell)
-        for number, cell in enumerate(_cells(logits, -np.inf, window, places))
-    ]
+    own = _cells(logits, -np.inf, window, places)
+    each = [cell + _along(flat[number], cell) for number, cell in enumerate(own)]
     most = lax.stop_gradient(reduce(jnp.maximum, each))
     most = jnp.where(most == -np.inf, np.zeros((), most.dtype), most)
     weights = [ratio(logit, most) for logit in each]
@@ -44,7 +44,8 @@ def biased_average(
         for logit, cell in zip(each, _cells(x, 0, window, places), strict=True)
     ]
     summed = reduce(jnp.add, (w * c for w, c in zip(weights, cells, strict=True)))
-    return summed / jnp.where(total == 0, np.ones((), total.dtype), total)
+    largest = lax.stop_gradient(reduce(jnp.maximum, own))
+    return largest, summed / jnp.where(total == 0, np.ones((), total.dtype), total)
 
 
 def _along(bias: jax.Array, cell: jax.Array) -> jax.Array:

@@ -121,7 +121,7 @@ def _without_derivative_jvp(primals: tuple[jax.Array], _: Any) -> Any:
 def _kept_by_jax(name: str, x: Any) -> jax.Array:
     """`x`, if jax does not wrap its integers (64 bits without `jax_enable_x64`)."""
     own = jax.dtypes.canonicalize_dtype(x.dtype)
-    if isinstance(x, jax.Array) and own == x.dtype:
+    if isinstance(x, jax.Array):
         return x
     if jnp.issubdtype(own, jnp.integer) and own != x.dtype:
         bounds, info = known_range(x), jnp.iinfo(own)
@@ -164,7 +164,17 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
             f"or duration): cast it; got {name}.dtype={dtype} "
             f"for {name}.shape={value.shape}"
         )
-    return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+    if not isinstance(value, jax.Array):
+        return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+    if dtype == jax.dtypes.canonicalize_dtype(dtype):
+        return value
+    # Of 64 bits, made while `jax_enable_x64` was set: `jax.jit` would wrap integers.
+    is_traced = isinstance(value, jax.core.Tracer)
+    return (
+        value.astype(jax.dtypes.canonicalize_dtype(dtype))
+        if is_traced
+        else np.asarray(value)
+    )
 
 
 def as_indices(
@@ -221,7 +231,9 @@ def as_links(
 
 def _int32(numbers: Any) -> jax.Array:
     if not isinstance(numbers, jax.Array):
-        return jnp.asarray(numbers.clip(INT32.min, INT32.max).astype(np.int32))
+        if jnp.iinfo(numbers.dtype).max > INT32.max:
+            numbers = numbers.clip(max(INT32.min, numbers.min(initial=0)), INT32.max)
+        return jnp.asarray(numbers.astype(np.int32))
     if numbers.dtype == np.int32:
         return numbers
     is_traced = isinstance(numbers, jax.core.Tracer)
@@ -354,7 +366,7 @@ def as_order_or_array(p: Any, call: Call) -> tuple[Call, float | None]:
     if not is_learned and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
         with about(call.x.shape):
             return call, as_order(p)
-    _check_exponents(p, positive=True)
+    _check_exponents(p, call, positive=True)
     return call._replace(arrays=as_weights("p", p, call, per_output=True)), None
 
 
@@ -370,27 +382,40 @@ def as_exponent(p: Any, call: Call) -> Call:
     """The call with the exponents of a mean, if `p` is an array; it is not near 0."""
     if _is_number(p):
         number = as_number("p", p)
-        if math.isnan(number) or abs(number) < LEAST_EXPONENT or number == -math.inf:
+        held = _in_sums(np.asarray(number), call)
+        if np.isnan(held) or abs(held) < LEAST_EXPONENT or held == -np.inf:
             raise ValueError(
                 f"p must be a number of at least {LEAST_EXPONENT} or at most "
                 f"-{LEAST_EXPONENT}, or inf (near 0, take the geometric mean, exp of "
                 f"the average of log(x)); got p={p}"
             )
         return call
-    _check_exponents(p)
+    _check_exponents(p, call)
     return call._replace(arrays=as_weights("p", p, call, per_output=True))
 
 
-def _check_exponents(p: Any, positive: bool = False) -> None:
+def _check_exponents(p: Any, call: Call, positive: bool = False) -> None:
     """Refuse an array of NumPy with an exponent near 0, or infinite."""
-    if not isinstance(p, np.ndarray) or p.dtype.kind not in "iuf":
+    if not _is_known_array(p):
         return
-    size, name = (p, "p") if positive else (abs(p), "|p|")
-    if not (np.isfinite(p) & (size >= LEAST_EXPONENT)).all():
+    held = _in_sums(p, call)
+    size, name = (held, "p") if positive else (abs(held), "|p|")
+    if not (np.isfinite(held) & (size >= LEAST_EXPONENT)).all():
         raise ValueError(
             f"p must be finite in an array, and {name} at least {LEAST_EXPONENT}; got "
             f"p={p}"
         )
+
+
+def _is_known_array(value: Any) -> bool:
+    """Whether a value is an array of NumPy of real numbers, which can be checked."""
+    return isinstance(value, np.ndarray) and _kind(value.dtype) in ("integer", "float")
+
+
+def _in_sums(numbers: np.ndarray, call: Call) -> np.ndarray:
+    """The numbers in the dtype of sums, where they may become 0 or infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return numbers.astype(dtypes.summed(dtypes.averaged(call.x.dtype)))
 
 
 def _is_wrapped(value: Any) -> bool:
@@ -408,19 +433,18 @@ def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | No
     """`scale` as an array that broadcasts to `x`; `None` for 1."""
     other = " other than 0" if is_divisor else ""
     if _is_number(scale):
-        wide = dtypes.summed(dtypes.averaged(call.x.dtype))
-        with np.errstate(over="ignore"):
-            number = np.asarray(scale, wide)
+        number = _in_sums(np.asarray(scale), call)
         if not np.isfinite(number) or (is_divisor and number == 0):
             raise ValueError(
-                f"scale must be a finite number{other} in {wide}, or an array; got "
-                f"scale={scale}"
+                f"scale must be a finite number{other} in {number.dtype}, or an "
+                f"array; got scale={scale}"
             )
         if scale == 1:
             return None
         scale = number
-    elif isinstance(scale, np.ndarray) and scale.dtype.kind in "iuf":
-        is_right = np.isfinite(scale) & ((scale != 0) | (not is_divisor))
+    elif _is_known_array(scale):
+        held = _in_sums(scale, call)
+        is_right = np.isfinite(held) & ((held != 0) | (not is_divisor))
         if not is_right.all():
             raise ValueError(f"scale must have finite numbers{other}; got {scale}")
     return as_weights("scale", scale, call, per_output=is_divisor)

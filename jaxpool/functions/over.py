@@ -327,6 +327,8 @@ def _numbers(name: str, value: Any) -> Any:
         return value
     try:
         return np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return jnp.asarray(value)
     except ValueError:
         raise ValueError(
             f"{name} must have rows of equal length; got {name}={value!r:.80}"

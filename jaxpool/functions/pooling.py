@@ -158,14 +158,14 @@ def softmax(call: Call) -> jax.Array:
     x = kept(wide, call.mask)
     by, logits = _kept_logits(call, logits)
     if bias is not None and isinstance(call.over, Window):
-        pooled = biased_average(logits, x, bias, call.over)
+        most, pooled = biased_average(logits, x, bias, call.over)
     else:
         most, pooled = weighted(by, logits, call._replace(x=x))
-        if given is None and is_uniform(scale, call):
-            # All cells are infinite where the largest of their own logits is -inf.
-            sign = np.ones((), wide.dtype) if scale is None else jnp.sign(scale)
-            limit = lax.stop_gradient(most * sign.astype(most.dtype))
-            pooled = jnp.where(most == -np.inf, limit, pooled)
+    if given is None and is_uniform(scale, call):
+        # All cells are infinite where the largest of their own logits is -inf.
+        sign = np.ones((), wide.dtype) if scale is None else jnp.sign(scale)
+        limit = lax.stop_gradient(most * sign.astype(most.dtype))
+        pooled = jnp.where(most == -np.inf, limit, pooled)
     return _fill_empty(pooled.astype(dtype), call, _valid_count(call))
 
 

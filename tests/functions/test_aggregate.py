@@ -460,6 +460,17 @@ def test_softmax_of_infinite_cells(over, scale):
     np.testing.assert_array_equal(jnp.ravel(got), 0)
 
 
+@pytest.mark.parametrize("scale", [1.0, -2.0])
+def test_softmax_of_infinite_cells_with_a_bias(scale):
+    """The same with a bias; where that is -inf for all, no cell takes part."""
+    by, over = Softmax(scale=scale, bias=np.zeros(2, np.float32)), windows(2, axes=0)
+    for cells in ([-np.inf] * 2, [np.inf] * 2):
+        got = jaxpool.aggregate(np.float32(cells), by, over)
+        np.testing.assert_array_equal(got, cells[:1])
+    none = Softmax(scale=scale, bias=np.full(2, -np.inf, np.float32))
+    assert jaxpool.aggregate(np.float32([3, 5]), none, over) == 0
+
+
 def test_softmax_by_infinite_logits_of_another_array():
     """Where all are -inf, no cell takes part; the scale has a finite gradient."""
     x, none = jnp.asarray([3.0, 5.0]), jnp.full(2, -jnp.inf)
@@ -565,6 +576,24 @@ def test_norms_with_a_learned_order(p):
         np.testing.assert_allclose(pool(nnx.Param(order)), plain(order), rtol=1e-5)
         got = jax.grad(lambda p, pool=pool: pool(p).sum())(nnx.Param(order))
         np.testing.assert_allclose(got[...], slope, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        (Softmax(scale=np.array([1e39])), "scale must have finite numbers"),
+        (Softmax(scale=np.asarray([np.inf], jnp.bfloat16)), "scale must have finite"),
+        (LogSumExp(np.array([1e39])), "scale must have finite numbers other than 0"),
+        (LogSumExp(np.array([1e-46])), "scale must have finite numbers other than 0"),
+        (Lp(np.array([1e39])), "p must be finite in an array"),
+        (Lp(np.asarray([-2], jnp.bfloat16)), "p must be finite in an array"),
+        (PowerMean(np.array([-1e39])), "p must be finite in an array"),
+        (PowerMean(-1e39), "p must be a number"),
+    ],
+)
+def test_parameters_that_the_dtype_of_sums_does_not_hold(by, message):
+    with pytest.raises(ValueError, match=message):
+        jaxpool.aggregate(np.ones((4, 1), np.float32), by, windows(2, axes=0))
 
 
 @pytest.mark.parametrize("flavour", [jaxpool.linen, jaxpool.nnx])

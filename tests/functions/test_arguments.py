@@ -1,10 +1,12 @@
 """What arguments may be: arrays of every origin, sizes, scalars; known or traced."""
 
+import functools
 import itertools
 import math
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
@@ -107,6 +109,41 @@ def test_D4_integers_of_every_width_name_cells(dtype):
     large = jnp.zeros(1000).at[100].set(2)
     got = jaxpool.max_unpool(np.float32([2]), np.array([100], dtype), 1000, axes=0)
     np.testing.assert_array_equal(got, large)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int2, ml_dtypes.int4, ml_dtypes.uint4])
+def test_D4_short_integers_of_numpy_name_cells(dtype):
+    got = jaxpool.segment_sum_pool(np.float32([1, 2]), np.array([1, 0], dtype), 2)
+    np.testing.assert_array_equal(got, [2, 1])
+
+
+def test_D4_arrays_of_64_bits_outside_of_x64():
+    """jax would wrap these integers, and keep these floats."""
+    with jax.enable_x64(True):
+        wrong = jnp.asarray([0, 2**33])
+        right, x = jnp.asarray([0, 3]), jnp.asarray([1.0, 2.0, 3.0, 5.0])
+    np.testing.assert_array_equal(unpooled(VALUES, right), [1, 0, 0, 2])
+    for call in (
+        lambda: unpooled(VALUES, wrong),
+        lambda: jaxpool.segment_sum_pool(np.ones(2, np.float32), wrong, 3),
+        lambda: jaxpool.max_pool(wrong, 2, axes=0),
+    ):
+        with pytest.raises(ValueError, match="8589934592"):
+            call()
+    for name in ("max", "avg", "sum", "lp", "softmax", "median", "var"):
+        pool = functools.partial(getattr(jaxpool, f"{name}_pool"), window=2, axes=0)
+        got = pool(x)
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, pool(np.asarray(x, np.float32)))
+        np.testing.assert_array_equal(jax.jit(pool)(x), got)
+
+
+def test_traced_lengths_in_a_list():
+    def pooled(length):
+        over = jaxpool.segments.from_lengths([length, length], axis=0)
+        return jaxpool.aggregate(jnp.arange(4.0), "sum", over)
+
+    np.testing.assert_array_equal(jax.jit(pooled)(2), [1, 5])
 
 
 @pytest.mark.parametrize("name", ["max_pool", "sum_pool", "avg_pool"])
