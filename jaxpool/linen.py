@@ -190,7 +190,8 @@ class SoftmaxPool(options.WindowedPool, _LogitsPool):
     """Average with softmax weights over each window: `jaxpool.softmax_pool`.
 
     Fields: `window, strides=None, padding="VALID", *, dilation=1, axes=None,
-    ceil_mode=False, empty_value=0, implementation=None, scale=1.0`.
+    ceil_mode=False, empty_value=0, implementation=None, scale=1.0`. A call takes
+    `logits` too.
     >>> SoftmaxPool(2, axes=0, scale=0.0).apply({}, jax.numpy.arange(4.0))
     Array([0.5, 2.5], dtype=float32)
     """
@@ -353,7 +354,8 @@ class GlobalLogSumExpPool(options.GlobalPool, _Pool[jax.Array]):
 class GlobalSoftmaxPool(options.GlobalPool, _LogitsPool):
     """Average with softmax weights over whole axes: `jaxpool.global_softmax_pool`.
 
-    Fields: `*, axes=None, keepdims=False, empty_value=0, scale=1.0`.
+    Fields: `*, axes=None, keepdims=False, empty_value=0, scale=1.0`. A call takes
+    `logits` too.
     >>> GlobalSoftmaxPool(axes=0, scale=0.0).apply({}, jax.numpy.arange(4.0))
     Array(1.5, dtype=float32)
     """

@@ -78,7 +78,7 @@ def aggregate(
             `over` is no aggregation or domain.
         NotImplementedError: If the pair is not in the table, or an implementation is
             named where there is only one form (unequal bins, segments, neighbors,
-            medians, variances).
+            medians, quantiles, `TopKMean`, variances, `Softmax` with a bias).
 
     Gradient:
         That of the aggregation, with respect to `x` and to the arrays that `by` holds.

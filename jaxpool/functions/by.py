@@ -99,7 +99,7 @@ class Min(By):
 class Sum(By):
     """The sum, `sum_j x_j`: `jaxpool.sum_pool`.
 
-    Float, int or complex dtypes; half floats are added up in float32.
+    Float, int or complex dtypes; float16 and bfloat16 are added up in float32.
     """
 
     kinds = "number"
@@ -116,8 +116,8 @@ class Average(By):
     `jaxpool.avg_pool` has its gradient. Weights have a gradient too.
 
     Args:
-        weights: Numbers that broadcast to `x`, of equal rank, or `None`. The result is
-            `empty_value` where they add up to 0.
+        weights: Numbers that broadcast to `x`, of equal rank, or one for each channel.
+            `None`: equal ones. The result is `empty_value` where they add up to 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -259,9 +259,9 @@ class Softmax(By):
     `jaxpool.softmax_pool` has its gradient.
 
     Args:
-        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool). A
-            cell with a logit of -inf takes no part; if all logits that are given are
-            -inf, the result is 0.
+        logits: Numbers that broadcast to `x`, of equal rank, or one for each channel.
+            `None`: `x` (SoftPool). A cell with a logit of -inf takes no part; if all
+            logits that are given are -inf, the result is 0.
         scale: A number, or an array that broadcasts to `x`, with one number for each
             channel, say (AutoPool). 0 gives the average, large numbers the maximum. Its
             gradient loses digits where the logits of some windows are near 1e4, and
@@ -406,7 +406,8 @@ class TopKMean(By):
     """The mean of the `k` largest cells, or of all cells where there are fewer.
 
     `k=1` is the maximum, and as many as there are cells the average. Each of these
-    cells gets an equal part of the cotangent. The cost grows with `k`.
+    cells gets an equal part of the cotangent. Up to 32 cells, windows are sorted by a
+    network, and the cost grows with `k`; else all cells are sorted.
 
     Args:
         k: How many cells, a positive int.

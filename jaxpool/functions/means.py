@@ -45,7 +45,8 @@ def softmax_pool(
         ceil_mode: Whether to round the output size up, by PyTorch's rule.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
+        logits: Numbers that broadcast to `x`, of equal rank, or one for each channel.
+            `None`: `x` (SoftPool).
         scale: A number, or an array that broadcasts to `x`, such as one number for
             each channel (AutoPool). 0 gives the average, large numbers the maximum.
         implementation: `None` (automatic), "reduce_window", "slices" or "doubling".
@@ -107,7 +108,8 @@ def global_softmax_pool(
         keepdims: Whether to keep the pooled axes, with size 1.
         where: Boolean mask, broadcast to `x`, of equal rank. False cells are ignored.
         empty_value: Result for an output without a valid cell; its gradient is 0.
-        logits: Numbers that broadcast to `x`, of equal rank. `None`: `x` (SoftPool).
+        logits: Numbers that broadcast to `x`, of equal rank, or one for each channel.
+            `None`: `x` (SoftPool).
         scale: A number, or an array that broadcasts to `x`, such as one number for
             each channel (AutoPool). 0 gives the average, large numbers the maximum.
 

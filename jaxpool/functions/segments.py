@@ -171,7 +171,7 @@ def segment_sum_pool(
         forward mode work to any order.
 
     References:
-        `jax.ops.segment_sum`, which adds up half floats in half floats.
+        `jax.ops.segment_sum`, which adds up bfloat16 in bfloat16.
 
     Example:
         >>> import jax.numpy as jnp

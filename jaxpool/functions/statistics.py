@@ -56,7 +56,8 @@ def var_pool(
         ValueError: If an argument does not fit `x.shape`, a window is larger than the
             padded input, or padding is at least as large as a window.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        NotImplementedError: If an implementation is named, or a size is symbolic.
+        NotImplementedError: If an implementation is named, or the size of a pooled
+            axis is symbolic.
 
     Gradient:
         The share of a cell is `2 * (x - mean) / (n - ddof)`. Integers have no
@@ -107,7 +108,7 @@ def global_var_pool(
     Raises:
         ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        NotImplementedError: If a size is symbolic.
+        NotImplementedError: If the size of a pooled axis is symbolic.
 
     Gradient:
         The share of a cell is `2 * (x - mean) / (n - ddof)`. Integers have no
@@ -173,7 +174,8 @@ def std_pool(
             padded input, or padding is at least as large as a window.
         TypeError: If a dtype is not supported, or a static argument is traced.
         ValueError: If `eps` is negative.
-        NotImplementedError: If an implementation is named, or a size is symbolic.
+        NotImplementedError: If an implementation is named, or the size of a pooled
+            axis is symbolic.
 
     Gradient:
         The share of a cell is `(x - mean) / ((n - ddof) * y)`, and 0 where `y` is 0.
@@ -229,7 +231,7 @@ def global_std_pool(
         ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
         TypeError: If a dtype is not supported, or a static argument is traced.
         ValueError: If `eps` is negative.
-        NotImplementedError: If a size is symbolic.
+        NotImplementedError: If the size of a pooled axis is symbolic.
 
     Gradient:
         The share of a cell is `(x - mean) / ((n - ddof) * y)`, and 0 where `y` is 0.
@@ -290,7 +292,8 @@ def median_pool(
         ValueError: If an argument does not fit `x.shape`, a window is larger than the
             padded input, or padding is at least as large as a window.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        NotImplementedError: If an implementation is named, or a size is symbolic.
+        NotImplementedError: If an implementation is named, or the size of a pooled
+            axis is symbolic.
 
     Gradient:
         The cotangent of a window goes to its middle cell, or half of it to each of
@@ -339,7 +342,7 @@ def global_median_pool(
     Raises:
         ValueError: If an argument does not fit `x.shape`, or a pooled axis is empty.
         TypeError: If a dtype is not supported, or a static argument is traced.
-        NotImplementedError: If a size is symbolic.
+        NotImplementedError: If the size of a pooled axis is symbolic.
 
     Gradient:
         The cotangent of a window goes to its middle cell, or half of it to each of

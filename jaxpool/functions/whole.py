@@ -40,7 +40,7 @@ def global_max_pool(
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        The cotangent of a window goes to one cell: the first NaN, else the first
+        The cotangent of an output goes to one cell: the first NaN, else the first
         maximum in row-major order. Integers have no gradient. Reverse mode works to any
         order, and forward mode over it (`jax.hessian`). For forward mode alone
         (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
@@ -87,7 +87,7 @@ def global_min_pool(
         TypeError: If a dtype is not supported, or a static argument is traced.
 
     Gradient:
-        The cotangent of a window goes to one cell: the first NaN, else the first
+        The cotangent of an output goes to one cell: the first NaN, else the first
         minimum in row-major order. Integers have no gradient. Reverse mode works to any
         order, and forward mode over it (`jax.hessian`). For forward mode alone
         (`jax.jvp`, `jax.jacfwd`), trace the call inside `with jaxpool.forward_mode():`.
