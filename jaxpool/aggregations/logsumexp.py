@@ -14,10 +14,25 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxpool.aggregations.joined import Joined
+from jaxpool.aggregations import dtypes
+from jaxpool.aggregations.call import Call
+from jaxpool.aggregations.joined import Joined, joined
 from jaxpool.engines.elementwise import equals, like, pair, select
 from jaxpool.engines.fold import Place
 from jaxpool.engines.loops import Arrays, Lifted
+
+
+def log_sum_exp(call: Call, logits: jax.Array) -> jax.Array:
+    """Log-sum-exp of the logits that the mask keeps."""
+    by, logits = kept_logits(call, logits)
+    return joined(by, call._replace(x=logits))
+
+
+def kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
+    """The aggregation, and the logits with -inf where the mask is False."""
+    if call.mask is not None:
+        logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
+    return LogSumExp(dtypes.summed(logits.dtype)), logits
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,18 @@ from jax.export import is_symbolic_dim
 
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.call import Call
-from jaxpool.aggregations.dtypes import FLOAT32
 from jaxpool.engines.plan import check_implementation
 from jaxpool.geometry import axes
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import Window, as_shape
+from jaxpool.geometry.window import as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 
 INT32 = np.iinfo(np.int32)
 # By jaxlib 0.10, which treats 1-bit integers as booleans.
 UNKNOWN_TO_XLA = ("float6_e2m3fn", "float6_e3m2fn", "int1", "uint1")
-# The error of a power mean grows as 1 / p: 4e-4 for this one.
-LEAST_EXPONENT = 1e-3
 
 
 def as_call(
@@ -135,7 +132,7 @@ def _kept_by_jax(name: str, x: Any) -> jax.Array:
 
 def as_given(name: str, value: Any, what: str = "an array") -> Any:
     """An argument as a jax or NumPy array, with a dtype that jax supports."""
-    if _is_wrapped(value):
+    if is_wrapped(value):
         value = value.__jax_array__()
     name = spelled(name)
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
@@ -306,10 +303,10 @@ def as_empty_value(empty_value: Any, dtype: np.dtype, is_used: bool) -> np.ndarr
     number = as_number("empty_value", empty_value)
     if number == 0 and not is_used and not dtypes.has_zero(dtype):
         return np.ones((), dtype)
-    return _held("empty_value", number, dtype)
+    return held("empty_value", number, dtype)
 
 
-def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
+def held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
     """A number in a dtype that represents it: integers exactly, floats rounded."""
     if not jnp.issubdtype(dtype, jnp.integer):
         with np.errstate(all="ignore"):
@@ -323,8 +320,8 @@ def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
             )
     else:
         info = jnp.iinfo(dtype)
-        held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
-        if not held or number != int(number):
+        is_held = math.isfinite(number) and int(info.min) <= number <= int(info.max)
+        if not is_held or number != int(number):
             raise ValueError(
                 f"{name} must be an integer that {np.dtype(dtype)} can represent; "
                 f"got {name}={number}"
@@ -332,209 +329,8 @@ def _held(name: str, number: float, dtype: np.dtype) -> np.ndarray:
     return np.asarray(number, dtype)
 
 
-def as_divisor(divisor: Any, dtype: np.dtype = FLOAT32) -> float | None:
-    """`divisor` as a number that can divide a sum in `dtype`."""
-    if divisor is None:
-        return None
-    number = as_number("divisor", divisor)
-    info = jnp.finfo(dtype)
-    if not float(info.tiny) <= abs(number) <= float(info.max):
-        raise ValueError(
-            f"{spelled('divisor')} must be a finite number other than 0 that "
-            f"{info.dtype} can represent; got {spelled('divisor')}={divisor}"
-        )
-    return number
-
-
-def as_order(p: Any) -> float:
-    """`p` as the order of a norm."""
-    if isinstance(p, jax.core.Tracer):
-        raise TypeError(
-            "p must be a Python number, not a traced value: mark it static "
-            "(jax.jit(..., static_argnames='p')). For a computed p, or a gradient of "
-            f"p, use jaxpool.lp_pool; got p={p}"
-        )
-    order = as_number("p", p)
-    if not order > 0:
-        raise ValueError(f"p must be a positive number or inf; got p={p}")
-    return order
-
-
-def as_order_or_array(p: Any, call: Call) -> tuple[Call, float | None]:
-    """The call with `p` as an array, or the call and `p` as a number."""
-    is_learned = isinstance(p, jax.core.Tracer) or _is_wrapped(p)
-    if not is_learned and not (isinstance(p, (jax.Array, np.ndarray)) and p.ndim):
-        with about(call.x.shape):
-            return call, as_order(p)
-    _check_exponents(p, call, positive=True)
-    return call._replace(arrays=as_weights("p", p, call, per_output=True)), None
-
-
-def as_fraction(name: str, value: Any) -> float:
-    """A number from 0 to 1."""
-    number = as_number(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1; got {name}={value}")
-    return float(number)
-
-
-def as_exponent(p: Any, call: Call) -> Call:
-    """The call with the exponents of a mean, if `p` is an array; it is not near 0."""
-    if _is_number(p):
-        number = as_number("p", p)
-        held = _in_sums(np.asarray(number), call)
-        if np.isnan(held) or abs(held) < LEAST_EXPONENT or held == -np.inf:
-            raise ValueError(
-                f"p must be a number of at least {LEAST_EXPONENT} or at most "
-                f"-{LEAST_EXPONENT}, or inf (near 0, take the geometric mean, exp of "
-                f"the average of log(x)); got p={p}"
-            )
-        return call
-    _check_exponents(p, call)
-    return call._replace(arrays=as_weights("p", p, call, per_output=True))
-
-
-def _check_exponents(p: Any, call: Call, positive: bool = False) -> None:
-    """Refuse an array of NumPy with an exponent near 0, or infinite."""
-    if not _is_known_array(p):
-        return
-    held = _in_sums(p, call)
-    size, name = (held, "p") if positive else (abs(held), "|p|")
-    if not (np.isfinite(held) & (size >= LEAST_EXPONENT)).all():
-        raise ValueError(
-            f"p must be finite in an array, and {name} at least {LEAST_EXPONENT}; got "
-            f"p={p}"
-        )
-
-
-def _is_known_array(value: Any) -> bool:
-    """Whether a value is an array of NumPy of real numbers, which can be checked."""
-    return isinstance(value, np.ndarray) and _kind(value.dtype) in ("integer", "float")
-
-
-def _in_sums(numbers: np.ndarray, call: Call) -> np.ndarray:
-    """The numbers in the dtype of sums, where they may become 0 or infinite."""
-    with np.errstate(over="ignore", under="ignore"):
-        return numbers.astype(dtypes.summed(dtypes.averaged(call.x.dtype)))
-
-
-def _is_wrapped(value: Any) -> bool:
-    """Whether a value holds an array, as `nnx.Param` does."""
-    return not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is one real number of Python or NumPy, not an array."""
-    kinds = int, float, np.integer, np.floating
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def as_scale(scale: Any, call: Call, is_divisor: bool = False) -> jax.Array | None:
-    """`scale` as an array that broadcasts to `x`; `None` for 1."""
-    other = " other than 0" if is_divisor else ""
-    if _is_number(scale):
-        number = _in_sums(np.asarray(scale), call)
-        if not np.isfinite(number) or (is_divisor and number == 0):
-            raise ValueError(
-                f"scale must be a finite number{other} in {number.dtype}, or an "
-                f"array; got scale={scale}"
-            )
-        if scale == 1:
-            return None
-        scale = number
-    elif _is_known_array(scale):
-        held = _in_sums(scale, call)
-        is_right = np.isfinite(held) & ((held != 0) | (not is_divisor))
-        if not is_right.all():
-            raise ValueError(f"scale must have finite numbers{other}; got {scale}")
-    return as_weights("scale", scale, call, per_output=is_divisor)
-
-
-def as_bias(bias: Any, call: Call) -> jax.Array:
-    """`bias` as an array with a number for each place of a window."""
-    over, given = call.over, as_given("bias", bias)
-    if not isinstance(over, Window) or over.is_symbolic or call.implementation:
-        raise NotImplementedError(
-            "bias must be None but for windows over known sizes, with "
-            f"implementation=None; got {type(over).__name__} and "
-            f"implementation={call.implementation!r}"
-        )
-    if not jnp.issubdtype(given.dtype, jnp.floating):
-        raise TypeError(f"bias must be floating; got bias.dtype={given.dtype}")
-    shapes = [over.lengths]
-    if over.axes[-1] != call.x.ndim - 1:
-        shapes.append((*over.lengths, call.x.shape[-1]))
-    if given.shape not in shapes:
-        raise ValueError(
-            f"bias must have the shape of the window, {shapes[0]}, or one axis more "
-            "for channels, if these are the last axis and not pooled; got "
-            f"bias.shape={given.shape} for x.shape={call.x.shape}"
-        )
-    return jnp.asarray(given)
-
-
-def as_weights(
-    name: str, value: Any, call: Call, per_output: bool = False
-) -> jax.Array:
-    """Real numbers as an array with the rank of `x`, before they are broadcast.
-
-    If they are `per_output`, they are the same along each pooled axis.
-    """
-    x, given = call.x, as_given(name, value)
-    if _kind(given.dtype) not in ("integer", "float"):
-        raise TypeError(
-            f"{name} must have real numbers; got {name}.dtype={given.dtype}"
-        )
-    shape = given.shape
-    if len(shape) == 0 or shape == x.shape[-1:]:
-        shape = (1,) * (x.ndim - len(shape)) + shape
-    if len(shape) != x.ndim or any(
-        m not in (1, n) for m, n in zip(shape, x.shape, strict=True)
-    ):
-        raise ValueError(
-            f"{name} must be a number, have one for each channel of the last axis, or "
-            f"have the rank of x and broadcast to x; got {name}.shape={given.shape} "
-            f"for x.shape={x.shape}"
-        )
-    if per_output and any(shape[axis] != 1 for axis in call.over.axes):
-        raise ValueError(
-            f"{name} must have one number along each pooled axis; got "
-            f"{name}.shape={given.shape} for x.shape={x.shape} and the pooled axes "
-            f"{call.over.axes}"
-        )
-    if not jnp.issubdtype(given.dtype, jnp.floating):
-        given = given.astype(FLOAT32)
-    return jnp.asarray(given).reshape(shape)
-
-
-def as_identity(init: Any, dtype: np.dtype) -> jax.Array | np.ndarray:
-    """`init` as one number of the dtype, a NumPy scalar if it is concrete.
-
-    It may be traced, and has no gradient. Raises if the dtype has another kind of
-    number, or if it cannot represent a concrete value.
-    """
-    if isinstance(init, (bool, int, float, complex)):
-        given: Any = np.asarray(init)
-    else:
-        given = as_given("init", init, "a number")
-    if given.shape != ():
-        raise ValueError(f"init must be a scalar; got init.shape={given.shape}")
-    if _kind(given.dtype) not in _KINDS_HELD[_kind(dtype)]:
-        raise TypeError(
-            f"init must be a number that converts to {spelled('x')}.dtype="
-            f"{np.dtype(dtype)}; got init={init!r:.40} of dtype {given.dtype}"
-        )
-    if isinstance(given, jax.Array):
-        given = given.astype(dtype)
-        if isinstance(given, jax.core.Tracer):
-            return jax.lax.stop_gradient(given)
-        return np.asarray(jax.device_get(given))
-    if _kind(dtype) in ("integer", "float"):
-        return _held("init", given.item(), dtype)
-    return np.asarray(given, dtype)
-
-
-_KINDS_HELD = {
+REAL = "integer", "float"
+KINDS_HELD = {
     "bool": ("bool",),
     "integer": ("integer",),
     "float": ("integer", "float"),
@@ -543,13 +339,18 @@ _KINDS_HELD = {
 }
 
 
-def _kind(dtype: Any) -> str:
+def kind_of(dtype: Any) -> str:
     """The kind of number that a dtype represents."""
     if jnp.issubdtype(dtype, np.timedelta64):  # NumPy says it is an integer
         return "none"
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating, object)
-    names = zip(_KINDS_HELD, kinds, strict=True)
+    names = zip(KINDS_HELD, kinds, strict=True)
     return next((name for name, kind in names if jnp.issubdtype(dtype, kind)), "none")
+
+
+def is_wrapped(value: Any) -> bool:
+    """Whether a value holds an array, as `nnx.Param` does."""
+    return not isinstance(value, jax.Array) and hasattr(type(value), "__jax_array__")
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -567,7 +368,7 @@ def as_number(name: str, value: Any) -> float:
         )
     try:
         if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-            if value.shape != () or _kind(value.dtype) not in ("integer", "float"):
+            if value.shape != () or kind_of(value.dtype) not in REAL:
                 raise TypeError
             value = value.item()
         if isinstance(value, bool) or not hasattr(value, "__float__"):

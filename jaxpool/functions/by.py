@@ -12,21 +12,18 @@ from jax.typing import ArrayLike
 from jaxpool.aggregations.call import Call
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import (
-    Kinds,
+from jaxpool.functions.arguments import Kinds, as_call, as_number, check_flag
+from jaxpool.functions.monoids import reduce_by
+from jaxpool.functions.over import Over
+from jaxpool.functions.parameters import (
     as_bias,
-    as_call,
     as_exponent,
     as_fraction,
-    as_number,
     as_order,
     as_order_or_array,
     as_scale,
     as_weights,
-    check_flag,
 )
-from jaxpool.functions.monoids import reduce_by
-from jaxpool.functions.over import Over
 from jaxpool.functions.written import Written, register
 from jaxpool.geometry.axes import check_at_least, per_axis
 

@@ -10,8 +10,9 @@ import numpy as np
 from jaxpool.aggregations.monoid import Reduction
 from jaxpool.aggregations.operation import traced
 from jaxpool.engines.plan import Implementation, check_implementation
-from jaxpool.functions.arguments import about, as_array, as_identity, as_mask
+from jaxpool.functions.arguments import about, as_array, as_mask
 from jaxpool.functions.entry import enter
+from jaxpool.functions.parameters import as_identity
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.spelling import spelled
 

@@ -22,11 +22,12 @@ from jax.typing import ArrayLike
 
 from jaxpool.engines.plan import Implementation, check_implementation, check_name
 from jaxpool.functions.aggregate import Name, as_rules
-from jaxpool.functions.arguments import as_divisor, as_number, as_order, check_flag
+from jaxpool.functions.arguments import as_number, check_flag
 from jaxpool.functions.by import By
 from jaxpool.functions.fractional import Rule, check_options
 from jaxpool.functions.over import Over
 from jaxpool.functions.padding import PaddingMode, check_mode
+from jaxpool.functions.parameters import as_divisor, as_order
 from jaxpool.functions.written import frozen
 from jaxpool.geometry.axes import as_ints, as_optional_ints, check_at_least, pooled_axes
 from jaxpool.geometry.bins import OptionalInts, step_draws, window_draws

@@ -23,9 +23,10 @@ from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.extremes import extremum, indexed_extremum
 from jaxpool.aggregations.forward_mode import explaining
 from jaxpool.aggregations.joined import joined
-from jaxpool.aggregations.logsumexp import LogSumExp
+from jaxpool.aggregations.logsumexp import kept_logits, log_sum_exp
 from jaxpool.aggregations.moments import moments
 from jaxpool.aggregations.norms import Norm, sizes_of
+from jaxpool.aggregations.powers import by_logs
 from jaxpool.aggregations.ranks import Ranks, ranked
 from jaxpool.aggregations.softmax import is_uniform, scaled, scaled_logits, weighted
 from jaxpool.aggregations.sums import cells_read, counts, kept, ones, window_sum
@@ -107,7 +108,7 @@ def norm(call: Call, p: float | None = None) -> jax.Array:
     inner = call._replace(x=x, mask=None, arrays=None, empty=np.zeros(()))
     if p is None:
         sizes = sizes_of(_Unread(call).zeroed(x), wide)
-        norms = _by_logs(inner, sizes, call.arrays.astype(wide)).astype(x.dtype)
+        norms = by_logs(inner, sizes, call.arrays.astype(wide)).astype(x.dtype)
     elif math.isinf(p):
         x = _Unread(call).ignored(x)
         norms = extremum(inner._replace(x=sizes_of(x, x.dtype)), "max")
@@ -131,7 +132,7 @@ def logsumexp(call: Call, mean: bool = False) -> jax.Array:
         wide = dtypes.summed(dtype)
         x = x.astype(wide)
         x = x if scale is None else scaled(x, scale.astype(wide))
-    pooled = _smooth(call, x.astype(dtypes.infinite(dtypes.averaged(x.dtype))))
+    pooled = log_sum_exp(call, x.astype(dtypes.infinite(dtypes.averaged(x.dtype))))
     if mean:
         count = _cell_count(valid, call, False)
         pooled = pooled - jnp.log(jnp.asarray(count, pooled.dtype))
@@ -156,7 +157,7 @@ def softmax(call: Call) -> jax.Array:
         logits = scaled_logits(logits, scale.astype(wide.dtype), call)
     logits = unread.ignored(jnp.broadcast_to(logits, wide.shape))
     x = kept(wide, call.mask)
-    by, logits = _kept_logits(call, logits)
+    by, logits = kept_logits(call, logits)
     if bias is not None and isinstance(call.over, Window):
         most, pooled = biased_average(logits, x, bias, call.over)
     else:
@@ -200,7 +201,7 @@ def power_mean(call: Call, eps: float | None, p: float | None = None) -> jax.Arr
         sizes = jnp.where(x <= least, least, x)  # no gradient to a cell that ties
     if p is None or p < LEAST_OF_NORMS:
         power = exponent.astype(wide) if p is None else np.asarray(p, wide)
-        means = _by_logs(call, sizes, power, _cell_count(valid, call, False))
+        means = by_logs(call, sizes, power, _cell_count(valid, call, False))
         return _fill_empty(means.astype(dtype), call, valid)
     inner = call._replace(x=kept(sizes, call.mask), mask=None, empty=np.zeros((), wide))
     pooled = norm(inner, p)
@@ -272,33 +273,6 @@ def _check_form(call: Call) -> None:
             "form, which needs known sizes of pooled axes and implementation=None; got "
             f"implementation={call.implementation!r} for x.shape={call.x.shape}"
         )
-
-
-def _by_logs(call: Call, sizes: jax.Array, p: Any, count: Any = None) -> jax.Array:
-    """The p-norm of sizes, or with `count` the power mean, for any exponent `p`."""
-    is_edge = (sizes == 0) | jnp.isinf(sizes)  # whose logarithms have no derivative
-    logs = p * jnp.log(jnp.where(is_edge, np.ones((), sizes.dtype), sizes))
-    edges = jnp.where(sizes == 0, -np.inf, np.inf) * jnp.sign(p)
-    total = _smooth(call, jnp.where(is_edge, lax.stop_gradient(edges), logs))
-    is_finite = ~jnp.isinf(total)
-    inner = jnp.where(is_finite, total, np.zeros((), total.dtype))
-    if count is not None:
-        inner = inner - jnp.log(jnp.asarray(count, total.dtype))
-    edge = lax.stop_gradient(jnp.exp(total / p))  # 0, inf, or NaN
-    return jnp.where(is_finite, jnp.exp(inner / p), edge)
-
-
-def _smooth(call: Call, logits: jax.Array) -> jax.Array:
-    """Log-sum-exp of the logits that the mask keeps."""
-    by, logits = _kept_logits(call, logits)
-    return joined(by, call._replace(x=logits))
-
-
-def _kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
-    """The aggregation, and the logits with -inf where the mask is False."""
-    if call.mask is not None:
-        logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
-    return LogSumExp(dtypes.summed(logits.dtype)), logits
 
 
 def _cell_count(valid: jax.Array | None, call: Call, include_pad: bool) -> Any:

@@ -13,15 +13,10 @@ from jax.typing import ArrayLike
 from jaxpool.aggregations import dtypes
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
-from jaxpool.functions.arguments import (
-    about,
-    as_call,
-    as_divisor,
-    as_order_or_array,
-    check_flag,
-)
+from jaxpool.functions.arguments import about, as_call, check_flag
 from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.padding import PaddingMode, pooled
+from jaxpool.functions.parameters import as_divisor, as_order_or_array
 from jaxpool.geometry.window import Ints, Padding, resolve
 
 
