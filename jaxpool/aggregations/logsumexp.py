@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -20,19 +21,6 @@ from jaxpool.aggregations.joined import Joined, joined
 from jaxpool.engines.elementwise import equals, like, pair, select
 from jaxpool.engines.fold import Place
 from jaxpool.engines.loops import Arrays, Lifted
-
-
-def log_sum_exp(call: Call, logits: jax.Array) -> jax.Array:
-    """Log-sum-exp of the logits that the mask keeps."""
-    by, logits = kept_logits(call, logits)
-    return joined(by, call._replace(x=logits))
-
-
-def kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
-    """The aggregation, and the logits with -inf where the mask is False."""
-    if call.mask is not None:
-        logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
-    return LogSumExp(dtypes.summed(logits.dtype)), logits
 
 
 @dataclass(frozen=True)
@@ -66,6 +54,19 @@ class LogSumExp(Joined):
 
     def at_outputs(self, residual: Arrays, back: bool) -> Lifted:
         return Lifted(residual[2:], lambda t, total: (lax.div(t, _positive(total)),))
+
+
+def log_sum_exp(call: Call, logits: jax.Array) -> jax.Array:
+    """Log-sum-exp of the logits that the mask keeps."""
+    by, logits = kept_logits(call, logits)
+    return joined(by, call._replace(x=logits))
+
+
+def kept_logits(call: Call, logits: jax.Array) -> tuple[LogSumExp, jax.Array]:
+    """The aggregation, and the logits with -inf where the mask is False."""
+    if call.mask is not None:
+        logits = jnp.where(call.mask, logits, np.asarray(-np.inf, logits.dtype))
+    return LogSumExp(dtypes.summed(logits.dtype)), logits
 
 
 def _shared(x: jax.Array, share: jax.Array, t: jax.Array) -> jax.Array:

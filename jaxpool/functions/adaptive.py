@@ -52,7 +52,7 @@ def adaptive_max_pool(
         >>> print(adaptive_max_pool(jnp.arange(10.0), 4, axes=0))
         [2. 4. 7. 9.]
     """
-    return Max().aggregate(x, bins(output_shape, axes=axes), None, 0, None)
+    return Max().aggregate(x, bins(output_shape, axes=axes))
 
 
 def adaptive_max_pool_with_indices(
@@ -140,7 +140,7 @@ def adaptive_avg_pool(
         >>> print(adaptive_avg_pool(jnp.arange(10.0), 4, axes=0))
         [1. 3. 6. 8.]
     """
-    return Average().aggregate(x, bins(output_shape, axes=axes), None, 0, None)
+    return Average().aggregate(x, bins(output_shape, axes=axes))
 
 
 def adaptive_logsumexp_pool(
@@ -181,4 +181,4 @@ def adaptive_logsumexp_pool(
         >>> print(adaptive_logsumexp_pool(x, 2, axes=0))
         [1.3863 1.3863]
     """
-    return LogSumExp().aggregate(x, bins(output_shape, axes=axes), None, 0, None)
+    return LogSumExp().aggregate(x, bins(output_shape, axes=axes))

@@ -39,9 +39,9 @@ class By(Written):
         self,
         x: Any,
         over: Over,
-        where: Any,
-        empty_value: float,
-        implementation: Implementation | None,
+        where: Any = None,
+        empty_value: float = 0,
+        implementation: Implementation | None = None,
     ) -> jax.Array:
         """The result, after all checks."""
         self.check_over(over)

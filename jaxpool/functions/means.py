@@ -141,7 +141,7 @@ def global_softmax_pool(
         [2. 8.]
     """
     by, over = Softmax(logits, scale), whole(axes, keepdims)
-    return by.aggregate(x, over, where, empty_value, None)
+    return by.aggregate(x, over, where, empty_value)
 
 
 def power_mean_pool(
@@ -265,4 +265,4 @@ def global_power_mean_pool(
         [5.]
     """
     by, over = PowerMean(p, eps), whole(axes, keepdims)
-    return by.aggregate(x, over, where, empty_value, None)
+    return by.aggregate(x, over, where, empty_value)

@@ -124,7 +124,7 @@ def global_var_pool(
         [64.]
     """
     by, over = Variance(ddof), whole(axes, keepdims)
-    return by.aggregate(x, over, where, empty_value, None)
+    return by.aggregate(x, over, where, empty_value)
 
 
 def std_pool(
@@ -248,7 +248,7 @@ def global_std_pool(
         [2. 0.]
     """
     by, over = StandardDeviation(ddof, eps), whole(axes, keepdims)
-    return by.aggregate(x, over, where, empty_value, None)
+    return by.aggregate(x, over, where, empty_value)
 
 
 def median_pool(
@@ -359,4 +359,4 @@ def global_median_pool(
         [3.]
     """
     by, over = Median(), whole(axes, keepdims)
-    return by.aggregate(x, over, where, empty_value, None)
+    return by.aggregate(x, over, where, empty_value)

@@ -55,7 +55,7 @@ def global_max_pool(
         >>> print(global_max_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[5.]]
     """
-    return Max().aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return Max().aggregate(x, whole(axes, keepdims), where, empty_value)
 
 
 def global_min_pool(
@@ -100,7 +100,7 @@ def global_min_pool(
         >>> print(global_min_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [1. 2.]
     """
-    return Min().aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return Min().aggregate(x, whole(axes, keepdims), where, empty_value)
 
 
 def global_sum_pool(
@@ -143,7 +143,7 @@ def global_sum_pool(
         >>> print(global_sum_pool(jnp.asarray([[3.0, 1.0], [2.0, 4.0]]), axes=1))
         [4. 6.]
     """
-    return Sum().aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return Sum().aggregate(x, whole(axes, keepdims), where, empty_value)
 
 
 def global_avg_pool(
@@ -189,7 +189,7 @@ def global_avg_pool(
         >>> print(global_avg_pool(x, where=jnp.asarray([[[True], [True], [False]]])))
         [[3.]]
     """
-    return Average().aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return Average().aggregate(x, whole(axes, keepdims), where, empty_value)
 
 
 def global_lp_pool(
@@ -238,7 +238,7 @@ def global_lp_pool(
         >>> print(global_lp_pool(jnp.asarray([[3.0, -4.0], [0.0, 0.0]]), axes=1))
         [5. 0.]
     """
-    return Lp(p).aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return Lp(p).aggregate(x, whole(axes, keepdims), where, empty_value)
 
 
 def global_logsumexp_pool(
@@ -282,4 +282,4 @@ def global_logsumexp_pool(
         >>> print(global_logsumexp_pool(jnp.log(jnp.asarray([[1.0, 3.0]])), axes=1))
         [1.3863]
     """
-    return LogSumExp().aggregate(x, whole(axes, keepdims), where, empty_value, None)
+    return LogSumExp().aggregate(x, whole(axes, keepdims), where, empty_value)
