@@ -455,9 +455,9 @@ class Monoid(By):
         self,
         x: Any,
         over: Over,
-        where: Any,
-        empty_value: float,
-        implementation: Implementation | None,
+        where: Any = None,
+        empty_value: float = 0,
+        implementation: Implementation | None = None,
     ) -> Any:
         _check_windowed("Monoid", over)
         domain = over.resolve, (), where, implementation
