@@ -145,7 +145,7 @@ def is_uniform(scale: jax.Array | None, call: Call) -> bool:
 def _center(logits: jax.Array, call: Call) -> jax.Array:
     """The largest finite logit along the pooled axes, of the cells that count."""
     none, counts = np.asarray(-np.inf, logits.dtype), jnp.isfinite(logits)
-    for keep in (call.mask, cells_read(call.over, call.tables, logits.ndim)):
+    for keep in (call.mask, cells_read(call)):
         counts = counts if keep is None else counts & keep
     most = jnp.where(counts, logits, none).max(call.over.axes, keepdims=True)
     return jnp.where(most == none, np.zeros((), logits.dtype), most)

@@ -110,22 +110,24 @@ def kept(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask, x, np.zeros((), x.dtype))
 
 
-def cells_read(over: Domain, tables: Any, rank: int) -> jax.Array | None:
+def cells_read(call: Call) -> jax.Array | None:
     """Which cells some output reads, of a shape that broadcasts; `None`: all.
 
     Also `None` for axes of symbolic sizes, where it is not known.
     """
+    over, read = call.over, list[jax.Array]()
     if isinstance(over, Bins) or over.is_symbolic:
         return None
-    read = list[jax.Array]()
+    # By name, the program is of standard operations of jax.
+    name = call.implementation if call.implementation == "reduce_window" else None
     domains: tuple[Domain, ...] = over.axis_by_axis()
     for one in domains:
         (axis,), (dim,) = one.axes, one.dims
         if isinstance(dim, AxisWindow) and dim.reads_all:
             continue
-        outputs = along(axis, jnp.ones(dim.out, INT32), rank)
-        back = Shares(one, Sum(INT32), INT32, INT32).transpose
-        (number,) = bind(back, (None, ()), tables, outputs)
+        outputs = along(axis, jnp.ones(dim.out, INT32), call.x.ndim)
+        back = Shares(one, Sum(INT32), INT32, INT32, implementation=name).transpose
+        (number,) = bind(back, (None, ()), call.tables, outputs)
         read.append(number > 0)
     return reduce(jnp.logical_and, read) if read else None
 

@@ -315,7 +315,7 @@ class _Unread:
     """
 
     def __init__(self, call: Call) -> None:
-        self._read = cells_read(call.over, call.tables, call.x.ndim)
+        self._read = cells_read(call)
 
     def ignored(self, x: jax.Array) -> jax.Array:
         """`x`, with derivatives of 0 at these cells."""
