@@ -124,6 +124,8 @@ def _averaged(
 def _averaged_jvp(
     kernel: _Averages, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Arrays, Arrays]:
+    """That of two kernels, by states, which values alone do not need."""
+
     def by_states(logits: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _by_states(kernel.by, logits, Call(x, kernel.over))
 

@@ -56,7 +56,8 @@ CPU_RATIOS = 4
 GPU_RATIOS = 4
 # Cells of a window up to which values of softmax averages take one loop. A CPU then
 # takes 0.5 to 0.95 of the time of two kernels, 1.3 times for 5x5 cells at stride 1. An
-# H100 took 0.4 to 0.5 for 2x2 and 3x3 cells, in a plain formula of that shape.
+# H100 took 0.4 to 0.5 for 2x2 and 3x3 cells, in a plain formula of that shape. Both are
+# in docs/notes, cpu.md and h100.md; `python -m experiments targets` repeats the CPU's.
 AVERAGED_CELLS = 16
 # Windows that read a cell, up to which a CPU does so where there is padding: LLVM does
 # not vectorise a loop with more pads. 3x3 cells at stride 1 then take 6 times as long.

@@ -163,15 +163,12 @@ def as_given(name: str, value: Any, what: str = "an array") -> Any:
         )
     if not isinstance(value, jax.Array):
         return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
-    if dtype == jax.dtypes.canonicalize_dtype(dtype):
+    own = jax.dtypes.canonicalize_dtype(dtype)
+    if dtype == own:
         return value
     # Of 64 bits, made while `jax_enable_x64` was set: `jax.jit` would wrap integers.
     is_traced = isinstance(value, jax.core.Tracer)
-    return (
-        value.astype(jax.dtypes.canonicalize_dtype(dtype))
-        if is_traced
-        else np.asarray(value)
-    )
+    return value.astype(own) if is_traced else np.asarray(value)
 
 
 def as_indices(
@@ -228,8 +225,9 @@ def as_links(
 
 def _int32(numbers: Any) -> jax.Array:
     if not isinstance(numbers, jax.Array):
-        if jnp.iinfo(numbers.dtype).max > INT32.max:
-            numbers = numbers.clip(max(INT32.min, numbers.min(initial=0)), INT32.max)
+        info = jnp.iinfo(numbers.dtype)
+        if info.max > INT32.max:
+            numbers = numbers.clip(max(INT32.min, info.min), INT32.max)
         return jnp.asarray(numbers.astype(np.int32))
     if numbers.dtype == np.int32:
         return numbers

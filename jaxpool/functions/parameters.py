@@ -106,10 +106,7 @@ def _check_exponents(p: Any, call: Call, positive: bool = False) -> None:
 
 def _is_known_array(value: Any) -> bool:
     """Whether a value is an array of NumPy of real numbers, which can be checked."""
-    return isinstance(value, np.ndarray) and kind_of(value.dtype) in (
-        "integer",
-        "float",
-    )
+    return isinstance(value, np.ndarray) and kind_of(value.dtype) in REAL
 
 
 def _in_sums(numbers: np.ndarray, call: Call) -> np.ndarray:
