@@ -68,10 +68,13 @@ THRESHOLDS = (
     Threshold(
         "MOST_CELLS", (8, 36, 64), ("max", "avg"), ((PLANES, 7, 7, 0), *SHORT[:2])
     ),
+    Threshold(
+        "MOST_ADDED", (36, 49, 64), ("avg",), ((PLANES, 7, 7, 0), (PLANES, 8, 8, 0))
+    ),
     Threshold("MOST_RATIOS", (1, 9, 16, 36), ("lp",), TILES),
     Threshold("CPU_RATIOS", (1, 4, 16), ("lp",), SHORT, ("both",)),
     Threshold("MOST_PADS", (1, 3, 8), ("max", "avg"), SHORT),
-    Threshold("STEP_COST", (0, 3, 6), ("max", "avg"), LONG[2:]),
+    Threshold("STEP_COST", (3, 6, 11), ("max", "avg"), (*LONG[2:], (WIDE, 31, 1, 15))),
     Threshold("MOST_RUNS", (2, 3, 4, 8), ("max",), LONG[1:], ("both",)),
     Threshold(
         "PADS_A_LOOP", (1, 2, 4, 8), ("max",), ((MAPS, 7, 1, 3), *SHORT), ("both",)

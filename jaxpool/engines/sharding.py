@@ -49,6 +49,8 @@ def in_auto_mode(
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
     arrays = jax.tree.leaves((x, others))
+    if all(jax.typeof(array).sharding.mesh.empty for array in arrays):
+        return function(x, *others)
     if any(map(_varying, arrays)):
         x, others = _alike_varying(x, others)
     names = set[str]().union(*map(_splitting, arrays))

@@ -156,6 +156,8 @@ class Linked(Over):
                 f"axis {over.axis}; got {self.label}.shape={shape} for "
                 f"x.shape={x.shape}"
             )
+        if lead == 0:
+            return pool(call._replace(tables=(links,)))
         inner = replace(over, axes=(over.axis - lead,))
 
         def pooled(x: jax.Array, mask: Any, arrays: Any, links: jax.Array) -> jax.Array:

@@ -26,10 +26,11 @@ BLOCK = 8
 MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
-# The limit of cells if each cell costs a division.
+# The limit of cells if they are added, and if each costs a division.
+MOST_ADDED = 49
 MOST_RATIOS = 16
 # The cost of one more step, in reads of a cell.
-STEP_COST = 3
+STEP_COST = 6
 # Runs that one backward step combines: each costs one more select.
 MOST_RUNS = 2
 # Cells along an axis that are reduced one after the other: each is an operation of the
@@ -42,6 +43,7 @@ MOST_SELECTS = 9
 Link: TypeAlias = tuple[int, int, int]
 Split: TypeAlias = Callable[[AxisWindow], tuple[Link, ...]]
 Dims: TypeAlias = Sequence[AxisWindow]
+Pays: TypeAlias = Callable[[Dims], bool]
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,10 @@ def forward_steps(
     its own steps. Otherwise the first axis is reduced first, because its cells lie in
     longer runs of memory. The axis `alone` gets its own steps.
     """
+    most = MOST_CELLS if idempotent else MOST_ADDED
     split = _split(doubling, overlap=idempotent, most=BLOCK)
     chains = _chains(window, split)
-    chains = chains[::-1] if ordered else _merged(chains, _pays, alone)
+    chains = chains[::-1] if ordered else _merged(chains, _paying(most), alone)
     return [step for chain in chains for step in chain]
 
 
@@ -108,8 +111,7 @@ def norm_steps(window: Window, doubling: bool, most: int) -> list[Step]:
     """
 
     def pays(dims: Dims) -> bool:
-        cells = math.prod(dim.window for dim in dims)
-        return cells <= most and not is_sparse(dims) and _pays(dims)
+        return not is_sparse(dims) and _paying(most)(dims)
 
     split = _split(doubling, overlap=False, most=BLOCK)
     chains = _merged(_chains(window, split), pays, None)
@@ -179,7 +181,7 @@ def _chains(window: Window, split: Split, copied: bool = False) -> list[list[Ste
 
 
 def _merged(
-    chains: list[list[Step]], pays: Callable[[Dims], bool], alone: int | None
+    chains: list[list[Step]], pays: Pays, alone: int | None
 ) -> list[list[Step]]:
     """The chains, with one step for neighbouring axes where `pays` says so."""
     merged: list[list[Step]] = []
@@ -199,11 +201,15 @@ def _merged(
     return merged
 
 
-def _pays(dims: Dims) -> bool:
-    """Whether it is faster to reduce these axes together."""
-    reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
-    cells = math.prod(dim.window for dim in dims)
-    return reads <= MOST_READS and cells <= MOST_CELLS and pads_of(dims) <= MOST_PADS
+def _paying(most: int) -> Pays:
+    """Whether it is faster to reduce some axes together, of at most `most` cells."""
+
+    def pays(dims: Dims) -> bool:
+        reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
+        cells = math.prod(dim.window for dim in dims)
+        return reads <= MOST_READS and cells <= most and pads_of(dims) <= MOST_PADS
+
+    return pays
 
 
 def _chain(axis: int, dim: AxisWindow, weight: int, split: Split) -> list[Step]:

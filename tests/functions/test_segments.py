@@ -28,6 +28,7 @@ from jaxpool import (
     whole,
     windows,
 )
+from jaxpool.functions.arguments import MOST_READ
 from tests.cases import distinct
 from tests.engines.test_platforms import traced_for
 
@@ -263,6 +264,19 @@ def test_export():
     exported = jax.export.export(pool, platforms=["cpu", "cuda", "tpu"])(x, ids)
     again = jax.export.deserialize(exported.serialize())
     np.testing.assert_array_equal(again.call(x, ids), pool(x, ids))
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("size", [16, MOST_READ + 8])
+def test_ids_on_devices_are_checked(size, split):
+    ids = jnp.zeros(size, jnp.int32).at[size // 2].set(7)
+    if split:
+        mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
+        ids = jax.device_put(ids, NamedSharding(mesh, PartitionSpec("i")))
+    x = jnp.ones((size, 1))
+    with pytest.raises(ValueError, match=r"must be from .* to 6; got .* from 0 to 7"):
+        jax.jit(lambda x: NAMED["sum"](x, ids, 7))(x)
+    assert NAMED["sum"](x, ids, 8)[7] == 1
 
 
 WRONG = {

@@ -76,8 +76,14 @@ def test_short_windows_of_several_axes_are_one_step(
 ):
     shape = (1, *(28 for _ in window), 3)
     resolved = resolve(shape, window, strides, padding, 1, None, False)
-    assert len(forward_steps(resolved, doubling=False)) == forward
+    assert len(forward_steps(resolved, doubling=False, idempotent=True)) == forward
     assert len(backward_steps(resolved, doubling=False)) == backward
+
+
+@pytest.mark.parametrize(("side", "steps"), [(7, 1), (8, 2)])
+def test_more_cells_are_added_in_one_step(side, steps):
+    resolved = resolve((1, 56, 56, 3), (side, side), None, 0, 1, None, False)
+    assert len(forward_steps(resolved, doubling=False)) == steps
 
 
 def test_an_ordered_reduction_goes_axis_by_axis_from_the_last():
