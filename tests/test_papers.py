@@ -75,6 +75,7 @@ def test_the_target_is_the_share_of_nines(draw):
     assert (packs.target == 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", bags.POOLS)
 def test_images_beyond_the_bags_take_no_part(pool):
     network = bags.Network(pool, nnx.Rngs(0))

@@ -75,6 +75,7 @@ DOMAINS = {
 every_domain = pytest.mark.parametrize("domain", DOMAINS)
 
 
+@pytest.mark.slow
 @every_domain
 def test_one_largest_is_the_maximum_and_all_of_them_the_average(domain):
     x, over, where = distinct(SHAPE), DOMAINS[domain], mask(SHAPE)
@@ -108,6 +109,7 @@ def test_ties_and_nan_are_those_of_a_maximum(domain):
     assert np.isfinite(finite).all()
 
 
+@pytest.mark.slow
 @every_domain
 def test_shares_of_a_nan_add_up_to_one(domain):
     """Also where more cells are asked for than an output has."""

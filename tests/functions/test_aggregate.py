@@ -429,6 +429,7 @@ def test_gradient_of_a_scale_of_large_logits(biased, jitted):
         np.testing.assert_allclose(got, want, rtol=0.005, err_msg=str(offset))
 
 
+@pytest.mark.slow
 def test_a_scale_for_each_cell_has_no_common_center():
     x, scale = jnp.asarray([3.0, 4.0, 6.0]), jnp.asarray([1.0, 0.5, 0.25])
 

@@ -294,6 +294,7 @@ def test_the_way_back_does_not_scatter(kind, kwargs):
     assert "scatter" not in lowered.as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @every_kind
 def test_vmap_over_keys(kind):
@@ -363,6 +364,7 @@ def test_exports_with_a_symbolic_batch(kind, kwargs):
     np.testing.assert_allclose(exported.call(x), run(x), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto])

@@ -50,6 +50,7 @@ WITH_PARAMETERS = {
 }
 
 
+@pytest.mark.share(6)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
 @pytest.mark.parametrize("domain", UNREAD)

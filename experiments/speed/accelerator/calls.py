@@ -397,9 +397,9 @@ def checks(quick: bool) -> Iterator[Check]:
 def _quick_checks(
     name: str, function: Function, geometries: Mapping[str, Geometry]
 ) -> Iterator[Check]:
-    """A third of the geometries of a function, each in one dtype."""
+    """A sixth of the geometries of a function, at least one, each in one dtype."""
     few = [geometry for geometry in geometries if geometry in QUICK]
-    for number in range(len(name) % min(3, len(few)), len(few), 3):
+    for number in range(len(name) % min(6, len(few)), len(few), 6):
         masked = function.masks and number % 2 == 0
         yield Check(name, few[number], DTYPES[number % 3], masked)
 

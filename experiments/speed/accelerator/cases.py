@@ -104,7 +104,7 @@ def _sized(cases: list[tuple[Case, str]], quick: bool) -> list[tuple[Case, str]]
     """The same; or a few of them, and tiny."""
     if not quick:
         return cases
-    return [(case._replace(shape=_tiny(case)), dtype) for case, dtype in cases[::5]]
+    return [(case._replace(shape=_tiny(case)), dtype) for case, dtype in cases[::7]]
 
 
 def _batch(case: Case, times: int) -> Case:
