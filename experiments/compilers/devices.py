@@ -44,7 +44,7 @@ OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive
 
 
 QUICK = {
-    "max_pool": (*COMMON, "3/1, dilated by 2", "3/2, 64 channels, large", "3/1, large"),
+    "max_pool": (*COMMON, "3/1, dilated by 2", "3/1, large"),
     "avg_pool": tuple(COMMON),
     "lp_pool": ("3/2",),
     "softmax_pool": ("3/2",),

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.shared import report
@@ -26,7 +27,7 @@ from experiments.speed.cases import (
     flax,
     ours,
 )
-from experiments.speed.peers import PASSES, Pool, compiled
+from experiments.speed.peers import PASSES, Pass, Pool, compiled
 from experiments.speed.timing import clear_caches
 
 # Each window with its strides and its padding.
@@ -40,14 +41,31 @@ TRACED = (
 
 
 def tracing(job: report.Job) -> Measured:
-    """Tracing and lowering the gradient of Flax's."""
+    """Tracing and lowering the gradient of Flax's, or of a formula of its averages."""
     x = jax.ShapeDtypeStruct(MAPS, np.float32)
-    for kind in KINDS:
+    for kind in (*KINDS, "lp", "softmax"):
         for case in TRACED:
-            pools = ours(kind, MAPS, *case), flax(kind, MAPS, *case)
+            pools = ours(kind, MAPS, *case), _plain(kind, case)
             work = [partial(_trace_and_lower, pool, x) for pool in pools]
             one, other = _least_seconds(work, job.full_or_quick(9, 3))
             yield f"{kind} {'/'.join(map(str, case[:2]))} {case[2]}", one / other
+
+
+def _plain(kind: str, case: tuple[Any, ...]) -> Pool:
+    """A pool of Flax's, or a formula of its averages."""
+    if kind in KINDS:
+        return flax(kind, MAPS, *case)
+    average = flax("avg", MAPS, *case)
+    if kind == "lp":
+        cells = case[0] ** 2
+        return lambda x: jnp.sqrt(average(x * x) * cells)
+
+    def softmax(x: jax.Array) -> jax.Array:
+        weights = jnp.exp(x)
+        quotient: jax.Array = average(weights * x) / average(weights)
+        return quotient
+
+    return softmax
 
 
 def _trace_and_lower(pool: Pool, x: Any) -> None:
@@ -67,20 +85,28 @@ def compiling(job: report.Job) -> Measured:
                 yield f"{kind} {case[1]}/{case[2]} {passes} ({one:.2f} s)", one / other
 
 
-def first_steps(job: report.Job) -> Measured:
-    """Tracing, lowering and compiling the same with Flax's."""
+def first_values(job: report.Job) -> Measured:
+    """Tracing, lowering and compiling the same with Flax's, forward."""
+    return _first_step(job, "forward")
+
+
+def first_gradients(job: report.Job) -> Measured:
+    """The same, forward and backward."""
+    return _first_step(job, "both")
+
+
+def _first_step(job: report.Job, passes: Pass) -> Measured:
     shapes = [jax.ShapeDtypeStruct(MAPS, np.float32)]
     cases = [(kind, MAPS, *case) for kind in KINDS for case in TRACED]
 
     def summed(makers: Callable[..., Pool], x: jax.Array) -> jax.Array:
         return sum(makers(*case)(x).sum() for case in cases)
 
-    for passes in PASSES:
-        derived = jax.value_and_grad if passes == "both" else (lambda model: model)
-        models = [jax.jit(derived(partial(summed, makers))) for makers in (ours, flax)]
-        work = [lambda m=m: m.trace(*shapes).lower().compile() for m in models]
-        one, other = _least_seconds(work, job.full_or_quick(3, 1))
-        yield f"{passes} ({one:.1f} s)", one / other
+    derived = jax.value_and_grad if passes == "both" else (lambda model: model)
+    models = [jax.jit(derived(partial(summed, makers))) for makers in (ours, flax)]
+    work = [lambda m=m: m.trace(*shapes).lower().compile() for m in models]
+    one, other = _least_seconds(work, job.full_or_quick(3, 1))
+    yield f"{passes} ({one:.1f} s)", one / other
 
 
 def _least_seconds(works: Sequence[Callable[[], Any]], repeats: int) -> Sequence[float]:

@@ -23,8 +23,9 @@ from jaxpool.aggregations.forward_mode import is_forward_mode
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.aggregations.winners import Kind, Winners
 from jaxpool.engines import symbolic
+from jaxpool.engines.contract import Place
 from jaxpool.engines.elementwise import select
-from jaxpool.engines.fold import Place, fold_back
+from jaxpool.engines.fold import fold_back
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.plan import Needs, Plan

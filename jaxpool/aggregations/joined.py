@@ -20,7 +20,8 @@ from jax import lax
 
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
-from jaxpool.engines.fold import Place, Step, first_cell, fold, sources_of
+from jaxpool.engines.contract import Place
+from jaxpool.engines.fold import Step, first_cell, fold, sources_of
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, Plan

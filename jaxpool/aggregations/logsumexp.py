@@ -18,8 +18,8 @@ from jax import lax
 from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.joined import Joined, joined
+from jaxpool.engines.contract import Place
 from jaxpool.engines.elementwise import equals, like, pair, select
-from jaxpool.engines.fold import Place
 from jaxpool.engines.loops import Arrays, Lifted
 
 

@@ -23,7 +23,8 @@ from jax import lax
 from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.shares import Aggregation, Levels, Shares
 from jaxpool.aggregations.sums import Sum, kept, window_sum
-from jaxpool.engines.fold import Place, fold
+from jaxpool.engines.contract import Place
+from jaxpool.engines.fold import fold
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.plan import DomainKernel, Needs, Plan

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 
 from jaxpool.aggregations.operation import Operation
+from jaxpool.engines.contract import Op
 from jaxpool.engines.faults import loose_back
-from jaxpool.engines.fold import Op, reduce_steps
+from jaxpool.engines.fold import reduce_steps
 from jaxpool.engines.loops import Arrays, Lifted
 from jaxpool.engines.plan import Implementation, Needs, plan_for
 from jaxpool.engines.symbolic import reduce_cells

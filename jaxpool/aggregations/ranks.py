@@ -26,9 +26,11 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.extremes import Winner
 from jaxpool.aggregations.shares import Shares
 from jaxpool.aggregations.winners import position_dtype
+from jaxpool.engines.cells import along
+from jaxpool.engines.contract import Place
 from jaxpool.engines.elementwise import is_nan, like, select
-from jaxpool.engines.fold import Place, first_cell, fold
-from jaxpool.engines.gathers import along, cells_of
+from jaxpool.engines.fold import first_cell, fold
+from jaxpool.engines.gathers import cells_of
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs

@@ -20,8 +20,9 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.cells import ZERO, cut, pad
+from jaxpool.engines.contract import Place
 from jaxpool.engines.elementwise import equals, is_nan, select, widened
-from jaxpool.engines.fold import Place, Step, fold, fold_back, sources_of
+from jaxpool.engines.fold import Step, fold, fold_back, sources_of
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.geometry.steps import Step as WindowStep

@@ -26,7 +26,8 @@ from jaxpool.aggregations.joined import (
 )
 from jaxpool.aggregations.shares import Shares
 from jaxpool.aggregations.sums import cells_read
-from jaxpool.engines.fold import Place, fold
+from jaxpool.engines.contract import Place
+from jaxpool.engines.fold import fold
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import Arrays, Lifted, as_they_are, stage
 from jaxpool.engines.plan import DomainKernel, Needs, averages_in_one_loop

@@ -18,9 +18,9 @@ from jaxpool.aggregations.call import Call
 from jaxpool.aggregations.dtypes import INT32
 from jaxpool.aggregations.shares import Aggregation, Shares
 from jaxpool.engines import gathers, links, symbolic
+from jaxpool.engines.cells import along
+from jaxpool.engines.contract import Place
 from jaxpool.engines.faults import divide, zero_where_empty
-from jaxpool.engines.fold import Place
-from jaxpool.engines.gathers import along
 from jaxpool.engines.kernel import bind, bind_linear
 from jaxpool.engines.loops import NOTHING, Arrays, Lifted
 from jaxpool.engines.numbers import LONG, is_known, numbers

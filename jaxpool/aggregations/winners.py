@@ -17,9 +17,10 @@ from jax import lax
 
 from jaxpool.aggregations import dtypes, places
 from jaxpool.aggregations.dtypes import FLOAT32
+from jaxpool.engines.contract import Op, Place
 from jaxpool.engines.elementwise import is_nan, like, plus, select, widened
 from jaxpool.engines.faults import compared_in, with_nan
-from jaxpool.engines.fold import Op, Place, Step, first_cell, fold, reduce_steps
+from jaxpool.engines.fold import Step, first_cell, fold, reduce_steps
 from jaxpool.engines.loops import Arrays, Boundary, Lifted, stage
 from jaxpool.engines.plan import DomainKernel, Needs, Plan
 from jaxpool.engines.xla import reduce_windows

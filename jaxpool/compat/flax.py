@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 import jaxpool
 from jaxpool.functions.arguments import as_array
 from jaxpool.geometry.axes import Ints, as_ints
+from jaxpool.geometry.resolve import PADDINGS, Padding
 from jaxpool.geometry.spelling import renamed
-from jaxpool.geometry.window import PADDINGS, Padding
 
 __all__ = ["avg_pool", "max_pool", "min_pool", "pool"]
 

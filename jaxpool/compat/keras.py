@@ -21,8 +21,8 @@ from jax.typing import ArrayLike
 import jaxpool
 from jaxpool.functions.arguments import as_array, as_given
 from jaxpool.geometry.axes import Ints, as_ints
+from jaxpool.geometry.resolve import PaddingName
 from jaxpool.geometry.spelling import renamed
-from jaxpool.geometry.window import PaddingName
 
 __all__ = [
     "DataFormat",

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 
 from jaxpool.engines.cells import ZERO, cut, pad, split
-from jaxpool.engines.elementwise import equals, minus, pair, plus, select
+from jaxpool.engines.contract import Place
+from jaxpool.engines.elementwise import pair, plus, select
 from jaxpool.engines.loops import Arrays
 from jaxpool.geometry.pooled import MOST
 from jaxpool.geometry.steps import Step
@@ -23,29 +24,6 @@ from jaxpool.geometry.window import AxisWindow
 
 Cell: TypeAlias = tuple[int, ...]  # the number of a cell in its window, for each axis
 Spans: TypeAlias = dict[int, range]  # by axis
-
-
-class Place(NamedTuple):
-    """Where a cell, or a run of cells, lies in an output.
-
-    Its positions, in the row-major order of the whole window, are `length` from `start`
-    on. On the way back these may be arrays, over the cells of a block.
-    """
-
-    start: Any
-    length: Any
-
-    def has(self, position: jax.Array) -> jax.Array:
-        """Whether a position of the window lies in the run."""
-        if isinstance(self.length, int) and self.length == 1:
-            return equals(position, self.start)
-        return self.inside(position)[0]
-
-    def inside(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether a position of the window lies in the run, and where in it."""
-        # What is before the run wraps to large numbers.
-        inner = minus(position, self.start)
-        return lax.le(*pair(inner, self.length - 1)), inner
 
 
 class Block(NamedTuple):

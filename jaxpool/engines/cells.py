@@ -1,13 +1,15 @@
-"""Cells of arrays: to cut some out, to pad, to split an axis and to merge two."""
+"""Cells of arrays: to cut out, gather or pad some, to split an axis, to merge two."""
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxpool.engines import faults
+from jaxpool.geometry.window import Numbers
 
 Scalar: TypeAlias = np.ndarray | np.generic | jax.Array
 
@@ -52,3 +54,32 @@ def split(array: jax.Array, axis: int, length: int) -> jax.Array:
     shape = array.shape
     parts = shape[axis] // length
     return lax.reshape(array, (*shape[:axis], parts, length, *shape[axis + 1 :]))
+
+
+def take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
+    """The cells at some places of an axis.
+
+    The axes before it are a batch, each with the same places: otherwise XLA:CPU moves
+    the axis to the front, and copies the result to move it back.
+    """
+    shape, batch = array.shape, tuple(range(axis))
+    each = jnp.asarray(places)[(None,) * axis + (slice(None), None)]
+    dimensions = lax.GatherDimensionNumbers(
+        offset_dims=tuple(range(axis + 1, array.ndim)),
+        collapsed_slice_dims=(axis,),
+        start_index_map=(axis,),
+        operand_batching_dims=batch,
+        start_indices_batching_dims=batch,
+    )
+    return lax.gather(
+        array,
+        jnp.broadcast_to(each, (*shape[:axis], *each.shape[axis:])),
+        dimensions,
+        [*(1 for _ in range(axis + 1)), *shape[axis + 1 :]],
+        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+
+
+def along(axis: int, numbers: Any, rank: int) -> Any:
+    """One number for each place of an axis, broadcasting to all of an array."""
+    return numbers.reshape([-1 if other == axis else 1 for other in range(rank)])

@@ -13,12 +13,10 @@ import chex
 import jax
 
 from jaxpool.engines import gathers, links, slices
-from jaxpool.engines.blocks import Place as Place
+from jaxpool.engines.contract import Fill, Op, Place, Term
 from jaxpool.engines.gathers import BinStep
 from jaxpool.engines.links import LinkStep
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
-from jaxpool.engines.slices import Fill, Term
-from jaxpool.engines.slices import Op as Op
 from jaxpool.geometry import steps
 
 Step: TypeAlias = steps.Step | BinStep | LinkStep

@@ -10,18 +10,17 @@ selects too, no scatter.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.blocks import Place
-from jaxpool.engines.cells import ZERO, Scalar
+from jaxpool.engines.cells import ZERO, Scalar, along, take
+from jaxpool.engines.contract import AxisStep, Fill, Op, Place, Term, of_leaves
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.engines.numbers import Numbers, divided, is_known, module_of, numbers
-from jaxpool.engines.slices import Fill, Op, Term, of_leaves
 from jaxpool.geometry.bins import AxisBins, Bins, Extent
 
 Table: TypeAlias = tuple[Numbers, Numbers]  # the first cell of each bin, and its end
@@ -33,22 +32,6 @@ MOST_GATHERS = 16
 FEW = 128
 # Operations for which a cell that is read twice changes nothing.
 IDEMPOTENT = (lax.max, lax.min, lax.bitwise_or)
-
-
-@dataclass(frozen=True, eq=False)
-class AxisStep:
-    """A reduction along one axis, of all cells of each output; as a step of windows."""
-
-    axes: tuple[int]
-    sizes: tuple[int]
-    outs: tuple[int]
-
-    begins: ClassVar[bool] = True
-
-    @property
-    def pieces(self) -> tuple[Self]:
-        """What it combines: the cells."""
-        return (self,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,35 +272,6 @@ def _covering(dim: AxisBins, table: Table) -> Table:
     return first.astype(np.int32), end.astype(np.int32)
 
 
-def take(array: jax.Array, axis: int, places: Numbers) -> jax.Array:
-    """The cells at some places of an axis.
-
-    The axes before it are a batch, each with the same places: otherwise XLA:CPU moves
-    the axis to the front, and copies the result to move it back.
-    """
-    shape, batch = array.shape, tuple(range(axis))
-    each = jnp.asarray(places)[(None,) * axis + (slice(None), None)]
-    dimensions = lax.GatherDimensionNumbers(
-        offset_dims=tuple(range(axis + 1, array.ndim)),
-        collapsed_slice_dims=(axis,),
-        start_index_map=(axis,),
-        operand_batching_dims=batch,
-        start_indices_batching_dims=batch,
-    )
-    return lax.gather(
-        array,
-        jnp.broadcast_to(each, (*shape[:axis], *each.shape[axis:])),
-        dimensions,
-        [*(1 for _ in range(axis + 1)), *shape[axis + 1 :]],
-        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    )
-
-
 def _cells(number: int, apart: int) -> Numbers:
     """The indices of so many cells."""
     return numbers(number).astype(np.int32) * np.int32(apart)
-
-
-def along(axis: int, numbers: Any, rank: int) -> Any:
-    """One number for each place of an axis, broadcasting to all of an array."""
-    return numbers.reshape([-1 if other == axis else 1 for other in range(rank)])

@@ -17,12 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.blocks import Place
-from jaxpool.engines.cells import ZERO
+from jaxpool.engines.cells import ZERO, along, take
+from jaxpool.engines.contract import AxisStep, Fill, Op, Place, Term, of_leaves
 from jaxpool.engines.elementwise import select
-from jaxpool.engines.gathers import AxisStep, along, take
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted
-from jaxpool.engines.slices import Fill, Op, Term, of_leaves
 from jaxpool.geometry.links import Links, Neighbors
 
 _SCATTERS: dict[Any, Any] = {

@@ -151,10 +151,9 @@ def form_for(platform: str, window: Window, dtype: np.dtype) -> Implementation:
 
 def _in_steps_on_gpus(window: Window, dtype: np.dtype) -> bool:
     """Whether a GPU is faster in steps than with its own windows."""
-    times = reads(window)
     if dtype.itemsize == 2 and window.cells <= GPU_STEPS_UP_TO:
-        return times <= 4 or len(window.dims) == 1
-    return times >= GPU_STEPS_FROM
+        return window.reads <= 4 or len(window.dims) == 1
+    return window.reads >= GPU_STEPS_FROM
 
 
 def _steps_for(window: Window) -> Implementation:
@@ -254,7 +253,7 @@ def averages_in_one_loop(
     if not isinstance(over, Window) or over.is_symbolic or implementation:
         return False
     is_padded = any(dim.low > 0 or dim.behind > 0 for dim in over.dims)
-    if platform == "cpu" and is_padded and reads(over) > AVERAGED_READS:
+    if platform == "cpu" and is_padded and over.reads > AVERAGED_READS:
         return False
     return 1 < over.cells <= AVERAGED_CELLS
 
@@ -285,11 +284,6 @@ def _merged(window: Window) -> tuple[Step, ...]:
         weights.append(weight)
     axes, dims = zip(*pairs, strict=True)
     return (Step(axes, dims, tuple(weights), 1),)
-
-
-def reads(window: Window) -> int:
-    """How many windows read a cell, at most."""
-    return math.prod(-(-dim.window // dim.stride) for dim in window.dims)
 
 
 @dataclass(frozen=True)

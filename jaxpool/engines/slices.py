@@ -17,17 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxpool.engines.blocks import Cell, Place, blocks_of, in_blocks, terms_of
-from jaxpool.engines.cells import ZERO, Scalar, cut, pad, with_next
+from jaxpool.engines.blocks import Cell, blocks_of, in_blocks, terms_of
+from jaxpool.engines.cells import ZERO, cut, pad, with_next
+from jaxpool.engines.contract import Fill, Op, Place, Term, of_leaves
 from jaxpool.engines.loops import NOTHING, Arrays, Boundary, Lifted, stage
 from jaxpool.geometry.steps import Step, is_sparse
 from jaxpool.geometry.window import AxisWindow
 
-Op: TypeAlias = Callable[[Any, Any], Any]
 Dims: TypeAlias = Mapping[int, AxisWindow]  # by axis
-# A term is an array, or a pytree of arrays.
-Term: TypeAlias = Callable[[Arrays, Arrays, Place], Any]
-Fill: TypeAlias = Scalar | tuple[Scalar, ...]
 Ranges: TypeAlias = tuple[range, ...]  # for each axis
 
 # Pads in one loop, where an aggregation asks for few.
@@ -257,15 +254,6 @@ def _combined(
         cell = tuple(seen(array, dims, j, windows) for array in cells)
         pieces.append(term_at(j, cell, own))
     return reduce(op, pieces)
-
-
-def of_leaves(
-    function: Callable[[jax.Array, Scalar], jax.Array], piece: Any, fill: Fill
-) -> Any:
-    """`function(array, fill)` of each array of a pytree; several fills take turns."""
-    leaves, tree = jax.tree.flatten(piece)
-    fills = itertools.cycle(fill if isinstance(fill, tuple) else (fill,))
-    return jax.tree.unflatten(tree, map(function, leaves, fills))
 
 
 def _padded(piece: Any, fill: Fill, dims: Dims, windows: Ranges) -> Any:

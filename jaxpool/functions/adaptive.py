@@ -10,8 +10,9 @@ from jaxpool.functions import pooling
 from jaxpool.functions.arguments import about, as_call
 from jaxpool.functions.by import Average, LogSumExp, Max
 from jaxpool.functions.over import bins
+from jaxpool.geometry.axes import Ints
 from jaxpool.geometry.bins import OptionalInts
-from jaxpool.geometry.window import Ints, check_countable
+from jaxpool.geometry.pooled import check_countable
 
 
 def adaptive_max_pool(

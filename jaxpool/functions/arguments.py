@@ -22,10 +22,10 @@ from jaxpool.aggregations import dtypes
 from jaxpool.aggregations.call import Call
 from jaxpool.engines.plan import check_implementation
 from jaxpool.geometry import axes
+from jaxpool.geometry.axes import as_shape
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.sizes import is_symbolic
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import as_shape
 
 Kinds: TypeAlias = Literal["real", "number", "any"]
 

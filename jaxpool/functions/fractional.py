@@ -27,9 +27,10 @@ from jaxpool.functions.arguments import (
     known_range,
 )
 from jaxpool.functions.entry import enter
+from jaxpool.geometry.axes import Ints
 from jaxpool.geometry.bins import AxisBins, Bins, step_draws, window_draws
+from jaxpool.geometry.pooled import check_countable
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import Ints, check_countable
 
 Rule: TypeAlias = Literal["window", "pseudorandom", "random"]
 RULES: tuple[Rule, ...] = get_args(Rule)

@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 from jaxpool.engines.cells import pad
 from jaxpool.functions.arguments import about, as_array
 from jaxpool.geometry.axes import Ints, as_ints, pooled_axes
-from jaxpool.geometry.window import AxisWindow, Padding, resolve
+from jaxpool.geometry.resolve import Padding, resolve
+from jaxpool.geometry.window import AxisWindow
 
 MeshAxis: TypeAlias = str | tuple[str, ...]  # one mesh axis, or several
 

@@ -13,7 +13,9 @@ from jaxpool.aggregations.call import Call
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions import pooling
 from jaxpool.functions.arguments import about, as_call, check_flag
-from jaxpool.geometry.window import Ints, Padding, check_countable, resolve, whole
+from jaxpool.geometry.axes import Ints
+from jaxpool.geometry.pooled import check_countable
+from jaxpool.geometry.resolve import Padding, resolve, whole
 
 
 def max_pool_with_indices(

@@ -9,7 +9,8 @@ from jax.typing import ArrayLike
 from jaxpool.engines.plan import Implementation
 from jaxpool.functions.by import PowerMean, Softmax
 from jaxpool.functions.over import whole, windows
-from jaxpool.geometry.window import Ints, Padding
+from jaxpool.geometry.axes import Ints
+from jaxpool.geometry.resolve import Padding
 
 
 def softmax_pool(

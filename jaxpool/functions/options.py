@@ -29,16 +29,17 @@ from jaxpool.functions.over import Over
 from jaxpool.functions.padding import PaddingMode, check_mode
 from jaxpool.functions.parameters import as_divisor, as_order
 from jaxpool.functions.written import frozen
-from jaxpool.geometry.axes import as_ints, as_optional_ints, check_at_least, pooled_axes
-from jaxpool.geometry.bins import OptionalInts, step_draws, window_draws
-from jaxpool.geometry.window import (
+from jaxpool.geometry.axes import (
     Ints,
-    Padding,
-    Window,
-    check_countable,
-    resolve,
-    whole,
+    as_ints,
+    as_optional_ints,
+    check_at_least,
+    pooled_axes,
 )
+from jaxpool.geometry.bins import OptionalInts, step_draws, window_draws
+from jaxpool.geometry.pooled import check_countable
+from jaxpool.geometry.resolve import Padding, resolve, whole
+from jaxpool.geometry.window import Window
 
 Indexed = tuple[jax.Array, jax.Array]
 Result = TypeVar("Result", jax.Array, Indexed)

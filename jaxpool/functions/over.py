@@ -14,12 +14,12 @@ from jaxpool.aggregations.call import Call
 from jaxpool.engines.sharding import in_auto_mode
 from jaxpool.functions.arguments import about, as_given, as_links, check_flag
 from jaxpool.functions.written import Written, register
-from jaxpool.geometry import window as geometry
-from jaxpool.geometry.axes import check_at_least
+from jaxpool.geometry.axes import Ints, check_at_least
 from jaxpool.geometry.bins import OptionalInts, adaptive_bins
 from jaxpool.geometry.domain import Domain
 from jaxpool.geometry.links import Neighbors, Segments, linked_axis
-from jaxpool.geometry.window import Ints, Padding, resolve
+from jaxpool.geometry.resolve import Padding, resolve
+from jaxpool.geometry.resolve import whole as whole_axes
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -95,7 +95,7 @@ class whole(Over):
 
     def resolve(self, shape: Sequence[int]) -> Domain:
         check_flag("keepdims", self.keepdims)
-        return geometry.whole(shape, self.axes)
+        return whole_axes(shape, self.axes)
 
     def finish(self, pooled: jax.Array, over: Domain) -> jax.Array:
         return pooled if self.keepdims else jnp.squeeze(pooled, over.axes)

@@ -9,7 +9,8 @@ from jax.typing import DTypeLike
 from jaxpool.engines.kernel import PLATFORMS
 from jaxpool.engines.plan import Implementation, form_for
 from jaxpool.functions.arguments import about, as_sizes
-from jaxpool.geometry.window import Ints, Padding, resolve
+from jaxpool.geometry.axes import Ints
+from jaxpool.geometry.resolve import Padding, resolve
 
 
 def output_shape(

@@ -22,8 +22,9 @@ from jaxpool.functions.aggregate import Name, aggregate, as_rules
 from jaxpool.functions.arguments import about, as_array, as_given, as_mask, as_number
 from jaxpool.functions.by import By
 from jaxpool.functions.over import Over, windows
+from jaxpool.geometry.axes import as_shape
 from jaxpool.geometry.pooled import MOST
-from jaxpool.geometry.window import AxisWindow, Window, as_shape
+from jaxpool.geometry.window import AxisWindow, Window
 
 BLOCK = 8  # windows that one iteration computes
 

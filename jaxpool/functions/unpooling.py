@@ -27,8 +27,8 @@ from jaxpool.geometry.axes import (
     pooled_axes,
     resolve_axes,
 )
+from jaxpool.geometry.pooled import check_countable
 from jaxpool.geometry.sizes import is_symbolic
-from jaxpool.geometry.window import check_countable
 
 Convention: TypeAlias = Literal[
     "jaxpool", "torch", "tf", "tf_with_batch", "onnx", "onnx_column_major"

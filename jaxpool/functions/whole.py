@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxpool.functions.by import Average, LogSumExp, Lp, Max, Min, Sum
 from jaxpool.functions.over import whole
-from jaxpool.geometry.window import Ints
+from jaxpool.geometry.axes import Ints
 
 
 def global_max_pool(

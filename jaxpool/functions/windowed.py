@@ -17,7 +17,8 @@ from jaxpool.functions.arguments import about, as_call, check_flag
 from jaxpool.functions.monoids import reduce_by
 from jaxpool.functions.padding import PaddingMode, pooled
 from jaxpool.functions.parameters import as_divisor, as_order_or_array
-from jaxpool.geometry.window import Ints, Padding, resolve
+from jaxpool.geometry.axes import Ints
+from jaxpool.geometry.resolve import Padding, resolve
 
 
 def max_pool(

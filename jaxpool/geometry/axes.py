@@ -161,3 +161,11 @@ def check_at_most(name: str, values: Sequence[int], most: int) -> None:
         raise ValueError(
             f"{name} must be at most {most} on each axis; got {name}={tuple(values)}"
         )
+
+
+def as_shape(shape: Ints) -> tuple[int, ...]:
+    """`shape` as sizes of an array."""
+    sizes = as_ints("shape", shape)
+    if isinstance(sizes, int) or any(size < 0 for size in sizes):
+        raise ValueError(f"shape must be a sequence of sizes; got shape={shape}")
+    return sizes

@@ -17,15 +17,10 @@ from jaxpool.geometry.axes import (
     per_axis,
     pooled_axes,
 )
-from jaxpool.geometry.pooled import MOST, PooledAxes
+from jaxpool.geometry.pooled import MOST, PooledAxes, check_countable, check_filled
 from jaxpool.geometry.sizes import check_known, is_symbolic
 from jaxpool.geometry.spelling import spelled
-from jaxpool.geometry.window import (
-    AxisWindow,
-    Window,
-    check_countable,
-    check_filled,
-)
+from jaxpool.geometry.window import AxisWindow, Window
 
 OptionalInts: TypeAlias = SupportsIndex | Sequence[SupportsIndex | None] | None
 Extent: TypeAlias = tuple[int, int]  # smallest and largest

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxpool.geometry.axes import check_at_least, check_at_most, per_axis
-from jaxpool.geometry.pooled import MOST, PooledAxes
+from jaxpool.geometry.pooled import MOST, PooledAxes, check_countable, check_filled
 from jaxpool.geometry.sizes import check_known
-from jaxpool.geometry.window import check_countable, check_filled
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What all domains have: the pooled axes, and the geometry of each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from jaxpool.geometry.sizes import is_symbolic
+from jaxpool.geometry.sizes import is_below, is_symbolic
+from jaxpool.geometry.spelling import spelled
 
 MOST = 2**31 - 1  # the largest int32
 
@@ -78,3 +79,23 @@ class PooledAxes:
         for axis, dim in zip(self.axes, self.dims, strict=True):
             out[axis] = dim.out
         return tuple(out)
+
+
+def check_filled(shape: Sequence[int], axis: int) -> None:
+    """Raise if a pooled axis has size 0."""
+    if is_below(shape[axis], 1, axis):
+        raise ValueError(
+            f"{spelled('x')} must have at least one cell on each pooled axis; "
+            f"axis {axis} is empty"
+        )
+
+
+def check_countable(name: str, sizes: Iterable[int]) -> None:
+    """Raise for more cells than int32 can count."""
+    cells = math.prod(sizes)
+    if not is_symbolic(cells) and cells > MOST:
+        raise ValueError(
+            f"{spelled(name)} must have at most 2**31 - 1 cells, so that int32 can "
+            "count them; "
+            f"got {cells}"
+        )

@@ -205,7 +205,7 @@ def _paying(most: int) -> Pays:
     """Whether it is faster to reduce some axes together, of at most `most` cells."""
 
     def pays(dims: Dims) -> bool:
-        reads = math.prod(-(-dim.window // dim.stride) for dim in dims)
+        reads = math.prod(dim.reads for dim in dims)
         cells = math.prod(dim.window for dim in dims)
         return reads <= MOST_READS and cells <= most and pads_of(dims) <= MOST_PADS
 

@@ -12,8 +12,8 @@ from jaxpool.engines import kernel
 from jaxpool.engines.fold import first_cell, fold, fold_back
 from jaxpool.engines.loops import Lifted
 from jaxpool.engines.xla import add_windows_back, reduce_windows
+from jaxpool.geometry.resolve import resolve
 from jaxpool.geometry.steps import forward_steps
-from jaxpool.geometry.window import resolve
 
 X = jnp.arange(9.0).reshape(3, 3)
 ZERO = np.zeros((), np.float32)

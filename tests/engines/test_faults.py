@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 import jaxpool
 from jaxpool.engines import faults
 from jaxpool.engines.xla import reduce_windows
-from jaxpool.geometry.window import resolve
+from jaxpool.geometry.resolve import resolve
 from tests.engines.test_platforms import traced_for
 from tests.engines.test_sharding import mesh_of, over
 

@@ -18,7 +18,8 @@ import jaxpool
 from jaxpool.aggregations import sums
 from jaxpool.engines import gathers, numbers
 from jaxpool.geometry import bins
-from jaxpool.geometry.window import AxisWindow, resolve
+from jaxpool.geometry.resolve import resolve
+from jaxpool.geometry.window import AxisWindow
 from tests import oracle
 from tests.cases import (
     NAMED_CASES,

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from jaxpool.geometry.window import resolve
+from jaxpool.geometry.resolve import resolve
 
 
 def axis(size, window, stride, dilation=1, padding=(0, 0), ceil_mode=False):

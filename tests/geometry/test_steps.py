@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxpool.geometry.resolve import resolve
 from jaxpool.geometry.steps import BLOCK, backward_steps, forward_steps, links_of
-from jaxpool.geometry.window import resolve
 from tests.geometry.axis_windows import axes, places
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from jaxpool.geometry.window import AxisWindow, resolve, whole
+from jaxpool.geometry.resolve import resolve, whole
+from jaxpool.geometry.window import AxisWindow
 from tests.geometry.axis_windows import axes, axis, places
 
 

@@ -22,7 +22,7 @@ from jaxpool.compat._torch.arguments import (
 )
 from jaxpool.functions.arguments import as_given, check_flag
 from jaxpool.geometry.axes import Ints, as_int
-from jaxpool.geometry.window import resolve
+from jaxpool.geometry.resolve import resolve
 
 
 def max_pool(
