@@ -27,7 +27,7 @@ MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
 # The limit of cells if they are added, and if each costs a division.
-MOST_ADDED = 49
+MOST_ADDED = 64
 MOST_RATIOS = 16
 # The cost of one more step, in reads of a cell.
 STEP_COST = 6
