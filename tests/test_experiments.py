@@ -244,11 +244,16 @@ def test_a_verdict_says_by_how_much_and_how_surely(scores, lowest, said):
 
 
 def test_a_benchmark_is_drawn_again_from_its_json(tmp_path):
-    problem = peers.Windows("max", (1, 9, 9, 1), (3, 3), (1, 1), (1, 1))
+    problems = (
+        peers.Windows("max", (1, 9, 9, 1), (3, 3), (1, 1), (1, 1)),
+        peers.Bins("adaptive_max", (1, 9, 9, 1), (2, 2)),
+        peers.Segments("segment_sum", (9, 1), 2),
+    )
     seconds = {"jaxpool": 0.1, "torch": 0.2}
-    rows = [benchmark.Row(problem, passes, seconds) for passes in peers.PASSES]
+    rows = [benchmark.Row(p, s, seconds) for p in problems for s in peers.PASSES]
     records = [row.record() for row in rows]
-    results = json.loads(json.dumps(dict.fromkeys(("cases", "windows"), records)))
+    results = {"cases": records, "windows": records[: len(peers.PASSES)]}
+    results = json.loads(json.dumps(results))
     assert [benchmark.Row.of(record) for record in results["cases"]] == rows
     record = {"quick": True, "seeds": 1, "results": results}
     (tmp_path / "benchmark.json").write_text(json.dumps(record))

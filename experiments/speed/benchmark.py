@@ -19,8 +19,17 @@ import numpy as np
 
 from experiments.shared import figures, report
 from experiments.speed import peers
-from experiments.speed.cases import IMAGE, KINDS, MAPS, PLANES, STEPS, VOLUME, WIDE
-from experiments.speed.peers import PASSES, Pass, Problem, Segments, Windows
+from experiments.speed.cases import (
+    BINS,
+    IMAGE,
+    KINDS,
+    MAPS,
+    PLANES,
+    STEPS,
+    VOLUME,
+    WIDE,
+)
+from experiments.speed.peers import PASSES, Bins, Pass, Problem, Segments, Windows
 from experiments.speed.timing import interleaved, keep_memory
 
 SAME_KERNELS = ("min", "sum")  # on fewer geometries
@@ -67,6 +76,8 @@ NAMES = {
     "lp": "2-norm",
     "softmax": "softmax",
     "median": "median",
+    "adaptive_max": "adaptive max",
+    "adaptive_avg": "adaptive average",
     "segment_sum": "segments, sum",
     "segment_max": "segments, max",
 }
@@ -101,7 +112,8 @@ class Row(NamedTuple):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Row":
         """The row of a record."""
-        kind = Segments if "num_segments" in record else Windows
+        kinds = {"num_segments": Segments, "output_shape": Bins, "window": Windows}
+        kind: Any = next(kind for name, kind in kinds.items() if name in record)
         sizes = {field.name: record[field.name] for field in fields(kind)}
         sizes = {n: tuple(v) if isinstance(v, list) else v for n, v in sizes.items()}
         return cls(kind(**sizes), record["passes"], record["seconds"])
@@ -142,11 +154,17 @@ def _problems(job: report.Job) -> list[Problem]:
         cases += [(kind, g) for g in few for kind in SAME_KERNELS]
         cases += [(NORM, g) for g in GEOMETRIES if not g[-1]]
     cases += [(SOFT, g) for g in (few[:1] if job.quick else few)]
-    shape, windows = MEDIANS
-    windows = windows[:1] if job.quick else windows
-    cases += [("median", (shape, window, 1, 0)) for window in windows]
+    shape, sides = MEDIANS
+    sides = sides[:1] if job.quick else sides
+    cases += [("median", (shape, side, 1, 0)) for side in sides]
+    bins = [
+        Bins(f"adaptive_{kind}", shape, (out, out))
+        for shape, out in (BINS[:1] if job.quick else BINS)
+        for kind in KINDS
+    ]
     segments = [Segments(f"segment_{kind}", *SEGMENTS) for kind in ("sum", "max")]
-    return [*(_problem(kind, *geometry) for kind, geometry in cases), *segments]
+    windows = (_problem(kind, *geometry) for kind, geometry in cases)
+    return [*windows, *bins, *segments]
 
 
 def _windows(job: report.Job) -> Sequence[int]:

@@ -114,7 +114,24 @@ class Segments(_Pooling):
         return (np.sort(rng.integers(0, self.num_segments, self.shape[0], np.int32)),)
 
 
-Problem: TypeAlias = Windows | Segments
+@dataclass(frozen=True)
+class Bins(_Pooling):
+    """One adaptive pooling of images `[batch, *spatial, channels]`."""
+
+    output_shape: tuple[int, ...]
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return self.shape[0], *self.output_shape, self.shape[-1]
+
+    @property
+    def label(self) -> str:
+        """Kind, and the sizes of the first axis."""
+        return f"{self.kind} {self.shape[1]} to {self.output_shape[0]}"
+
+
+Problem: TypeAlias = Windows | Segments | Bins
 
 
 def ours(problem: Problem) -> Pool:
@@ -122,6 +139,8 @@ def ours(problem: Problem) -> Pool:
     pool = getattr(jaxpool, f"{problem.kind}_pool")
     if isinstance(problem, Segments):
         return partial(pool, num_segments=problem.num_segments)
+    if isinstance(problem, Bins):
+        return partial(pool, output_shape=problem.output_shape)
     options = {"count_include_pad": True} if problem.kind == "avg" else {}
     return partial(
         pool,
@@ -136,12 +155,8 @@ def flax(problem: Problem) -> Pool | None:
     """Flax; its Linen and its NNX pools are the same functions."""
     from flax import nnx
 
-    if isinstance(problem, Segments) or problem.kind not in (
-        "max",
-        "min",
-        "avg",
-        "sum",
-    ):
+    kinds = "max", "min", "avg", "sum"
+    if not isinstance(problem, Windows) or problem.kind not in kinds:
         return None
     if problem.kind == "sum":
         return partial(
@@ -166,7 +181,7 @@ def equinox(problem: Problem) -> Pool | None:
     import equinox
 
     names = {"max": "MaxPool", "avg": "AvgPool"}
-    if isinstance(problem, Segments) or problem.kind not in names:
+    if not isinstance(problem, Windows) or problem.kind not in names:
         return None
     rank = len(problem.window)
     layer = getattr(equinox.nn, f"{names[problem.kind]}{rank}d")(
@@ -187,11 +202,9 @@ def keras(problem: Problem) -> Pool | None:
     import keras
 
     names = {"max": "max_pool", "avg": "average_pool"}
-    if (
-        isinstance(problem, Segments)
-        or problem.kind not in names
-        or any(problem.padding)
-    ):
+    if not isinstance(problem, Windows) or any(problem.padding):
+        return None
+    if problem.kind not in names:
         return None
     return partial(
         getattr(keras.ops, names[problem.kind]),
@@ -207,6 +220,8 @@ def written(problem: Problem) -> Pool | None:
     if isinstance(problem, Segments):
         reduce = getattr(jax.ops, problem.kind)
         return partial(reduce, num_segments=problem.num_segments)
+    if isinstance(problem, Bins):
+        return None
     if problem.kind == "softmax":
         average = flax(replace(problem, kind="avg"))
         return None if average is None else partial(_soft, average, jnp.exp)
@@ -233,6 +248,11 @@ def torch(problem: Problem) -> Pool | None:
     """PyTorch on channels-last memory; in 1-D, as an image of one row."""
     if isinstance(problem, Segments):
         return _torch_segments(problem)
+    if isinstance(problem, Bins):
+        from torch.nn import functional
+
+        pool = getattr(functional, f"{problem.kind}_pool2d")
+        return partial(pool, output_size=problem.output_shape)
     if problem.kind == "softmax":
         import torch
 
