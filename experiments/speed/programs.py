@@ -41,7 +41,7 @@ TRACED = (
 
 
 def tracing(job: report.Job) -> Measured:
-    """Tracing and lowering the gradient of Flax's, or of a formula of its averages."""
+    """The same for Flax's pools; for norms and softmax, formulas of its averages."""
     x = jax.ShapeDtypeStruct(MAPS, np.float32)
     for kind in (*KINDS, "lp", "softmax"):
         for case in TRACED:
@@ -86,7 +86,7 @@ def compiling(job: report.Job) -> Measured:
 
 
 def first_values(job: report.Job) -> Measured:
-    """Tracing, lowering and compiling the same with Flax's, forward."""
+    """Tracing, lowering and compiling ten pools of Flax, forward."""
     return _first_step(job, "forward")
 
 

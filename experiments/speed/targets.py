@@ -120,7 +120,9 @@ TARGETS = (
     Target("tracing and lowering", "plain pools", 0, 4, programs.tracing, 2),
     Target("compiling", "compiling Flax's", 0, 3, programs.compiling),
     Target("first step of ten pools", "with Flax's", 0, 1.5, programs.first_values),
-    Target("first gradients of them", "with Flax's", 0, 1, programs.first_gradients),
+    Target(
+        "first gradients of ten pools", "with Flax's", 0, 1, programs.first_gradients
+    ),
     Target("eager calls", "Flax's", 0, 1.5, ratios.eager_calls),
     Target("bytes of temporaries", "of the input", 0, 1.01, programs.temporaries),
     Target(

@@ -65,9 +65,7 @@ THRESHOLDS = (
     Threshold("DOUBLING_FROM", (5, 7, 9, 12, 16), ("max", "avg"), LONG[:3]),
     Threshold("BLOCK", (4, 8, 16), ("max", "avg"), (*LONG[3:], (WIDE, 32, 32, 0))),
     Threshold("MOST_READS", (1, 4, 9), ("max", "avg"), SHORT),
-    Threshold(
-        "MOST_CELLS", (8, 36, 64), ("max", "avg"), ((PLANES, 7, 7, 0), *SHORT[:2])
-    ),
+    Threshold("MOST_CELLS", (8, 36, 64), ("max",), ((PLANES, 7, 7, 0), *SHORT[:2])),
     Threshold(
         "MOST_ADDED", (36, 49, 64), ("avg",), ((PLANES, 7, 7, 0), (PLANES, 8, 8, 0))
     ),

@@ -38,15 +38,15 @@ class Place(NamedTuple):
 
 # What combines two terms.
 Op: TypeAlias = Callable[[Any, Any], Any]
-# `term(cell, output, place)`: an array, or a pytree of arrays.
+# A function `term(cell, output, place)`. It returns an array, or a pytree of arrays.
 Term: TypeAlias = Callable[[Arrays, Arrays, Place], Any]
-# What stands for cells in the padding; for a pytree, several take turns.
+# What stands for cells in the padding; for a pytree, one for each array, in turn.
 Fill: TypeAlias = Scalar | tuple[Scalar, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class AxisStep:
-    """A reduction along one axis, of all cells of each output; as a step of windows."""
+    """A reduction along one axis. It has the same properties as a step of windows."""
 
     axes: tuple[int]
     sizes: tuple[int]

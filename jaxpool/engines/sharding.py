@@ -49,6 +49,7 @@ def in_auto_mode(
 ) -> T:
     """`function(x, *others)`, which pools `x`, sharded as `x` is where that divides."""
     arrays = jax.tree.leaves((x, others))
+    # As in most calls; the rest of this function takes 20 us of an eager one.
     if all(jax.typeof(array).sharding.mesh.empty for array in arrays):
         return function(x, *others)
     if any(map(_varying, arrays)):

@@ -1,4 +1,4 @@
-"""What all domains have: the pooled axes, and the geometry of each."""
+"""What all domains have: the pooled axes, the geometry of each, checks of sizes."""
 
 import math
 from collections.abc import Iterable, Sequence

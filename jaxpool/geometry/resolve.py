@@ -1,7 +1,7 @@
 """Windows as users write them, resolved once to integers.
 
 The output size follows PyTorch (`aten/native/Pool.h`), "SAME" follows TensorFlow and
-XLA. Everything is checked here, before a `Window` is made.
+XLA. Everything is checked before a `Window` is made.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ BLOCK = 8
 MOST_READS = 4
 MOST_CELLS = 36
 MOST_PADS = 3
-# The limit of cells if they are added, and if each costs a division.
+# In place of `MOST_CELLS`: where cells are added; where each costs a division.
 MOST_ADDED = 64
 MOST_RATIOS = 16
 # The cost of one more step, in reads of a cell.
@@ -202,7 +202,7 @@ def _merged(
 
 
 def _paying(most: int) -> Pays:
-    """Whether it is faster to reduce some axes together, of at most `most` cells."""
+    """A test of axes: whether to reduce them together is faster, up to `most` cells."""
 
     def pays(dims: Dims) -> bool:
         reads = math.prod(dim.reads for dim in dims)

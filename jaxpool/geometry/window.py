@@ -1,11 +1,12 @@
 """Static window geometry: which cells each window reads.
 
-An `AxisWindow` describes one pooled axis, a `Window` all of them; `resolve` makes them.
-All values are Python integers, and this module imports no jax, so nothing in it can be
-traced or rounded. The divisors follow PyTorch (`aten/native/AvgPoolKernel.cpp`).
+An `AxisWindow` describes one pooled axis, a `Window` all of them; `resolve` makes those
+of users. All values are Python integers, and this module imports no jax, so nothing in
+it can be traced or rounded. The divisors follow PyTorch
+(`aten/native/AvgPoolKernel.cpp`).
 
-Invariants of an `AxisWindow`: size, window, stride, dilation and out are at least 1,
-and padding on each side is smaller than the extent of the window.
+Invariants of a resolved `AxisWindow`: size, window, stride, dilation and out are at
+least 1, and padding on each side is smaller than the extent of the window.
 
 If a size is symbolic (`jaxpool.geometry.sizes`), `out` is symbolic too, and so is a
 window that covers the axis.
@@ -56,7 +57,7 @@ class AxisWindow:
 
     @property
     def reads(self) -> int:
-        """Number of windows that read a cell, at most."""
+        """Number of windows that read a cell, at most, where they are not dilated."""
         return -(-self.window // self.stride)
 
     @property
@@ -163,7 +164,7 @@ class AxisWindow:
                 self.out, self.window, 1, self.dilation, low, 0, self.size
             )
             return dims, first, 0
-        # Windows that start in the block, and blocks before it that windows start in.
+        # How many windows of it start in the block, and in how many blocks before it.
         latest = (self.low + self.stride - 1) // self.stride
         earliest = (self.window - 1 - self.low) // self.stride
         before, count = 0, latest + earliest + 1
@@ -208,7 +209,7 @@ class Window(PooledAxes):
 
     @property
     def reads(self) -> int:
-        """Number of windows that read a cell, at most."""
+        """Number of windows that read a cell, at most, where they are not dilated."""
         return math.prod(dim.reads for dim in self.dims)
 
     @property

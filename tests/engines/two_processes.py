@@ -54,6 +54,18 @@ def check(pool, whole, sharding):
             np.testing.assert_allclose(shard.data, b[shard.index], rtol=1e-5, atol=1e-5)
 
 
+def check_ids(sharding):
+    """Ids that no process has all of are checked too."""
+    ids = np.arange(16, dtype=np.int32)
+    split = jax.make_array_from_callback(ids.shape, sharding, ids.__getitem__)
+    try:
+        jaxpool.segment_sum_pool(np.ones((16, 1), np.float32), split, 8)
+    except ValueError as error:
+        assert "got segment_ids from 0 to 15" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError("an id that is too large was accepted")
+
+
 def main(process, count, port):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
@@ -68,6 +80,7 @@ def main(process, count, port):
             whole = functools.partial(pool, padding="SAME", **geometry)
             check(whole, whole, rows)
             check(by_halo(pool, mesh, geometry), whole, rows)
+    check_ids(NamedSharding(mesh, P("h")))
     jax.distributed.shutdown()
     print("values and gradients are equal")
 

@@ -364,7 +364,6 @@ def test_exports_with_a_symbolic_batch(kind, kwargs):
     np.testing.assert_allclose(exported.call(x), run(x), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.share(24)
 @every_kind
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto])

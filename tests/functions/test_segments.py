@@ -28,7 +28,7 @@ from jaxpool import (
     whole,
     windows,
 )
-from jaxpool.functions.arguments import MOST_READ
+from jaxpool.functions.arguments import READ_DIRECTLY
 from tests.cases import distinct
 from tests.engines.test_platforms import traced_for
 
@@ -267,7 +267,7 @@ def test_export():
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("size", [16, MOST_READ + 8])
+@pytest.mark.parametrize("size", [16, READ_DIRECTLY + 8])
 def test_ids_on_devices_are_checked(size, split):
     ids = jnp.zeros(size, jnp.int32).at[size // 2].set(7)
     if split:

@@ -57,6 +57,11 @@ def test_links_cost_like_the_logarithm(window, overlap):
     assert run == window
 
 
+def test_few_long_links_are_cheaper_than_many_short_ones():
+    assert links_of(15, True, 2) == ((8, 1, 0), (2, 7, 0))
+    assert links_of(31, True, 8) == ((6, 1, 0), (6, 5, 0))
+
+
 @pytest.mark.parametrize(
     ("window", "strides", "padding", "forward", "backward"),
     [
