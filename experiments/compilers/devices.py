@@ -44,8 +44,8 @@ OTHER_FUNCTIONS = ("lp_pool", "global_lp_pool")  # lax has no norm but the naive
 
 
 QUICK = {
-    "max_pool": (*COMMON, "3/1, dilated by 2", "3/1, large"),
-    "avg_pool": tuple(COMMON),
+    "max_pool": (*COMMON, "3/1, dilated by 2"),
+    "avg_pool": ("2/2", "3/2"),
     "lp_pool": ("3/2",),
     "softmax_pool": ("3/2",),
     "global_softmax_pool": tuple(WHOLE),
