@@ -224,14 +224,14 @@ def written(problem: Problem) -> Pool | None:
         return None
     if problem.kind == "softmax":
         average = flax(replace(problem, kind="avg"))
-        return None if average is None else partial(_soft, average, jnp.exp)
+        return None if average is None else partial(softmax_formula, average, jnp.exp)
     if problem.kind == "median":
         size = problem.window[0]
         return lambda x: jnp.median(jnp.stack(_cells(x, size), -1), -1)
     return None
 
 
-def _soft(average: Pool, exp: Callable[[Any], Any], x: Any) -> Any:
+def softmax_formula(average: Pool, exp: Callable[[Any], Any], x: Any) -> Any:
     """A softmax average by two averages, which overflows."""
     weights = exp(x)
     return average(weights * x) / average(weights)
@@ -257,7 +257,7 @@ def torch(problem: Problem) -> Pool | None:
         import torch
 
         average = _torch_windows(replace(problem, kind="avg"))
-        return None if average is None else partial(_soft, average, torch.exp)
+        return None if average is None else partial(softmax_formula, average, torch.exp)
     if problem.kind == "median":
         size = problem.window[0]
         return lambda x: (

@@ -27,7 +27,7 @@ from experiments.speed.cases import (
     flax,
     ours,
 )
-from experiments.speed.peers import PASSES, Pass, Pool, compiled
+from experiments.speed.peers import PASSES, Pass, Pool, compiled, softmax_formula
 from experiments.speed.timing import clear_caches
 
 # Each window with its strides and its padding.
@@ -59,13 +59,7 @@ def _plain(kind: str, case: tuple[Any, ...]) -> Pool:
     if kind == "lp":
         cells = case[0] ** 2
         return lambda x: jnp.sqrt(average(x * x) * cells)
-
-    def softmax(x: jax.Array) -> jax.Array:
-        weights = jnp.exp(x)
-        quotient: jax.Array = average(weights * x) / average(weights)
-        return quotient
-
-    return softmax
+    return partial(softmax_formula, average, jnp.exp)
 
 
 def _trace_and_lower(pool: Pool, x: Any) -> None:

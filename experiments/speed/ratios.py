@@ -32,7 +32,7 @@ from experiments.speed.cases import (
     random,
     times,
 )
-from experiments.speed.peers import PASSES, Pass, Pool
+from experiments.speed.peers import PASSES, Pass, Pool, softmax_formula
 from experiments.speed.timing import interleaved
 
 TILING = ((IMAGE, 2), (IMAGE, 3), (IMAGE, 4), (IMAGE, 8), ((32, 28, 28, 256), 7))
@@ -90,13 +90,7 @@ def long_monoids(job: report.Job) -> Measured:
 def softmaxes(job: report.Job) -> Measured:
     """The formula of two averages, which overflows."""
     for case in COMMON[:3]:
-        average = ours("avg", *case)
-
-        def formula(x: jax.Array, average: Pool = average) -> jax.Array:
-            weights = jnp.exp(x)
-            quotient: jax.Array = average(weights * x) / average(weights)
-            return quotient
-
+        formula = partial(softmax_formula, ours("avg", *case), jnp.exp)
         x = random(case[0])
         pools = {"ours": (ours("softmax", *case), x), "formula": (formula, x)}
         for passes in PASSES:
